@@ -1,0 +1,274 @@
+"""Bodies: how a morphology's MuJoCo model is made and what the tasks need to know of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mujoco
+import numpy as np
+
+Actuation = Literal["position", "torque"]
+ContactPhysics = Literal["fast", "full"]
+
+# Collision bits. The ground meets the body and nothing else, so that no pair of body geoms is
+# ever considered; the same bits serve every engine.
+GROUND_CONTYPE = 1
+
+
+@dataclass(frozen=True)
+class PhysicsOptions:
+    """Solver settings of a body; `docs/physics.md` has the measurements behind each value.
+
+    Attributes:
+        timestep: physics time step, s.
+        substeps: physics steps in one control step.
+        integrator: an `mujoco.mjtIntegrator` name without its prefix.
+        cone: an `mujoco.mjtCone` name without its prefix.
+        solver: an `mujoco.mjtSolver` name without its prefix.
+        iterations: bound on the constraint solver's iterations.
+        ls_iterations: bound on its line search's iterations.
+        tolerance: at which improvement the solver stops early.
+        jacobian: an `mujoco.mjtJacobian` name without its prefix.
+    """
+
+    timestep: float
+    substeps: int
+    integrator: str = "IMPLICITFAST"
+    cone: str = "PYRAMIDAL"
+    solver: str = "NEWTON"
+    iterations: int = 100
+    ls_iterations: int = 50
+    tolerance: float = 1e-8
+    jacobian: str = "AUTO"
+
+    @property
+    def control_timestep(self) -> float:
+        """Duration of one control step, s."""
+        return self.timestep * self.substeps
+
+    def apply(self, option: Any) -> None:
+        """Write these settings into an `mjOption` (of a spec or of a model)."""
+        option.timestep = self.timestep
+        option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{self.integrator}")
+        option.cone = getattr(mujoco.mjtCone, f"mjCONE_{self.cone}")
+        option.solver = getattr(mujoco.mjtSolver, f"mjSOL_{self.solver}")
+        option.iterations = self.iterations
+        option.ls_iterations = self.ls_iterations
+        option.tolerance = self.tolerance
+        option.jacobian = getattr(mujoco.mjtJacobian, f"mjJAC_{self.jacobian}")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a body stands still: the state at a start, and the servo targets that hold it.
+
+    Attributes:
+        height: of the root above the ground, m.
+        quat: root orientation (w, x, y, z), heading along +x.
+        joints: joint angles, rad; those not named are at 0 or at the limit nearest to it.
+        targets: joint angles that the servos ask for, rad; those not named as in `joints`.
+            They differ from it by what gravity and passive springs pull.
+    """
+
+    height: float
+    quat: tuple[float, float, float, float]
+    joints: Mapping[str, float]
+    targets: Mapping[str, float]
+
+    @classmethod
+    def load(cls, path: Path) -> Standing:
+        """Read from JSON with these attributes as keys."""
+        values = json.loads(path.read_text())
+        values["quat"] = tuple(values["quat"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A morphology. Names are those of its own MJCF, without any world's prefix.
+
+    Attributes:
+        name: unique name, used in task ids, clip files and element prefixes.
+        make_spec: returns a fresh `mujoco.MjSpec` of the body alone: its actuators, no free
+            joint, no ground.
+        root: the body that carries the free joint.
+        forward, up: the directions of travel and of the head's top, as axes of the root's frame.
+        head: body of the head.
+        hands, feet: end effectors, front and hind for a quadruped.
+        tracked_bodies: bodies whose positions imitation compares (without the root).
+        contact_geoms: geoms that may touch the ground; all others pass through it.
+        touch: names of the touch sensors, each with the geoms it feels with. Spheres and
+            capsules only, each one of `contact_geoms`.
+        egocentric_camera: the camera that `vision=True` renders.
+        fallen_height: the body has fallen when its root is below this height, m.
+        reach: no contact geom is ever further than this from the root, m.
+        physics: solver settings.
+        standing: how it stands; None is every joint at 0 or the limit nearest to it.
+        skin_scale: factor for the vertices of a skin that the spec carries unscaled.
+    """
+
+    name: str
+    make_spec: Callable[[], mujoco.MjSpec]
+    root: str
+    forward: tuple[float, float, float]
+    up: tuple[float, float, float]
+    head: str
+    hands: tuple[str, ...]
+    feet: tuple[str, ...]
+    tracked_bodies: tuple[str, ...]
+    contact_geoms: tuple[str, ...]
+    touch: Mapping[str, tuple[str, ...]]
+    egocentric_camera: str
+    fallen_height: float
+    reach: float
+    physics: PhysicsOptions
+    standing: Standing | None = None
+    skin_scale: float = 1.0
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of the body's elements in a world."""
+        return f"{self.name}/"
+
+    @property
+    def end_effectors(self) -> tuple[str, ...]:
+        """Hands, then feet."""
+        return self.hands + self.feet
+
+    def spec(
+        self, actuation: Actuation = "position", physics: ContactPhysics = "fast"
+    ) -> mujoco.MjSpec:
+        """A spec ready to be attached to a world: contacts and actuation set, no sensors.
+
+        Args:
+            actuation: "position" keeps the spec's own servos; "torque" replaces each by a motor
+                whose control ±1 is the upper limit of the servo's force.
+            physics: "fast" keeps only ground contacts of `contact_geoms`; "full" keeps all of the
+                spec's own collisions, self-collisions included.
+
+        Raises:
+            ValueError: an option is unknown, or a named geom does not exist.
+        """
+        if actuation not in ("position", "torque"):
+            raise ValueError(f"actuation must be 'position' or 'torque', got {actuation!r}")
+        if physics not in ("fast", "full"):
+            raise ValueError(f"physics must be 'fast' or 'full', got {physics!r}")
+        spec = self.make_spec()
+        # Memory is sized by the world, not by what the file once asked for.
+        spec.njmax = spec.nconmax = -1
+        # Sensors cost time (accelerometers need the constraint forces' recursion) and tasks
+        # compute what they observe themselves, so that every engine agrees.
+        for sensor in list(spec.sensors):
+            spec.delete(sensor)
+        unknown = set(self.contact_geoms) - {geom.name for geom in spec.geoms}
+        if unknown:
+            raise ValueError(f"body {self.name!r} has no geoms named {sorted(unknown)}")
+        if physics == "fast":
+            for geom in spec.geoms:
+                geom.contype = 0
+                geom.conaffinity = GROUND_CONTYPE if geom.name in self.contact_geoms else 0
+        if actuation == "torque":
+            for actuator in spec.actuators:
+                actuator.gainprm[0] = actuator.forcerange[1]
+                actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
+                actuator.biasprm[:] = 0
+        return spec
+
+
+class BodyModel:
+    """One body as it stands in a compiled world: addresses, geometry and derived constants.
+
+    Args:
+        body: the morphology.
+        model: a compiled world that holds it under `body.prefix`.
+
+    Attributes:
+        qpos, qvel, act, ctrl, bodies, geoms: slices of the world's arrays that are this body's.
+        joint_names, actuator_names, body_names: without prefix, in model order.
+        joint_range: (nj, 2) limits of the scalar joints, rad.
+        ego: (3, 3) columns forward, left, up in the root's frame.
+    """
+
+    def __init__(self, body: Body, model: mujoco.MjModel) -> None:
+        self.body = body
+        self.model = model
+        prefix = body.prefix
+        root = model.body(prefix + body.root)
+        if root.jntnum[0] < 1 or model.jnt_type[root.jntadr[0]] != mujoco.mjtJoint.mjJNT_FREE:
+            raise ValueError(f"body {body.name!r}: {body.root!r} has no free joint")
+        self._bodies = _owned([model.body(i).name for i in range(model.nbody)], prefix)
+        self._joints = _owned([model.joint(i).name for i in range(model.njnt)], prefix)
+        actuators = _owned([model.actuator(i).name for i in range(model.nu)], prefix)
+        in_body = (model.geom_bodyid >= self._bodies.start) & (
+            model.geom_bodyid < self._bodies.stop
+        )
+        geoms = np.flatnonzero(in_body)
+        self.bodies = self._bodies
+        self.geoms = slice(int(geoms[0]), int(geoms[-1]) + 1)
+        self.ctrl = actuators
+        free = self._joints.start
+        last = self._joints.stop - 1
+        self.qpos = slice(int(model.jnt_qposadr[free]), int(model.jnt_qposadr[last]) + 1)
+        self.qvel = slice(int(model.jnt_dofadr[free]), int(model.jnt_dofadr[last]) + 1)
+        with_act = [int(a) for a in model.actuator_actadr[actuators] if a >= 0]
+        self.act = slice(min(with_act), max(with_act) + 1) if with_act else slice(0, 0)
+        self.joint_names = tuple(
+            model.joint(i).name.removeprefix(prefix) for i in range(free + 1, last + 1)
+        )
+        self.actuator_names = tuple(
+            model.actuator(i).name.removeprefix(prefix)
+            for i in range(actuators.start, actuators.stop)
+        )
+        self.body_names = tuple(
+            model.body(i).name.removeprefix(prefix)
+            for i in range(self.bodies.start, self.bodies.stop)
+        )
+        self.joint_range = model.jnt_range[free + 1 : last + 1].copy()
+        self.mass = model.body_mass[self.bodies].copy()
+        forward, up = np.asarray(body.forward, float), np.asarray(body.up, float)
+        self.ego = np.stack([forward, np.cross(up, forward), up], axis=1)
+
+    @property
+    def nq(self) -> int:
+        """Number of positions, the free joint's 7 included."""
+        return self.qpos.stop - self.qpos.start
+
+    @property
+    def nv(self) -> int:
+        """Number of velocities, the free joint's 6 included."""
+        return self.qvel.stop - self.qvel.start
+
+    @property
+    def nu(self) -> int:
+        """Number of actuators."""
+        return self.ctrl.stop - self.ctrl.start
+
+    @property
+    def na(self) -> int:
+        """Number of actuator activation states."""
+        return self.act.stop - self.act.start
+
+    def body_index(self, *names: str) -> np.ndarray:
+        """Rows of the body's own `xpos` for the named bodies, in that order."""
+        return np.array([self.body_names.index(name) for name in names])
+
+    def geom_index(self, *names: str) -> np.ndarray:
+        """Rows of the body's own `geom_xpos` for the named geoms, in that order."""
+        prefix = self.body.prefix
+        return np.array([self.model.geom(prefix + n).id - self.geoms.start for n in names])
+
+    def fallen(self, physics: Any) -> Any:
+        """Whether the root is below `Body.fallen_height`, (...,)."""
+        return physics.qpos[..., 2] < self.body.fallen_height
+
+
+def _owned(names: list[str], prefix: str) -> slice:
+    """The run of names that carry a prefix; a body's elements are contiguous in its world."""
+    ids = [i for i, name in enumerate(names) if name.startswith(prefix)]
+    if not ids or ids != list(range(ids[0], ids[-1] + 1)):
+        raise ValueError(f"elements of {prefix!r} are not one run of the world's elements")
+    return slice(ids[0], ids[-1] + 1)

@@ -1,0 +1,44 @@
+"""The dm_control CMU humanoid, position controlled, version 2020 (Merel et al. 2019)."""
+
+from __future__ import annotations
+
+import mujoco
+
+from vnl_envs.bodies.body import Body, PhysicsOptions
+
+
+def _make_spec() -> mujoco.MjSpec:
+    # Imported here: it takes half a second that `import vnl_envs` need not pay.
+    from dm_control.locomotion.walkers import cmu_humanoid
+
+    walker = cmu_humanoid.CMUHumanoidPositionControlledV2020()
+    return mujoco.MjSpec.from_string(
+        walker.mjcf_model.to_xml_string(), assets=walker.mjcf_model.get_assets()
+    )
+
+
+def _sole(side: str) -> tuple[str, ...]:
+    return tuple(side + part for part in ("foot", "foot_ch", "toes0", "toes1", "toes2"))
+
+
+HUMANOID = Body(
+    name="humanoid",
+    make_spec=_make_spec,
+    root="root",
+    forward=(0, 0, 1),
+    up=(0, 1, 0),
+    head="head",
+    hands=("rhand", "lhand"),
+    feet=("rfoot", "lfoot"),
+    tracked_bodies=(
+        "lfemur", "ltibia", "lfoot", "ltoes", "rfemur", "rtibia", "rfoot", "rtoes",
+        "lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head",
+        "lclavicle", "lhumerus", "lradius", "lhand", "rclavicle", "rhumerus", "rradius", "rhand",
+    ),
+    contact_geoms=(*_sole("r"), *_sole("l"), "rtibia", "ltibia", "rradius", "lradius"),
+    touch={"sole_R": _sole("r"), "sole_L": _sole("l")},
+    egocentric_camera="egocentric",
+    fallen_height=0.6,
+    reach=1.2,
+    physics=PhysicsOptions(timestep=0.005, substeps=4),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Motion clips: their format, kinematics and data sets."""

@@ -1,0 +1,195 @@
+"""Motion clips and the HDF5 file that holds them.
+
+A file holds the clips of one body. Its root attributes are `format`, `version`, `body`, `rate` (Hz),
+`joint_names` and `fingerprint`; each clip is a group of the clip's name with a data set `qpos`
+(T, nq) float32 and the attributes `label`, `split`, `source` and `licence`. Everything else follows
+by forward kinematics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from vnl_envs.bodies.body import BodyModel
+
+FORMAT = "vnl_envs-clips"
+VERSION = 1
+RATE = 50.0
+"""Frames per second of every clip; also the control rate."""
+
+SPLITS = ("train", "test")
+MIN_FRAMES = 2
+
+
+class ClipError(ValueError):
+    """A clip file, or a clip in it, cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One motion sequence of one body at 50 Hz.
+
+    Attributes:
+        name: unique within its file.
+        qpos: (T, nq) float32: root position (m), root quaternion (w, x, y, z), joints (rad).
+        label: the behaviour, for scores by label.
+        split: "train" or "test".
+        source: where the motion comes from.
+        licence: under which terms, as an SPDX identifier where there is one.
+    """
+
+    name: str
+    qpos: np.ndarray
+    label: str
+    split: str
+    source: str
+    licence: str
+
+    def __len__(self) -> int:
+        return len(self.qpos)
+
+
+def fingerprint(body: BodyModel) -> str:
+    """Identity of a body's kinematic tree: joint names, axes, offsets and limits, to 6 digits."""
+    model, rows = body.model, body.bodies
+    joints = [model.joint(body.body.prefix + name) for name in body.joint_names]
+    digest = hashlib.sha256("\n".join(body.joint_names).encode())
+    tree = [model.body_pos[rows.start + 1 : rows.stop], model.body_quat[rows.start + 1 : rows.stop]]
+    tree += [np.concatenate([j.axis, j.pos, j.range]) for j in joints]
+    for array in tree:
+        # Adding 0 turns -0 into 0.
+        digest.update((np.round(np.asarray(array, float), 6) + 0.0).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> None:
+    """Write clips of a body to a file, whole or not at all.
+
+    Raises:
+        ClipError: a clip does not fit the body, or a name occurs twice.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        with h5py.File(name, "w", track_order=True) as file:
+            file.attrs.update(
+                format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
+                joint_names=list(body.joint_names), fingerprint=fingerprint(body),
+            )  # fmt: skip
+            for clip in clips:
+                check_clip(clip, body)
+                if clip.name in file:
+                    raise ClipError(f"clip {clip.name!r} occurs twice")
+                group = file.create_group(clip.name)
+                # No timestamps, so that the same clips give the same bytes.
+                group.create_dataset(
+                    "qpos", data=clip.qpos.astype(np.float32), compression="gzip",
+                    shuffle=True, track_times=False,
+                )  # fmt: skip
+                group.attrs.update(
+                    label=clip.label, split=clip.split, source=clip.source, licence=clip.licence
+                )
+        os.replace(name, path)
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
+    """All clips of a file, checked against the body, in the file's order.
+
+    Raises:
+        ClipError: the file is damaged, of another format or of another body, or a clip in it is
+            not usable. FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no clip file {str(path)!r}")
+    try:
+        with h5py.File(path, "r") as file:
+            _check_header(path, file, body)
+            clips = tuple(_read_clip(path, name, group) for name, group in file.items())
+    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClipError(f"{path}: not a readable clip file ({reason})") from None
+    if not clips:
+        raise ClipError(f"{path}: holds no clips")
+    for clip in clips:
+        check_clip(clip, body)
+    return clips
+
+
+def select_clips(
+    clips: Sequence[Clip], names: Sequence[str] | None, split: str
+) -> tuple[Clip, ...]:
+    """The named clips (all if None) of a split ("train", "test" or "all").
+
+    Raises:
+        ValueError: the split or a name is unknown, or nothing is left.
+    """
+    if split not in (*SPLITS, "all"):
+        raise ValueError(f"split must be 'train', 'test' or 'all', got {split!r}")
+    if names is not None:
+        unknown = sorted(set(names) - {clip.name for clip in clips})
+        if unknown:
+            raise ValueError(f"no clips named {unknown}; there are {[c.name for c in clips]}")
+        clips = [clip for clip in clips if clip.name in names]
+    chosen = tuple(clip for clip in clips if split in ("all", clip.split))
+    if not chosen:
+        raise ValueError(f"no clips of split {split!r} among {[c.name for c in clips]}")
+    return chosen
+
+
+def check_clip(clip: Clip, body: BodyModel) -> None:
+    """Raise ClipError unless the clip's shape, numbers and texts fit the body."""
+    qpos = np.asarray(clip.qpos)
+    where = f"clip {clip.name!r}"
+    if qpos.ndim != 2 or qpos.shape[1] != body.nq:
+        raise ClipError(f"{where}: qpos must be (T, {body.nq}), got {qpos.shape}")
+    if len(qpos) < MIN_FRAMES:
+        raise ClipError(f"{where}: needs at least {MIN_FRAMES} frames, got {len(qpos)}")
+    bad = np.flatnonzero(~np.isfinite(qpos).all(axis=1))
+    if len(bad):
+        raise ClipError(f"{where}: frame {bad[0]} has a number that is not finite")
+    norms = np.linalg.norm(qpos[:, 3:7].astype(float), axis=1)
+    bad = np.flatnonzero(np.abs(norms - 1) > 1e-3)
+    if len(bad):
+        raise ClipError(f"{where}: frame {bad[0]} has a root quaternion of norm {norms[bad[0]]:.4f}")
+    if clip.split not in SPLITS:
+        raise ClipError(f"{where}: split must be one of {SPLITS}, got {clip.split!r}")
+
+
+def _check_header(path: Path, file: h5py.File, body: BodyModel) -> None:
+    if file.attrs.get("format") != FORMAT:
+        raise ClipError(f"{path}: not a {FORMAT} file")
+    expected = {
+        "version": VERSION,
+        "body": body.body.name,
+        "rate": RATE,
+        "fingerprint": fingerprint(body),
+    }
+    for key, value in expected.items():
+        if file.attrs.get(key) != value:
+            raise ClipError(
+                f"{path}: {key} is {file.attrs.get(key)!r}, expected {value!r} "
+                f"for the body {body.body.name!r}"
+            )
+    if tuple(file.attrs["joint_names"]) != body.joint_names:
+        raise ClipError(f"{path}: joint names or their order differ from {body.body.name!r}'s")
+
+
+def _read_clip(path: Path, name: str, group: h5py.Group) -> Clip:
+    missing = {"label", "split", "source", "licence"} - set(group.attrs)
+    if missing or "qpos" not in group:
+        raise ClipError(f"{path}: clip {name!r} lacks {sorted(missing) or ['qpos']}")
+    texts = {key: str(group.attrs[key]) for key in ("label", "split", "source", "licence")}
+    return Clip(name=name, qpos=np.asarray(group["qpos"][()], np.float32), **texts)

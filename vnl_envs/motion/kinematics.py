@@ -1,0 +1,154 @@
+"""Forward kinematics of clips, and what a body's model derives from a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion.clip import RATE, Clip
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Clips laid end to end, F frames in all, with everything derived from them.
+
+    Attributes:
+        clips: the clips.
+        first: (C,) each clip's first frame.
+        length: (C,) each clip's number of frames.
+        qpos: (F, nq) positions, quaternions normalised.
+        qvel: (F, nv) velocities by central differences.
+        xpos: (F, nbody, 3) body positions, m.
+        xquat: (F, nbody, 4) body orientations.
+        xmat: (F, nbody, 9) the same as matrices.
+        com: (F, 3) centre of mass, m.
+        servo: (F, nu) the controls at which position servos ask for the pose, in their limits.
+        clearance: (F,) height of the lowest contact geom above z = 0, m.
+    """
+
+    clips: tuple[Clip, ...]
+    first: np.ndarray
+    length: np.ndarray
+    qpos: np.ndarray
+    qvel: np.ndarray
+    xpos: np.ndarray
+    xquat: np.ndarray
+    xmat: np.ndarray
+    com: np.ndarray
+    servo: np.ndarray
+    clearance: np.ndarray
+
+
+def derive_reference(clips: Sequence[Clip], body: BodyModel) -> Reference:
+    """Forward kinematics of clips on a body, each clip's velocities from its own frames."""
+    length = np.array([len(clip) for clip in clips])
+    qpos = np.concatenate([clip.qpos for clip in clips]).astype(np.float64)
+    qpos[:, 3:7] /= np.linalg.norm(qpos[:, 3:7], axis=1, keepdims=True)
+    first = np.concatenate([[0], np.cumsum(length)[:-1]])
+    spans = [slice(f, f + n) for f, n in zip(first, length, strict=True)]
+    qvel = np.concatenate([velocities(qpos[span]) for span in spans])
+    kinematics = forward_kinematics(body, qpos)
+    mass = body.mass / body.mass.sum()
+    return Reference(
+        clips=tuple(clips),
+        first=first,
+        length=length,
+        qpos=qpos,
+        qvel=qvel,
+        xpos=kinematics["xpos"],
+        xquat=kinematics["xquat"],
+        xmat=kinematics["xmat"],
+        com=np.einsum("b,fbi->fi", mass, kinematics["xipos"]),
+        servo=servo_control(body, kinematics["actuator_length"]),
+        clearance=lowest_point(body, kinematics["geom_xpos"], kinematics["geom_xmat"]),
+    )
+
+
+def velocities(qpos: np.ndarray, rate: float = RATE) -> np.ndarray:
+    """Velocities of a pose sequence, (T, nq) -> (T, nq - 1), by central differences.
+
+    The ends use one-sided differences. Linear velocity is in the world frame and angular velocity
+    in the root's frame, as MuJoCo has them for a free joint.
+    """
+    before = np.concatenate([qpos[:1], qpos[:-1]])
+    after = np.concatenate([qpos[1:], qpos[-1:]])
+    interval = np.full((len(qpos), 1), 2 / rate)
+    interval[[0, -1]] = 1 / rate
+    turn = _relative_rotation(before[:, 3:7], after[:, 3:7])
+    change = np.concatenate([after[:, :3] - before[:, :3], turn, after[:, 7:] - before[:, 7:]], 1)
+    return change / interval
+
+
+def _relative_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rotation vectors from quaternions a to b, in a's frame, (T, 4) -> (T, 3)."""
+    w = np.sum(a * b, axis=1, keepdims=True)
+    v = a[:, :1] * b[:, 1:] - b[:, :1] * a[:, 1:] - np.cross(a[:, 1:], b[:, 1:])
+    flip = np.where(w < 0, -1.0, 1.0)
+    w, v = w * flip, v * flip
+    sine = np.linalg.norm(v, axis=1, keepdims=True)
+    angle = 2 * np.arctan2(sine, w)
+    return v * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
+
+
+def forward_kinematics(body: BodyModel, qpos: np.ndarray) -> dict[str, np.ndarray]:
+    """Kinematics of poses (F, nq): xpos, xquat, xmat, xipos, geom_xpos, geom_xmat,
+    actuator_length, each with leading axis F and the body's own rows.
+    """
+    rows = {
+        **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
+        **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
+        "actuator_length": body.ctrl,
+    }
+    chunks = []
+    batch = Batch(body.model, nsim=min(_CHUNK, len(qpos)))
+    fields = {name: batch.bind(name) for name in rows}
+    for start in range(0, len(qpos), _CHUNK):
+        part = qpos[start : start + _CHUNK]
+        batch.bind("qpos")[: len(part), body.qpos] = part
+        batch.forward(ids=np.arange(len(part)), stage=mujoco.mjtStage.mjSTAGE_POS.value)
+        chunks.append({k: fields[k][: len(part), rows[k]].copy() for k in rows})
+    return {k: np.concatenate([c[k] for c in chunks]) for k in rows}
+
+
+def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
+    """Controls at which position servos exert no force at these lengths, (..., nu), in limits.
+
+    Motors have no such control; theirs is 0.
+    """
+    model, rows = body.model, body.ctrl
+    gain = model.actuator_gainprm[rows, 0]
+    bias = model.actuator_biasprm[rows]
+    low, high = model.actuator_ctrlrange[rows].T
+    control = -(bias[:, 0] + bias[:, 1] * actuator_length) / gain
+    return np.clip(control, low, high)
+
+
+def lowest_point(body: BodyModel, geom_xpos: np.ndarray, geom_xmat: np.ndarray) -> np.ndarray:
+    """Height of the lowest point of any contact geom, (F,), m. Spheres and capsules."""
+    ids = body.geom_index(*body.body.contact_geoms)
+    centre, half, radius = capsules(body, ids)
+    axis_z = geom_xmat[..., ids, 8]
+    bottom = geom_xpos[..., ids, 2] - np.abs(axis_z) * half - radius
+    return bottom.min(axis=-1)
+
+
+def capsules(body: BodyModel, geoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """World geom ids, half-lengths and radii of geoms that are spheres or capsules, (n,) each.
+
+    Raises:
+        ValueError: a geom is neither.
+    """
+    model, ids = body.model, geoms + body.geoms.start
+    kinds = model.geom_type[ids]
+    capsule = kinds == mujoco.mjtGeom.mjGEOM_CAPSULE
+    if not (capsule | (kinds == mujoco.mjtGeom.mjGEOM_SPHERE)).all():
+        names = [model.geom(i).name for i in ids]
+        raise ValueError(f"contact and touch geoms must be spheres or capsules: {names}")
+    return ids, np.where(capsule, model.geom_size[ids, 1], 0.0), model.geom_size[ids, 0].copy()

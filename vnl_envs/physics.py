@@ -1,0 +1,44 @@
+"""What a task may read of the physics, whatever engine advances it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+Array = Any
+"""A NumPy or JAX array; tasks are written for both."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """One body's state and the kinematics that belong to the same instant.
+
+    Every array has the same leading batch shape ``...``. Indices are local to the body: row 0 of
+    ``xpos`` is its root body, ``qpos[..., :7]`` its free joint.
+
+    Attributes:
+        qpos: (..., nq) positions: root position (m), root quaternion (w, x, y, z), joints (rad).
+        qvel: (..., nv) velocities: root linear (m/s, world frame), root angular (rad/s, root
+            frame), joints (rad/s).
+        act: (..., na) actuator activation states.
+        xpos: (..., nbody, 3) body frame origins, m, world frame.
+        xquat: (..., nbody, 4) body orientations, world frame.
+        xmat: (..., nbody, 9) the same orientations as row-major rotation matrices.
+        xipos: (..., nbody, 3) body centres of mass, m, world frame.
+        geom_xpos: (..., ngeom, 3) geom centres, m, world frame.
+        geom_xmat: (..., ngeom, 9) geom orientations as row-major rotation matrices.
+    """
+
+    qpos: Array
+    qvel: Array
+    act: Array
+    xpos: Array
+    xquat: Array
+    xmat: Array
+    xipos: Array
+    geom_xpos: Array
+    geom_xmat: Array
+
+    def __getitem__(self, rows: Any) -> Physics:
+        """The same view of a selection of the leading batch axis."""
+        return Physics(*(getattr(self, f.name)[rows] for f in fields(self)))

@@ -1,0 +1,80 @@
+"""A flat floor without bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+
+from vnl_envs.bodies.body import GROUND_CONTYPE
+from vnl_envs.physics import Array
+
+
+def base_spec() -> mujoco.MjSpec:
+    """An empty scene with light, sky and the materials that the scenes share."""
+    spec = mujoco.MjSpec()
+    spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
+    spec.visual.headlight.diffuse = [0.4, 0.4, 0.4]
+    spec.visual.headlight.specular = [0.1, 0.1, 0.1]
+    spec.visual.quality.shadowsize = 2048
+    spec.visual.map.znear = 0.01
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.82, 0.88, 0.94],
+        rgb2=[0.45, 0.55, 0.68],
+        width=128,
+        height=128,
+    )
+    spec.add_texture(
+        name="checker",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.42, 0.47, 0.50],
+        rgb2=[0.52, 0.57, 0.60],
+        mark=mujoco.mjtMark.mjMARK_EDGE,
+        markrgb=[0.62, 0.67, 0.70],
+        width=256,
+        height=256,
+    )
+    ground = spec.add_material(name="ground", texuniform=True, reflectance=0.0)
+    ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "checker"
+    spec.worldbody.add_light(
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0, 0, 5],
+        dir=[0.25, 0.35, -1],
+        diffuse=[0.5, 0.5, 0.5],
+        castshadow=True,
+    )
+    return spec
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A plane at z = 0.
+
+    Attributes:
+        tile: side of a drawn tile, m.
+    """
+
+    tile: float = 1.0
+
+    def spec(self) -> mujoco.MjSpec:
+        """The floor alone."""
+        spec = base_spec()
+        spec.material("ground").texrepeat = [0.5 / self.tile, 0.5 / self.tile]
+        spec.worldbody.add_geom(
+            name="floor",
+            type=mujoco.mjtGeom.mjGEOM_PLANE,
+            # Half-sizes 0 are an endless plane.
+            size=[0, 0, 0.05],
+            material="ground",
+            contype=GROUND_CONTYPE,
+            conaffinity=GROUND_CONTYPE,
+        )
+        return spec
+
+    def height_above(self, points: Array, mocap_pos: Array | None = None) -> Array:
+        """Height of points over the floor, (..., n, 3) -> (..., n), m."""
+        return points[..., 2]

@@ -1,0 +1,82 @@
+"""A world: a scene with bodies in it, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import mujoco
+
+from vnl_envs.bodies.body import Actuation, Body, BodyModel, ContactPhysics
+from vnl_envs.physics import Array
+
+
+class Scene(Protocol):
+    """What surrounds a body. Its walking surface is at z = 0."""
+
+    def spec(self) -> mujoco.MjSpec:
+        """The surroundings alone, with nothing in them."""
+        ...
+
+    def height_above(self, points: Array, mocap_pos: Array | None) -> Array:
+        """Signed distance of points to the ground, (..., n, 3) -> (..., n), m."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """A compiled scene.
+
+    Attributes:
+        scene: what surrounds the bodies.
+        model: the compiled model; read-only by convention.
+        bodies: each body with its addresses, in the order given.
+        substeps: physics steps in one control step.
+    """
+
+    scene: Scene
+    model: mujoco.MjModel
+    bodies: tuple[BodyModel, ...]
+    substeps: int
+
+    @property
+    def body(self) -> BodyModel:
+        """The only body, or the first."""
+        return self.bodies[0]
+
+    @property
+    def dt(self) -> float:
+        """Duration of one control step, s."""
+        return self.model.opt.timestep * self.substeps
+
+
+def build_world(
+    scene: Scene,
+    bodies: Sequence[Body],
+    actuation: Actuation = "position",
+    physics: ContactPhysics = "fast",
+) -> World:
+    """Compile a scene with bodies, each with a free joint under its own prefix.
+
+    Args:
+        scene: what surrounds the bodies.
+        bodies: one or more; the first one's solver settings hold for the world.
+        actuation: see `Body.spec`.
+        physics: see `Body.spec`.
+    """
+    spec = scene.spec()
+    for body in bodies:
+        frame = spec.worldbody.add_frame()
+        spec.attach(body.spec(actuation, physics), frame=frame, prefix=body.prefix)
+        spec.body(body.prefix + body.root).add_freejoint(name=body.prefix + "root")
+    options = bodies[0].physics
+    options.apply(spec.option)
+    # A diverged simulation must end its episode, not be put back at the start by the engine.
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    model = spec.compile()
+    for body in bodies:
+        if body.skin_scale != 1.0:
+            model.skin_vert[:] *= body.skin_scale
+            model.skin_bonebindpos[:] *= body.skin_scale
+    return World(scene, model, tuple(BodyModel(b, model) for b in bodies), options.substeps)
