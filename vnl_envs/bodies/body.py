@@ -103,6 +103,8 @@ class Body:
         contact_geoms: geoms that may touch the ground; all others pass through it.
         touch: names of the touch sensors, each with the geoms it feels with. Spheres and
             capsules only, each one of `contact_geoms`.
+        appendages: bodies whose egocentric positions dm_control's comic reward compares.
+        upright: what counts as upright while running: "roll" ignores pitch, "tilt" does not.
         egocentric_camera: the camera that `vision=True` renders.
         fallen_height: the body has fallen when its root is below this height, m.
         reach: no contact geom is ever further than this from the root, m.
@@ -122,6 +124,8 @@ class Body:
     tracked_bodies: tuple[str, ...]
     contact_geoms: tuple[str, ...]
     touch: Mapping[str, tuple[str, ...]]
+    appendages: tuple[str, ...]
+    upright: Literal["roll", "tilt"]
     egocentric_camera: str
     fallen_height: float
     reach: float
@@ -173,9 +177,11 @@ class Body:
                 geom.conaffinity = GROUND_CONTYPE if geom.name in self.contact_geoms else 0
         if actuation == "torque":
             for actuator in spec.actuators:
+                # A motor has no use for its second gain parameter: it keeps the servo's gain, and
+                # biasprm its bias, from which the standing torques follow.
+                actuator.gainprm[1] = actuator.gainprm[0]
                 actuator.gainprm[0] = actuator.forcerange[1]
                 actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
-                actuator.biasprm[:] = 0
         return spec
 
 
@@ -191,6 +197,9 @@ class BodyModel:
         joint_names, actuator_names, body_names: without prefix, in model order.
         joint_range: (nj, 2) limits of the scalar joints, rad.
         ego: (3, 3) columns forward, left, up in the root's frame.
+        standing_qpos: (nq,) the standing pose at x = y = 0, heading along +x.
+        standing_control: (nu,) controls that hold it.
+        servos: whether the actuators are position servos.
     """
 
     def __init__(self, body: Body, model: mujoco.MjModel) -> None:
@@ -231,6 +240,13 @@ class BodyModel:
         self.mass = model.body_mass[self.bodies].copy()
         forward, up = np.asarray(body.forward, float), np.asarray(body.up, float)
         self.ego = np.stack([forward, np.cross(up, forward), up], axis=1)
+        self.servos = bool(
+            (model.actuator_biastype[self.ctrl] == mujoco.mjtBias.mjBIAS_AFFINE).all()
+        )
+        self.standing_qpos, self.standing_control = self._stand()
+        self._ctrl_low, self._ctrl_high = model.actuator_ctrlrange[self.ctrl].T.copy()
+        self._reach_low = self.standing_control - self._ctrl_low
+        self._reach_high = self._ctrl_high - self.standing_control
 
     @property
     def nq(self) -> int:
@@ -261,9 +277,92 @@ class BodyModel:
         prefix = self.body.prefix
         return np.array([self.model.geom(prefix + n).id - self.geoms.start for n in names])
 
+    def activation(self, control: Any) -> Any:
+        """Activation states of actuators that have settled at these controls, (..., na)."""
+        owners = self.model.actuator_actadr[self.ctrl] >= 0
+        return control[..., np.flatnonzero(owners)]
+
+    def control(self, action: np.ndarray) -> np.ndarray:
+        """Controls of actions in [-1, 1], (..., nu) -> (..., nu).
+
+        0 is the standing pose's control and ±1 the actuator's limits, piecewise linear between.
+        """
+        return self.standing_control + action * np.where(
+            action < 0, self._reach_low, self._reach_high
+        )
+
+    def action(self, control: np.ndarray) -> np.ndarray:
+        """The actions of controls, the inverse of `control`, (..., nu) -> (..., nu)."""
+        change = control - self.standing_control
+        reach = np.where(change < 0, self._reach_low, self._reach_high)
+        return np.clip(np.divide(change, reach, where=reach > 0, out=np.zeros_like(change)), -1, 1)
+
+    def capsules(self, *names: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows in the body's own geoms, half-lengths and radii (m) of spheres or capsules.
+
+        Raises:
+            ValueError: a geom is neither.
+        """
+        rows = self.geom_index(*names)
+        ids = rows + self.geoms.start
+        kinds = self.model.geom_type[ids]
+        capsule = kinds == mujoco.mjtGeom.mjGEOM_CAPSULE
+        if not (capsule | (kinds == mujoco.mjtGeom.mjGEOM_SPHERE)).all():
+            raise ValueError(f"contact and touch geoms must be spheres or capsules: {names}")
+        size = self.model.geom_size[ids]
+        return rows, np.where(capsule, size[:, 1], 0.0), size[:, 0].copy()
+
+    def _stand(self) -> tuple[np.ndarray, np.ndarray]:
+        """The standing pose and the controls that hold it; see `Standing`."""
+        standing = self.body.standing or Standing(0.0, self._upright_quat(), {}, {})
+        neutral = np.clip(0.0, *self.joint_range.T)
+        joints = self._angles(neutral, standing.joints)
+        data = mujoco.MjData(self.model)
+        free = data.qpos[self.qpos]
+        free[3:7], free[2] = standing.quat, standing.height
+        free[7:] = self._angles(joints, standing.targets)
+        mujoco.mj_fwdPosition(self.model, data)
+        servo = servo_control(self, data.actuator_length[self.ctrl])
+        free[7:] = joints
+        mujoco.mj_fwdPosition(self.model, data)
+        if self.body.standing is None:
+            free[2] = -self._lowest(data)
+        if self.servos:
+            return free.copy(), servo
+        # A motor holds the pose with the force that the servo would exert.
+        gain, bias = self.model.actuator_gainprm[self.ctrl], self.model.actuator_biasprm[self.ctrl]
+        length = data.actuator_length[self.ctrl]
+        force = gain[:, 1] * servo + bias[:, 0] + bias[:, 1] * length
+        return free.copy(), np.clip(force / gain[:, 0], -1.0, 1.0)
+
+    def _angles(self, base: np.ndarray, named: Mapping[str, float]) -> np.ndarray:
+        angles = base.copy()
+        for name, angle in named.items():
+            angles[self.joint_names.index(name)] = angle
+        return angles
+
+    def _upright_quat(self) -> tuple[float, float, float, float]:
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, self.ego.T.flatten())
+        return tuple(quat.tolist())
+
+    def _lowest(self, data: mujoco.MjData) -> float:
+        rows, half, radius = self.capsules(*self.body.contact_geoms)
+        ids = rows + self.geoms.start
+        return float((data.geom_xpos[ids, 2] - abs(data.geom_xmat[ids, 8]) * half - radius).min())
+
     def fallen(self, physics: Any) -> Any:
         """Whether the root is below `Body.fallen_height`, (...,)."""
         return physics.qpos[..., 2] < self.body.fallen_height
+
+
+def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
+    """Controls at which position servos exert no force at these lengths, (..., nu), in limits."""
+    rows = body.ctrl
+    gain = body.model.actuator_gainprm[rows, 0 if body.servos else 1]
+    bias = body.model.actuator_biasprm[rows]
+    low, high = body.model.actuator_ctrlrange[rows].T
+    return np.clip(-(bias[:, 0] + bias[:, 1] * actuator_length) / gain, low, high)
 
 
 def _owned(names: list[str], prefix: str) -> slice:

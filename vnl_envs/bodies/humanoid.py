@@ -5,11 +5,13 @@ from __future__ import annotations
 import mujoco
 
 from vnl_envs.bodies.body import Body, PhysicsOptions
+from vnl_envs.gl import quiet_dm_control
 
 
 def _make_spec() -> mujoco.MjSpec:
     # Imported here: it takes half a second that `import vnl_envs` need not pay.
-    from dm_control.locomotion.walkers import cmu_humanoid
+    with quiet_dm_control():
+        from dm_control.locomotion.walkers import cmu_humanoid
 
     walker = cmu_humanoid.CMUHumanoidPositionControlledV2020()
     return mujoco.MjSpec.from_string(
@@ -30,13 +32,17 @@ HUMANOID = Body(
     head="head",
     hands=("rhand", "lhand"),
     feet=("rfoot", "lfoot"),
+    # dm_control's own list for comparing with motion capture.
     tracked_bodies=(
-        "lfemur", "ltibia", "lfoot", "ltoes", "rfemur", "rtibia", "rfoot", "rtoes",
-        "lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head",
-        "lclavicle", "lhumerus", "lradius", "lhand", "rclavicle", "rhumerus", "rradius", "rhand",
+        "lhipjoint", "lfemur", "ltibia", "lfoot", "ltoes", "rhipjoint", "rfemur", "rtibia",
+        "rfoot", "rtoes", "lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head",
+        "face", "lclavicle", "lhumerus", "lradius", "lwrist", "lhand", "lfingers", "lthumb",
+        "rclavicle", "rhumerus", "rradius", "rwrist", "rhand", "rfingers", "rthumb",
     ),
     contact_geoms=(*_sole("r"), *_sole("l"), "rtibia", "ltibia", "rradius", "lradius"),
     touch={"sole_R": _sole("r"), "sole_L": _sole("l")},
+    appendages=("rradius", "lradius", "rfoot", "lfoot", "head"),
+    upright="tilt",
     egocentric_camera="egocentric",
     fallen_height=0.6,
     reach=1.2,

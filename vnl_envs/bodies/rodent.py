@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 
 from vnl_envs.bodies.body import Body, PhysicsOptions
+from vnl_envs.gl import quiet_dm_control
 
 # The scale at which published rat recordings are fitted to this model.
 SCALE = 0.9
@@ -24,7 +25,8 @@ def _geoms(*patterns: str, sides: tuple[str, ...] = _SIDES) -> tuple[str, ...]:
 
 def _make_spec() -> mujoco.MjSpec:
     # Imported here: it takes half a second that `import vnl_envs` need not pay.
-    from dm_control.locomotion.walkers import rescale, rodent
+    with quiet_dm_control():
+        from dm_control.locomotion.walkers import rescale, rodent
 
     walker = rodent.Rat()
     rescale.rescale_subtree(walker.mjcf_model, SCALE, SCALE)
@@ -65,9 +67,10 @@ RODENT = Body(
     head="skull",
     hands=("hand_R", "hand_L"),
     feet=("foot_R", "foot_L"),
+    # dm_control's own list for comparing with motion capture.
     tracked_bodies=(
-        "pelvis", "upper_leg_L", "lower_leg_L", "foot_L", "upper_leg_R", "lower_leg_R", "foot_R",
-        "skull", "jaw", "scapula_L", "upper_arm_L", "lower_arm_L", "finger_L",
+        "torso", "pelvis", "upper_leg_L", "lower_leg_L", "foot_L", "upper_leg_R", "lower_leg_R",
+        "foot_R", "skull", "jaw", "scapula_L", "upper_arm_L", "lower_arm_L", "finger_L",
         "scapula_R", "upper_arm_R", "lower_arm_R", "finger_R",
     ),
     contact_geoms=_geoms(*_HIND_PAW, *_SHANK, *_FORE_PAW, *_FOREARM),
@@ -77,6 +80,8 @@ RODENT = Body(
         "sole_R": _geoms(*_HIND_PAW, sides=("R",)),
         "sole_L": _geoms(*_HIND_PAW, sides=("L",)),
     },
+    appendages=("lower_arm_R", "lower_arm_L", "foot_R", "foot_L", "skull"),
+    upright="roll",
     egocentric_camera="egocentric",
     # Rearing and grooming rats tilt by up to 120 degrees; over 210 500 frames of recordings the
     # torso is never below 35 mm. So height alone decides.

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.body import BodyModel, servo_control
 from vnl_envs.motion.clip import RATE, Clip
 
 _CHUNK = 4096
@@ -117,38 +117,8 @@ def forward_kinematics(body: BodyModel, qpos: np.ndarray) -> dict[str, np.ndarra
     return {k: np.concatenate([c[k] for c in chunks]) for k in rows}
 
 
-def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
-    """Controls at which position servos exert no force at these lengths, (..., nu), in limits.
-
-    Motors have no such control; theirs is 0.
-    """
-    model, rows = body.model, body.ctrl
-    gain = model.actuator_gainprm[rows, 0]
-    bias = model.actuator_biasprm[rows]
-    low, high = model.actuator_ctrlrange[rows].T
-    control = -(bias[:, 0] + bias[:, 1] * actuator_length) / gain
-    return np.clip(control, low, high)
-
-
 def lowest_point(body: BodyModel, geom_xpos: np.ndarray, geom_xmat: np.ndarray) -> np.ndarray:
     """Height of the lowest point of any contact geom, (F,), m. Spheres and capsules."""
-    ids = body.geom_index(*body.body.contact_geoms)
-    centre, half, radius = capsules(body, ids)
-    axis_z = geom_xmat[..., ids, 8]
-    bottom = geom_xpos[..., ids, 2] - np.abs(axis_z) * half - radius
+    rows, half, radius = body.capsules(*body.body.contact_geoms)
+    bottom = geom_xpos[..., rows, 2] - np.abs(geom_xmat[..., rows, 8]) * half - radius
     return bottom.min(axis=-1)
-
-
-def capsules(body: BodyModel, geoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World geom ids, half-lengths and radii of geoms that are spheres or capsules, (n,) each.
-
-    Raises:
-        ValueError: a geom is neither.
-    """
-    model, ids = body.model, geoms + body.geoms.start
-    kinds = model.geom_type[ids]
-    capsule = kinds == mujoco.mjtGeom.mjGEOM_CAPSULE
-    if not (capsule | (kinds == mujoco.mjtGeom.mjGEOM_SPHERE)).all():
-        names = [model.geom(i).name for i in ids]
-        raise ValueError(f"contact and touch geoms must be spheres or capsules: {names}")
-    return ids, np.where(capsule, model.geom_size[ids, 1], 0.0), model.geom_size[ids, 0].copy()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import mujoco
 
 from vnl_envs.bodies.body import GROUND_CONTYPE
-from vnl_envs.physics import Array
 
 
 def base_spec() -> mujoco.MjSpec:
@@ -74,7 +73,3 @@ class Floor:
             conaffinity=GROUND_CONTYPE,
         )
         return spec
-
-    def height_above(self, points: Array, mocap_pos: Array | None = None) -> Array:
-        """Height of points over the floor, (..., n, 3) -> (..., n), m."""
-        return points[..., 2]

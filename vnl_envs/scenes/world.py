@@ -9,7 +9,6 @@ from typing import Protocol
 import mujoco
 
 from vnl_envs.bodies.body import Actuation, Body, BodyModel, ContactPhysics
-from vnl_envs.physics import Array
 
 
 class Scene(Protocol):
@@ -17,10 +16,6 @@ class Scene(Protocol):
 
     def spec(self) -> mujoco.MjSpec:
         """The surroundings alone, with nothing in them."""
-        ...
-
-    def height_above(self, points: Array, mocap_pos: Array | None) -> Array:
-        """Signed distance of points to the ground, (..., n, 3) -> (..., n), m."""
         ...
 
 

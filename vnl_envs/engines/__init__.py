@@ -1,0 +1,1 @@
+"""Engines advance the physics; they know models and states, never tasks."""

@@ -1,0 +1,139 @@
+"""C MuJoCo: many simulations of one model on a thread pool."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.physics import Physics
+
+# Positions and velocities current after a step; see `Batch.step`.
+_CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
+_DIVERGED = [
+    mujoco.mjtWarning.mjWARN_BADQPOS.value,
+    mujoco.mjtWarning.mjWARN_BADQVEL.value,
+    mujoco.mjtWarning.mjWARN_BADQACC.value,
+]
+
+
+class NativeEngine:
+    """`num` simulations of a model. Rows of every array are the simulations.
+
+    The same states and controls give the same bits for any number of simulations and threads.
+
+    Args:
+        model: the compiled model.
+        num: simulations.
+        threads: 0 uses every CPU.
+
+    Attributes:
+        model: the engine's own copy of the model.
+        num, threads: as given.
+        ctrl: (num, nu) controls, written before a step.
+    """
+
+    def __init__(self, model: mujoco.MjModel, num: int, threads: int = 0) -> None:
+        self.num, self.threads = num, threads
+        self._build(model)
+
+    def _build(self, model: mujoco.MjModel) -> None:
+        # A simulation alone needs no thread but the caller's.
+        threads = 1 if self.num == 1 else self.threads
+        self._batch = Batch(model, self.num, nthread=threads, persistent=True)
+        self._pid = os.getpid()
+        self.model = self._batch.model
+        self.ctrl = self._batch.bind("ctrl")
+        self._mocap_pos = self._batch.bind("mocap_pos")
+        self._warned = self._batch.warning[:, _DIVERGED, 0].copy()
+        self._views: dict[str, Physics] = {}
+
+    def physics(self, body: BodyModel) -> Physics:
+        """A live view of one body, refreshed by every call that advances or sets a state."""
+        self._survive_fork()
+        name = body.body.name
+        if name not in self._views:
+            bind = self._batch.bind
+            rows = {
+                "qpos": body.qpos,
+                "qvel": body.qvel,
+                "act": body.act,
+                **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
+                **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
+            }
+            self._views[name] = Physics(**{k: bind(k)[:, v] for k, v in rows.items()})
+            # A field bound between calls is zero until the next one.
+            self._batch.forward(stage=_CURRENT)
+        return self._views[name]
+
+    def step(self, substeps: int, ids: np.ndarray | None = None) -> np.ndarray:
+        """Advance simulations (all if None); return which of all diverged in it, (num,) bool."""
+        self._survive_fork()
+        failed = np.zeros(self.num, bool)
+        try:
+            self._batch.step(ids, nstep=substeps, stage=_CURRENT)
+        except SimulationError as error:
+            failed[error.ids] = True
+        warned = self._batch.warning[:, _DIVERGED, 0]
+        if (warned != self._warned).any():
+            failed |= (warned != self._warned).any(axis=1)
+            self._warned = warned.copy()
+        return failed
+
+    def place(self, mocap_pos: np.ndarray) -> None:
+        """Move scenery, (num, nmocap, 3) m."""
+        self._mocap_pos[:] = mocap_pos
+
+    def start(
+        self,
+        ids: np.ndarray,
+        body: BodyModel,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        act: np.ndarray,
+        mocap_pos: np.ndarray | None,
+    ) -> None:
+        """Put simulations into a state, everything else as in a new simulation."""
+        self._survive_fork()
+        batch = self._batch
+        batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        batch.bind("qpos")[ids, body.qpos] = qpos
+        batch.bind("qvel")[ids, body.qvel] = qvel
+        batch.bind("act")[ids, body.act] = act
+        if mocap_pos is not None:
+            self._mocap_pos[ids] = mocap_pos
+        batch.forward(ids, stage=_CURRENT)
+        self._warned = batch.warning[:, _DIVERGED, 0].copy()
+
+    def get_state(self) -> np.ndarray:
+        """The whole integration state of every simulation, (num, nstate) float64."""
+        return self._batch.state.copy()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore `get_state`'s; every view is current afterwards."""
+        self._survive_fork()
+        self._batch.state[:] = state
+        self._batch.forward(stage=_CURRENT)
+        self._warned = self._batch.warning[:, _DIVERGED, 0].copy()
+
+    def data(self, index: int, into: mujoco.MjData | None = None) -> mujoco.MjData:
+        """One simulation's `MjData`, a copy."""
+        return self._batch.get_data(index, into)
+
+    def _survive_fork(self) -> None:
+        """Threads do not survive a fork: in a child, build the batch anew from its rows."""
+        if os.getpid() == self._pid:
+            return
+        state, old = self.get_state(), self._batch
+        self._build(self.model)
+        # The old batch would wait for its threads, which the child does not have.
+        _ABANDONED.append(old)
+        self._batch.state[:] = state
+        self._batch.forward(stage=_CURRENT)
+
+
+_ABANDONED: list[Any] = []

@@ -1,0 +1,127 @@
+"""What the single and the vector environment share: spaces, checks and pictures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from vnl_envs.envs.core import GROUPS, Core
+from vnl_envs.registry import make_task
+from vnl_envs.rendering import Picture
+
+VISION_SIZE = 64
+METADATA = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
+
+
+class Face:
+    """A core as Gymnasium sees it.
+
+    Args:
+        task_id: a registered id.
+        num: simulations.
+        threads: of the engine.
+        vision: whether observations hold a picture of the egocentric camera.
+        observation: "flat" (one Box) or "dict" (one Box per group).
+        options: of the task.
+
+    Attributes:
+        observation_space, action_space: of one simulation.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        num: int,
+        threads: int,
+        vision: bool,
+        observation: Literal["flat", "dict"],
+        options: dict[str, Any],
+    ) -> None:
+        if observation not in ("flat", "dict"):
+            raise ValueError(f"observation must be 'flat' or 'dict', got {observation!r}")
+        self.vision = bool(vision)
+        self.dict_observation = self.vision or observation == "dict"
+        self.core = Core(make_task(task_id, **options), num, threads)
+        self._eye: Picture | None = None
+        self._data: mujoco.MjData | None = None
+        nu = self.core.task.body.nu
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (nu,), np.float32)
+        self.observation_space = self._observation_space()
+
+    def _observation_space(self) -> gymnasium.Space:
+        def box(size: int) -> gymnasium.spaces.Box:
+            return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+        if not self.dict_observation:
+            return box(self.core.size)
+        spaces: dict[str, gymnasium.Space] = {
+            name: box(span.stop - span.start) for name, span in self.core.groups.items()
+        }
+        if self.vision:
+            shape = (VISION_SIZE, VISION_SIZE, 3)
+            spaces["vision"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        return gymnasium.spaces.Dict(spaces)
+
+    def observe(self) -> Any:
+        """The observations of all simulations, (n, D) or a dictionary of such."""
+        flat = self.core.observation
+        if not self.dict_observation:
+            return flat.copy()
+        groups: dict[str, np.ndarray] = {k: flat[:, self.core.groups[k]].copy() for k in GROUPS}
+        if self.vision:
+            groups["vision"] = np.stack([self.see(i) for i in range(self.core.num)])
+        return groups
+
+    def see(self, index: int) -> np.ndarray:
+        """The egocentric picture of one simulation, (64, 64, 3) uint8."""
+        if self._eye is None:
+            body = self.core.task.body.body
+            self._eye = Picture(
+                self.core.task.world,
+                VISION_SIZE,
+                VISION_SIZE,
+                camera=body.prefix + body.egocentric_camera,
+            )
+        return self._eye.draw(self.data(index), self.overlays(index))
+
+    def overlays(self, index: int) -> list[Any]:
+        """What is drawn and not simulated in one simulation."""
+        core = self.core
+        return core.task.overlays(
+            core.physics[index],
+            {k: v[index] for k, v in core.episode.items()},
+            {k: v[index] for k, v in core.carry.items()},
+        )
+
+    def data(self, index: int) -> mujoco.MjData:
+        """A snapshot of one simulation; the same object is written anew by the next call."""
+        self._data = self.core.engine.data(index, self._data)
+        return self._data
+
+    def check_action(self, action: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Actions as float32 in [-1, 1].
+
+        Raises:
+            ValueError: the shape or the type is wrong, or a number is not finite; the message
+                names the environment.
+        """
+        array = np.asarray(action)
+        if array.dtype.kind != "f":
+            raise ValueError(f"actions must be floating point, got {array.dtype}")
+        if array.shape != shape:
+            raise ValueError(f"actions must have shape {shape}, got {array.shape}")
+        # A sum is finite only if every number is (or rarely overflows: then look closely).
+        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+            rows = np.atleast_2d(array)
+            index = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise ValueError(f"the action of environment {index} has a number that is not finite")
+        return np.minimum(np.maximum(array.astype(np.float32, copy=False), -1.0), 1.0)
+
+    def close(self) -> None:
+        """Free the pictures' memory."""
+        if self._eye is not None:
+            self._eye.close()
+            self._eye = None

@@ -1,0 +1,204 @@
+"""One environment: the vector environment's code with one simulation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from vnl_envs.envs.face import METADATA, Face
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window
+from vnl_envs.tasks.task import Task
+
+_ONLY = np.array([0])
+
+
+class SingleEnv(gymnasium.Env[Any, np.ndarray]):
+    """A registered task as a Gymnasium environment.
+
+    `info` after a step holds `reward_terms` and `metrics` (of the episode so far) by name,
+    `is_success` and `diverged`.
+
+    Args:
+        task_id: a registered id.
+        render_mode: None, "rgb_array" or "human".
+        width, height: of rendered pictures, pixels.
+        vision: add a 64 x 64 egocentric picture; observations are then a dictionary.
+        observation: "flat" (one vector) or "dict" (one vector per group).
+        options: of the task, see `vnl_envs.task_options`.
+    """
+
+    metadata = METADATA
+
+    def __init__(
+        self,
+        task_id: str,
+        render_mode: str | None = None,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+        vision: bool = False,
+        observation: Literal["flat", "dict"] = "flat",
+        **options: Any,
+    ) -> None:
+        if render_mode not in (None, *METADATA["render_modes"]):
+            raise ValueError(f"render_mode must be one of {METADATA['render_modes']} or None")
+        self._arguments = {
+            "task_id": task_id, "render_mode": render_mode, "width": width, "height": height,
+            "vision": vision, "observation": observation, **options,
+        }  # fmt: skip
+        self._face = Face(task_id, 1, 1, vision, observation, options)
+        self.observation_space = self._face.observation_space
+        self.action_space = self._face.action_space
+        self.render_mode = render_mode
+        self._size = (width, height)
+        self._picture: Picture | None = None
+        self._window: Window | None = None
+        # An environment that was never reset refuses to step.
+        self._over = True
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self._face.core.task
+
+    @property
+    def dt(self) -> float:
+        """Duration of a control step, s."""
+        return self.task.dt
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Name of each part of the flat observation -> its slice, in order."""
+        return dict(self._face.core.layout)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return self._face.core.engine.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """A snapshot of the simulation: writing to it changes nothing."""
+        return self._face.core.engine.data(0)
+
+    @property
+    def episode(self) -> dict[str, np.ndarray]:
+        """The current episode, for `reset(options={"episode": …})`."""
+        return {k: v[0].copy() for k, v in self._face.core.episode.items()}
+
+    @property
+    def env_hash(self) -> str:
+        """Identity of the task; see `vnl_envs.env_hash`."""
+        from vnl_envs.identity import env_hash
+
+        return env_hash(self._arguments["task_id"], self.task)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode, drawn from the generator or given as `options={"episode": …}`.
+
+        Raises:
+            ValueError: an unknown option, or an episode of another task.
+        """
+        core = self._face.core
+        given = check_reset_options(options)
+        rows = None if given is None else core.check_episode(given)
+        super().reset(seed=seed)
+        core.reset(_ONLY, core.draw([self.np_random]) if rows is None else rows)
+        self._over = False
+        self._show()
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One control step with an action (nu,) in [-1, 1]; see the class for `info`.
+
+        Raises:
+            ValueError: the action is of a wrong shape or type or not finite.
+            gymnasium.error.ResetNeeded: there is no episode under way.
+        """
+        face = self._face
+        action = face.check_action(action, face.action_space.shape)
+        if self._over:
+            raise gymnasium.error.ResetNeeded("call reset() before step(): no episode is under way")
+        result = face.core.step(action[None])
+        terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
+        self._over = terminated or truncated
+        info = {
+            "reward_terms": {k: float(v[0]) for k, v in result.terms.items()},
+            "metrics": {k: float(v[0]) for k, v in face.core.figures().items()},
+            "is_success": bool(result.success[0]),
+            "diverged": bool(result.diverged[0]),
+        }
+        self._show()
+        return self._observation(), float(result.reward[0]), terminated, truncated, info
+
+    def _observation(self) -> Any:
+        observed = self._face.observe()
+        if isinstance(observed, dict):
+            return {k: v[0] for k, v in observed.items()}
+        return observed[0]
+
+    def render(self) -> np.ndarray | None:
+        """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""
+        if self.render_mode != "rgb_array":
+            return None
+        if self._picture is None:
+            self._picture = Picture(self.task.world, *self._size)
+        return self._picture.draw(self._face.data(0), self._face.overlays(0))
+
+    def _show(self) -> None:
+        if self.render_mode != "human":
+            return
+        if self._window is None:
+            self._window = Window(self.task.world, self.model)
+        self._window.show(self.data, self._face.overlays(0), self.dt)
+
+    def close(self) -> None:
+        """Close windows and free the renderer."""
+        for part in (self._picture, self._window, self._face):
+            if part is not None:
+                part.close()
+        self._picture = self._window = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the coming steps depend on, generator included, as plain arrays."""
+        return {
+            **self._face.core.get_state(),
+            "generator": self.np_random.bit_generator.state,
+            "over": self._over,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_state`'s; the next steps give the same bits.
+
+        Raises:
+            ValueError: the state is of another task.
+        """
+        self._face.core.set_state(state)
+        self.np_random.bit_generator.state = state["generator"]
+        self._over = state["over"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
+
+
+def check_reset_options(options: dict[str, Any] | None) -> Any:
+    """The episode among reset options, None if there is none.
+
+    Raises:
+        ValueError: there are other options.
+    """
+    unknown = sorted(set(options or {}) - {"episode"})
+    if unknown:
+        raise ValueError(f"reset has the option 'episode' only, got {unknown}")
+    return (options or {}).get("episode")
+
+
+def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: Any) -> Any:
+    env = cls(**arguments)
+    env.spec = spec
+    env.set_state(state)
+    return env

@@ -1,0 +1,281 @@
+"""Many environments stepped on a thread pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from vnl_envs.envs.core import Step
+from vnl_envs.envs.face import METADATA, Face
+from vnl_envs.envs.single import _restore, check_reset_options
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.tasks.task import Task
+
+
+class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
+    """A registered task, `num_envs` times; environment i is the single one seeded seed + i.
+
+    Args:
+        task_id: a registered id.
+        num_envs: environments.
+        threads: 0 uses every CPU.
+        autoreset_mode: SAME_STEP (default: the observation is the next episode's first, the old
+            one's last is in `final_obs` and `final_info`), NEXT_STEP or DISABLED
+            (`reset(options={"reset_mask": …})` starts episodes).
+        render_mode: None or "rgb_array".
+        width, height: of rendered pictures, pixels.
+        vision, observation, options: see `SingleEnv`.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        num_envs: int = 1,
+        threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+        vision: bool = False,
+        observation: Literal["flat", "dict"] = "flat",
+        **options: Any,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be a positive integer, got {num_envs!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
+                             f"got {render_mode!r}")  # fmt: skip
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._arguments = {
+            "task_id": task_id, "num_envs": num_envs, "threads": threads,
+            "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
+            "height": height, "vision": vision, "observation": observation, **options,
+        }  # fmt: skip
+        self._face = Face(task_id, num_envs, threads, vision, observation, options)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = self._face.observation_space
+        self.single_action_space = self._face.action_space
+        batch = gymnasium.vector.utils.batch_space
+        self.observation_space = batch(self.single_observation_space, num_envs)
+        self.action_space = batch(self.single_action_space, num_envs)
+        self._generators = [np.random.default_rng() for _ in range(num_envs)]
+        self._size = (width, height)
+        self._picture: Picture | None = None
+        # Environments without an episode under way.
+        self._over = np.ones(num_envs, bool)
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self._face.core.task
+
+    @property
+    def dt(self) -> float:
+        """Duration of a control step, s."""
+        return self.task.dt
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Name of each part of the flat observation -> its slice, in order."""
+        return dict(self._face.core.layout)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return self._face.core.engine.model
+
+    @property
+    def episodes(self) -> dict[str, np.ndarray]:
+        """The current episodes, one row per environment."""
+        return {k: v.copy() for k, v in self._face.core.episode.items()}
+
+    @property
+    def carries(self) -> dict[str, np.ndarray]:
+        """What the task remembers of each episode, one row per environment."""
+        return {k: v.copy() for k, v in self._face.core.carry.items()}
+
+    def data(self, index: int) -> mujoco.MjData:
+        """A snapshot of one environment's simulation."""
+        return self._face.core.engine.data(index)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes.
+
+        Args:
+            seed: environment i gets seed + i, or the i-th of a sequence.
+            options: "reset_mask" (num_envs,) bool, which environments to reset; "episode", rows
+                of an episode for each of those.
+
+        Raises:
+            ValueError: an unknown option, or a seed sequence or mask of a wrong length.
+        """
+        options = dict(options or {})
+        mask = self._mask(options.pop("reset_mask", None))
+        given = check_reset_options(options)
+        ids = np.flatnonzero(mask)
+        rows = None if given is None else self._episode_rows(given, ids)
+        for i, value in enumerate(self._seeds(seed)):
+            if value is not None and mask[i]:
+                self._generators[i] = gymnasium.utils.seeding.np_random(value)[0]
+        self._reset(ids, rows)
+        return self._face.observe(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step with actions (num_envs, nu) in [-1, 1].
+
+        Raises:
+            ValueError: actions of a wrong shape or type or not finite.
+            gymnasium.error.ResetNeeded: an environment has no episode under way.
+        """
+        face = self._face
+        actions = face.check_action(actions, self.action_space.shape)
+        resetting = self._over
+        if resetting.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
+            raise gymnasium.error.ResetNeeded(
+                f"environments {np.flatnonzero(resetting).tolist()} need a reset() before a step()"
+            )
+        ids = np.flatnonzero(~resetting) if resetting.any() else None
+        result = face.core.step(actions, ids)
+        reward = np.array(result.reward, np.float64)
+        terminated, truncated = np.array(result.terminated), np.array(result.truncated)
+        if ids is not None:
+            reward[resetting], terminated[resetting], truncated[resetting] = 0.0, False, False
+        infos = _masked(self._info(result), ~resetting)
+        done = terminated | truncated
+        again = resetting
+        self._over = done
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and done.any():
+            again = done
+            infos = self._final(done, infos)
+        if again.any():
+            self._reset(np.flatnonzero(again), None)
+            if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+                self._over = done
+        return face.observe(), reward, terminated, truncated, infos
+
+    def _info(self, result: Step) -> dict[str, Any]:
+        return {
+            "reward_terms": result.terms,
+            "metrics": self._face.core.figures(),
+            "is_success": result.success,
+            "diverged": result.diverged,
+        }
+
+    def _final(self, done: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
+        """Move what belongs to finished episodes into `final_obs` and `final_info`."""
+        last = self._face.observe()
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(done):
+            final_obs[i] = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
+        plain = {k: v for k, v in infos.items() if not k.startswith("_")}
+        ongoing = _masked(plain, ~done) if not done.all() else {}
+        return {
+            **ongoing,
+            "final_obs": final_obs,
+            "_final_obs": done.copy(),
+            "final_info": _masked(plain, done),
+            "_final_info": done.copy(),
+        }
+
+    def _reset(self, ids: np.ndarray, rows: dict[str, np.ndarray] | None) -> None:
+        if not len(ids):
+            return
+        core = self._face.core
+        if rows is None:
+            rows = core.draw([self._generators[i] for i in ids])
+        core.reset(ids, rows)
+        self._over = self._over.copy()
+        self._over[ids] = False
+
+    def _mask(self, mask: Any) -> np.ndarray:
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        array = np.asarray(mask)
+        if array.dtype != bool or array.shape != (self.num_envs,) or not array.any():
+            raise ValueError(f"reset_mask must be ({self.num_envs},) bool with at least one True")
+        return array
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds were given for {self.num_envs} environments")
+        return list(seed)
+
+    def _episode_rows(self, given: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
+        names = sorted(self._face.core.episode)
+        if not isinstance(given, dict) or any(np.shape(v)[:1] != (len(ids),) for v in given.values()):
+            raise ValueError(f"an episode must have the parts {names} with {len(ids)} rows each")
+        checked = [
+            self._face.core.check_episode({k: v[i] for k, v in given.items()})
+            for i in range(len(ids))
+        ]
+        return {name: np.concatenate([row[name] for row in checked]) for name in names}
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """A picture (height, width, 3) of each environment in mode "rgb_array", else None."""
+        if self.render_mode != "rgb_array":
+            return None
+        if self._picture is None:
+            self._picture = Picture(self.task.world, *self._size)
+        return tuple(
+            self._picture.draw(self._face.data(i), self._face.overlays(i))
+            for i in range(self.num_envs)
+        )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the renderer."""
+        for part in (self._picture, self._face):
+            if part is not None:
+                part.close()
+        self._picture = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the coming steps depend on, generators included, as plain arrays."""
+        return {
+            **self._face.core.get_state(),
+            "generator": [rng.bit_generator.state for rng in self._generators],
+            "over": self._over.copy(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_state`'s; the next steps give the same bits.
+
+        Raises:
+            ValueError: the state is of another task or number of environments.
+        """
+        self._face.core.set_state(state)
+        for rng, saved in zip(self._generators, state["generator"], strict=True):
+            rng.bit_generator.state = saved
+        self._over = np.array(state["over"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
+
+
+def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    """Infos in Gymnasium's form: each key with a mask, zeros where the mask is False."""
+    everywhere = mask.all()
+    out: dict[str, Any] = {}
+    for key, value in infos.items():
+        if key.startswith("_"):
+            continue
+        if isinstance(value, dict):
+            out[key] = _masked(value, mask)
+        else:
+            out[key] = value if everywhere else np.where(mask, value, np.zeros_like(value))
+        out["_" + key] = mask
+    return out

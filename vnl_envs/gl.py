@@ -1,0 +1,80 @@
+"""Which OpenGL library renders: decided once per process, before anything draws."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+MISSING = (
+    "Rendering needs a display or a headless OpenGL library; install OSMesa "
+    "(Debian and Ubuntu: apt-get install libosmesa6) and, if you set it, MUJOCO_GL=osmesa"
+)
+
+_PROBE = "import os; os.environ['MUJOCO_GL'] = 'egl'; import mujoco; mujoco.GLContext(8, 8)"
+
+
+def choose_backend() -> str | None:
+    """Name of the backend, None where none works; sets MUJOCO_GL if it was unset.
+
+    A set MUJOCO_GL is the user's decision. Otherwise a display means GLFW, and without one EGL is
+    tried (in another process: a failed attempt cannot be undone), then OSMesa.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if chosen:
+        return chosen
+    if not sys.platform.startswith("linux"):
+        return "glfw"
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return "glfw"
+    if ctypes.util.find_library("EGL") and _egl_works():
+        os.environ["MUJOCO_GL"] = "egl"
+    elif ctypes.util.find_library("OSMesa"):
+        os.environ["MUJOCO_GL"] = "osmesa"
+    else:
+        return None
+    return os.environ["MUJOCO_GL"]
+
+
+def _egl_works() -> bool:
+    probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
+    return probe.returncode == 0
+
+
+def use_backend() -> None:
+    """Make MuJoCo's renderer use the chosen backend, whenever it was imported.
+
+    Raises:
+        RuntimeError: no backend works; the message names the missing system package.
+    """
+    backend = choose_backend()
+    if backend is None:
+        raise RuntimeError(MISSING)
+    from mujoco.rendering.classic import gl_context
+
+    try:
+        if backend == "osmesa":
+            from mujoco.osmesa import GLContext
+        elif backend == "egl":
+            from mujoco.egl import GLContext
+        else:
+            return
+    except (ImportError, AttributeError) as error:
+        raise RuntimeError(f"{MISSING} ({type(error).__name__}: {error})") from None
+    gl_context.GLContext = GLContext
+
+
+@contextlib.contextmanager
+def quiet_dm_control() -> Iterator[None]:
+    """Let dm_control, which looks for OpenGL as it is imported, find the same answer quietly."""
+    if choose_backend() is not None:
+        yield
+        return
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]

@@ -1,0 +1,240 @@
+"""The one table of tasks: id -> body, task and settings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from vnl_envs.bodies.body import Body
+    from vnl_envs.tasks.task import Task
+
+WORLD_OPTIONS = {
+    "actuation": '"position" (default) servos or "torque" motors',
+    "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
+}
+"""Options of every task, given to `build_world`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One registered task.
+
+    Attributes:
+        id: Gymnasium id, "namespace/Name-vN".
+        body: name of a registered body.
+        task: the task class, or "module:Class" to import when first used.
+        settings: the constants of the task for this body.
+    """
+
+    id: str
+    body: str
+    task: str | type[Task]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_BODIES: dict[str, str | Body] = {
+    "rodent": "vnl_envs.bodies.rodent:RODENT",
+    "humanoid": "vnl_envs.bodies.humanoid:HUMANOID",
+}
+_ROWS: dict[str, Row] = {}
+
+
+def register_body(body: Body) -> None:
+    """Make a body available to `register_task` under its name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if body.name in _BODIES:
+        raise ValueError(f"a body named {body.name!r} is already registered")
+    _BODIES[body.name] = body
+
+
+def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -> None:
+    """Register a task on a body, here and with Gymnasium.
+
+    Args:
+        id: "namespace/Name-vN".
+        body: name of a registered body.
+        task: a `Task` subclass, or "module:Class" to import when first used.
+        settings: keyword arguments of the task's constructor: its constants for this body.
+
+    Raises:
+        ValueError: the id is taken, not of that form, or the body is unknown.
+    """
+    if id in _ROWS or id in gymnasium.registry:
+        raise ValueError(f"a task with id {id!r} is already registered")
+    if body not in _BODIES:
+        raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
+    namespace, name, version = gymnasium.envs.registration.parse_env_id(id)
+    if namespace is None or version is None:
+        raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
+    gymnasium.register(
+        id,
+        entry_point="vnl_envs.envs.single:SingleEnv",
+        vector_entry_point="vnl_envs.envs.vector:VectorEnv",
+        kwargs={"task_id": id},
+    )
+    _ROWS[id] = Row(id, body, task, settings)
+
+
+def task_ids() -> tuple[str, ...]:
+    """Every registered id, in the order of registration."""
+    return tuple(_ROWS)
+
+
+def get_row(id: str) -> Row:
+    """The row of an id.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    if id not in _ROWS:
+        raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
+    return _ROWS[id]
+
+
+def get_body(name: str) -> Body:
+    """A registered body.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in _BODIES:
+        raise ValueError(f"no body named {name!r}; there are {sorted(_BODIES)}")
+    return _load(_BODIES[name])
+
+
+def task_class(row: Row) -> type[Task]:
+    """The task class of a row, imported if need be."""
+    return _load(row.task)
+
+
+def task_options(id: str) -> dict[str, str]:
+    """Options of a task that users may give, with what they mean."""
+    return {**task_class(get_row(id)).options, **WORLD_OPTIONS}
+
+
+def make_task(id: str, **options: Any) -> Task:
+    """Compile the world of a registered task.
+
+    Args:
+        id: a registered id.
+        options: among `task_options(id)`.
+
+    Raises:
+        ValueError: an unknown id or option, or a value that the task refuses.
+    """
+    from vnl_envs.scenes.world import build_world
+
+    row = get_row(id)
+    known = task_options(id)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{id} has no options {unknown}; it has {sorted(known)}")
+    world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
+    cls = task_class(row)
+    settings = {**row.settings, **options}
+    inspect.signature(cls).bind(None, **settings)
+    world = build_world(cls.scene(**settings), [get_body(row.body)], **world_options)
+    return cls(world, **settings)
+
+
+def _load(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    module, _, name = value.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# The built-in table. Lengths in metres, speeds in m/s, angles in radians.
+_IMITATION = "vnl_envs.tasks.imitation:Imitation"
+_JUMP_GAP = "vnl_envs.tasks.jump_gap:JumpGap"
+_GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
+_HORIZON = 1000
+_40_DEGREES, _90_DEGREES = 0.6981317007977318, 1.5707963267948966
+
+register_task(
+    "vnl/RodentImitation-v0",
+    body="rodent",
+    task=_IMITATION,
+    horizon=_HORIZON,
+    sigma={
+        "root_position": 0.035,
+        "root_orientation": _40_DEGREES,
+        "joints": 1.4,
+        "joint_velocity": 1.0,
+        "bodies": 0.25,
+        "limbs": 0.032,
+    },
+    limit={"root_position": 0.1, "root_orientation": _90_DEGREES, "joints": 4.0},
+    reference_frames=(1, 2, 3, 4, 5),
+)
+register_task(
+    "vnl/RodentJumpGap-v0",
+    body="rodent",
+    task=_JUMP_GAP,
+    horizon=_HORIZON,
+    target_speed=0.75,
+    gap_width=(0.04, 0.16),
+    platform_length=0.5,
+    half_width=0.5,
+    start_front=0.6,
+    start_back=0.4,
+    depth=0.2,
+)
+register_task(
+    "vnl/RodentGoalReaching-v0",
+    body="rodent",
+    task=_GOAL_REACHING,
+    horizon=_HORIZON,
+    target_speed=0.75,
+    radius=0.1,
+    distance=(0.4, 1.2),
+)
+register_task(
+    "vnl/HumanoidImitation-v0",
+    body="humanoid",
+    task=_IMITATION,
+    horizon=_HORIZON,
+    # Lengths are the rat's, times about 9 (1.8 m against 0.2 m from nose to tail base); bodies
+    # grow with the root of their number as well (31 against 18).
+    sigma={
+        "root_position": 0.3,
+        "root_orientation": _40_DEGREES,
+        "joints": 1.4,
+        "joint_velocity": 1.0,
+        "bodies": 3.0,
+        "limbs": 0.3,
+    },
+    limit={"root_position": 0.5, "root_orientation": _90_DEGREES, "joints": 4.0},
+    reference_frames=(1, 2, 3, 5, 8),
+)
+register_task(
+    "vnl/HumanoidJumpGap-v0",
+    body="humanoid",
+    task=_JUMP_GAP,
+    horizon=_HORIZON,
+    target_speed=2.0,
+    gap_width=(0.3, 1.0),
+    platform_length=1.5,
+    half_width=1.5,
+    start_front=3.0,
+    start_back=2.0,
+    depth=1.0,
+)
+register_task(
+    "vnl/HumanoidGoalReaching-v0",
+    body="humanoid",
+    task=_GOAL_REACHING,
+    horizon=_HORIZON,
+    target_speed=2.0,
+    radius=0.5,
+    distance=(2.0, 5.0),
+)

@@ -1,0 +1,201 @@
+"""A model, a state and the task's overlays -> pixels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from vnl_envs.gl import use_backend
+from vnl_envs.scenes.world import World
+from vnl_envs.tasks.task import Ghost, Marker, Overlay
+
+WIDTH, HEIGHT = 480, 360
+# Distance of the following camera, in standing heights of the body's root, and its direction.
+_DISTANCE, _AZIMUTH, _ELEVATION = 4.5, 120.0, -18.0
+# Geom groups hold bones (0), collision shapes (2) and helpers; a body with a skin shows that.
+_COLLISION_GROUP = 2
+_MAX_GEOMS = 5000
+
+
+class Picture:
+    """Draws states of a world into arrays.
+
+    Args:
+        world: what to draw.
+        width, height: pixels.
+        camera: name of a fixed camera; None follows the body from the side.
+
+    Raises:
+        RuntimeError: there is no OpenGL library; the message names the package to install.
+    """
+
+    def __init__(
+        self, world: World, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
+    ) -> None:
+        use_backend()
+        self._world = world
+        model = world.model
+        # The offscreen buffer is sized by the model; a copy, so that the world's stays as it is.
+        visual = model.vis.global_
+        visual.offwidth = max(visual.offwidth, width)
+        visual.offheight = max(visual.offheight, height)
+        self._renderer = mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
+        self._ghosts = Ghosts(world)
+        self._camera = camera
+        self._option = scene_option(world)
+        self._egocentric = camera is not None
+        if self._egocentric:
+            # The body does not see its own skin from inside.
+            self._option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
+            self._option.geomgroup[1:3] = 0
+
+    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay] = ()) -> np.ndarray:
+        """A picture, (height, width, 3) uint8. Ghosts are left out of a fixed camera's."""
+        camera: Any = self._camera
+        if camera is None:
+            camera = following_camera(self._world, data)
+        self._renderer.update_scene(data, camera, self._option)
+        if self._egocentric:
+            overlays = [o for o in overlays if not isinstance(o, Ghost)]
+        self._ghosts.add(self._renderer.scene, overlays, self._option)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        context = self._renderer._gl_context
+        if context is not None:
+            # Freed under another renderer's context it would take that one's textures along.
+            context.make_current()
+        self._renderer.close()
+
+
+class Window:
+    """A window on the screen that shows a simulation as it runs, in real time at most.
+
+    Args:
+        world: what to show.
+        model: the model of the states to show.
+
+    Raises:
+        RuntimeError: there is no display.
+    """
+
+    def __init__(self, world: World, model: mujoco.MjModel) -> None:
+        import mujoco.viewer
+
+        self._world = world
+        self._model = model
+        self._data = mujoco.MjData(model)
+        self._ghosts = Ghosts(world)
+        try:
+            self._viewer = mujoco.viewer.launch_passive(
+                model, self._data, show_left_ui=False, show_right_ui=False
+            )
+        except Exception as error:
+            raise RuntimeError(f"render_mode='human' needs a display ({error})") from None
+        camera = following_camera(world, self._data)
+        with self._viewer.lock():
+            for name in ("distance", "azimuth", "elevation"):
+                setattr(self._viewer.cam, name, getattr(camera, name))
+        self._shown = 0.0
+
+    def show(self, data: mujoco.MjData, overlays: Sequence[Overlay], dt: float) -> None:
+        """Show a state for `dt` seconds."""
+        if not self._viewer.is_running():
+            return
+        with self._viewer.lock():
+            mujoco.mj_copyData(self._data, self._model, data)
+            self._viewer.cam.lookat[:] = following_camera(self._world, data).lookat
+            scene = self._viewer.user_scn
+            if scene is not None:
+                scene.ngeom = 0
+                self._ghosts.add(scene, overlays, scene_option(self._world))
+        self._viewer.sync()
+        wait = self._shown + dt - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self._shown = time.monotonic()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._viewer.close()
+
+
+class Ghosts:
+    """Adds overlays to a scene.
+
+    Args:
+        world: whose body ghosts are copies of.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._body = world.body
+        self._data = mujoco.MjData(world.model)
+
+    def add(
+        self, scene: mujoco.MjvScene, overlays: Sequence[Overlay], option: mujoco.MjvOption
+    ) -> None:
+        """Append the overlays' geoms to a scene."""
+        for overlay in overlays:
+            if isinstance(overlay, Marker):
+                _add_marker(scene, overlay)
+            else:
+                self._add_ghost(scene, overlay, option)
+
+    def _add_ghost(
+        self, scene: mujoco.MjvScene, ghost: Ghost, option: mujoco.MjvOption
+    ) -> None:
+        model = self._body.model
+        self._data.qpos[self._body.qpos] = ghost.qpos
+        mujoco.mj_kinematics(model, self._data)
+        shapes = mujoco.MjvOption()
+        shapes.geomgroup[:] = option.geomgroup
+        shapes.geomgroup[_COLLISION_GROUP] = 1
+        first = scene.ngeom
+        mujoco.mjv_addGeoms(
+            model, self._data, shapes, mujoco.MjvPerturb(),
+            mujoco.mjtCatBit.mjCAT_DYNAMIC.value, scene,
+        )  # fmt: skip
+        for i in range(first, scene.ngeom):
+            scene.geoms[i].rgba[:] = ghost.rgba
+            scene.geoms[i].matid = -1
+
+
+def _add_marker(scene: mujoco.MjvScene, marker: Marker) -> None:
+    if scene.ngeom >= scene.maxgeom:
+        return
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom],
+        mujoco.mjtGeom.mjGEOM_SPHERE.value,
+        np.full(3, marker.radius),
+        np.asarray(marker.position, float),
+        np.eye(3).ravel(),
+        np.array(marker.rgba, np.float32),
+    )
+    scene.ngeom += 1
+
+
+def scene_option(world: World) -> mujoco.MjvOption:
+    """Which geoms are drawn: the skin alone where there is one, else the body's shapes."""
+    option = mujoco.MjvOption()
+    if world.model.nskin:
+        option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = True
+        # The ground is in group 0, as are the bones, which the skin covers.
+        option.geomgroup[1:] = 0
+    return option
+
+
+def following_camera(world: World, data: mujoco.MjData) -> mujoco.MjvCamera:
+    """A camera at the body's side that moves along with it."""
+    body = world.body
+    camera = mujoco.MjvCamera()
+    height = body.standing_qpos[2]
+    root = data.xpos[body.bodies.start]
+    camera.lookat = [root[0], root[1], 0.6 * height]
+    camera.distance = _DISTANCE * max(height, 0.4 * body.body.reach)
+    camera.azimuth, camera.elevation = _AZIMUTH, _ELEVATION
+    return camera

@@ -1,0 +1,1 @@
+"""Scoring: run episodes, each once, and sum them up."""

@@ -1,0 +1,168 @@
+"""Reach a goal on the floor; on reaching it the next one appears."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from vnl_envs.physics import Array, Physics
+from vnl_envs.scenes.floor import Floor
+from vnl_envs.scenes.world import World
+from vnl_envs.tasks import rewards
+from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.observations import Frame
+from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
+
+# More goals than an animal can reach within the horizon; beyond them the sequence repeats.
+GOALS = 80
+
+
+class GoalReaching(Task):
+    """A sequence of goals, each at a random distance and direction from the one before.
+
+    Reward is the progress to a *new* closest distance, 1 per step at the target speed, and 1 on
+    reaching a goal: approaching, retreating and approaching again pays once, and hovering outside
+    the radius pays nothing. `reward="sparse"` keeps the 1 on reaching alone.
+
+    Args:
+        world: a flat floor with the body.
+        horizon: control steps.
+        target_speed: earns reward 1 per step, m/s.
+        radius: a goal is reached when the root is within this horizontal distance, m.
+        distance: least and greatest distance from one goal to the next, m.
+        reward: "progress" or "sparse".
+    """
+
+    options = {"reward": '"progress" (default) or "sparse": 1 on reaching a goal, else 0'}  # noqa: RUF012
+    metrics = (
+        Metric("goals_reached", "goals", "last", "higher"),
+        Metric("goals_per_minute", "1/min", "last", "higher"),
+        Metric("time_to_first_goal", "s", "last", "lower"),
+        Metric("fallen", "1", "last", "lower"),
+    )
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        horizon: int,
+        target_speed: float,
+        radius: float,
+        distance: tuple[float, float],
+        reward: Literal["progress", "sparse"] = "progress",
+    ) -> None:
+        super().__init__(world, horizon)
+        if reward not in ("progress", "sparse"):
+            raise ValueError(f"reward must be 'progress' or 'sparse', got {reward!r}")
+        self.target_speed = target_speed
+        self.radius = radius
+        self.distance = distance
+        self.reward = reward
+        self.uniforms = 2 * GOALS + 1
+
+    @classmethod
+    def scene(cls, **settings: Any) -> Floor:
+        """A floor with tiles as wide as the goals are."""
+        return Floor(tile=2 * settings["radius"])
+
+    @property
+    def reward_terms(self) -> dict[str, str]:
+        """Names and meanings."""
+        terms = {"reached": "1 on reaching a goal"}
+        if self.reward == "progress":
+            terms["progress"] = "new closest distance at the target speed, 0 on reaching"
+        return terms
+
+    def episode(self, u: Array) -> Episode:
+        """Goals (..., GOALS, 2) m, relative to the start, and the start's yaw (...,) rad."""
+        xp = array_namespace(u)
+        low, high = self.distance
+        step = low + (high - low) * u[..., :GOALS]
+        angle = 2 * np.pi * u[..., GOALS : 2 * GOALS]
+        offset = xp.stack([step * xp.cos(angle), step * xp.sin(angle)], axis=-1)
+        return {
+            "goals": xp.cumulative_sum(offset, axis=-2),
+            "yaw": 2 * np.pi * u[..., 2 * GOALS],
+        }
+
+    def begin(self, episode: Episode) -> tuple[Start, Carry]:
+        """Standing at the origin."""
+        yaw = episode["yaw"]
+        xp = array_namespace(yaw)
+        zero = xp.zeros_like(yaw)
+        first = episode["goals"][..., 0, :]
+        carry = {
+            "step": xp.zeros(yaw.shape, dtype=xp.int32),
+            "goal": xp.zeros(yaw.shape, dtype=xp.int32),
+            "closest": _length(first),
+            "first_time": xp.full(yaw.shape, xp.nan, dtype=yaw.dtype),
+        }
+        return self.standing_start(yaw.shape, zero, zero, yaw), carry
+
+    def evaluate(
+        self, physics: Physics, action: Array, episode: Episode, carry: Carry
+    ) -> tuple[Carry, Outcome]:
+        """See the class."""
+        xp = array_namespace(physics.qpos)
+        here = physics.qpos[..., :2]
+        distance = _length(self._goal(episode, carry["goal"]) - here)
+        reached = distance < self.radius
+        step = carry["step"] + 1
+        gain = rewards.progress(-distance, -carry["closest"], self.target_speed, self.dt)
+        terms = {"reached": xp.where(reached, 1.0, 0.0)}
+        if self.reward == "progress":
+            terms["progress"] = xp.where(reached, 0.0, gain)
+        goal = carry["goal"] + xp.where(reached, 1, 0)
+        next_distance = _length(self._goal(episode, goal) - here)
+        elapsed = step * self.dt
+        unset = reached & (carry["goal"] == 0)
+        carry = {
+            "step": step,
+            "goal": xp.astype(goal, xp.int32),
+            "closest": xp.where(reached, next_distance, xp.minimum(distance, carry["closest"])),
+            "first_time": xp.where(unset, elapsed, carry["first_time"]),
+        }
+        fallen = self.body.fallen(physics)
+        return carry, Outcome(
+            observation=self.observe(physics, episode, carry),
+            reward=sum(terms.values()),
+            terms=terms,
+            terminated=fallen,
+            truncated=(step >= self.horizon) & ~fallen,
+            metrics={
+                "goals_reached": goal,
+                "goals_per_minute": goal * 60.0 / elapsed,
+                "time_to_first_goal": carry["first_time"],
+                "fallen": fallen,
+            },
+            success=goal > 0,
+        )
+
+    def observe_task(
+        self, physics: Physics, own: Frame, episode: Episode, carry: Carry
+    ) -> dict[str, Array]:
+        """goal_position (2, m, forward and left), goal_lag (1, m beyond the closest so far)."""
+        offset = self._goal(episode, carry["goal"]) - physics.qpos[..., :2]
+        lag = _length(offset) - carry["closest"]
+        return {"goal_position": own.level(offset), "goal_lag": lag[..., None]}
+
+    def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
+        """The current goal."""
+        x, y = self._goal(episode, carry["goal"])
+        return [Marker(np.array([x, y, 0.0]), self.radius, (1.0, 0.55, 0.1, 0.5))]
+
+    def _goal(self, episode: Episode, index: Array) -> Array:
+        """Position of the index-th goal, (..., 2)."""
+        goals = episode["goals"]
+        xp = array_namespace(goals)
+        row = (index % GOALS)[..., None, None]
+        goal = xp.take_along_axis(goals, xp.broadcast_to(row, (*index.shape, 1, 2)), axis=-2)
+        return goal[..., 0, :] + (index // GOALS)[..., None] * goals[..., -1, :]
+
+
+def _length(vector: Array) -> Array:
+    """Euclidean length over the last axis."""
+    xp = array_namespace(vector)
+    return xp.sqrt(xp.sum(vector * vector, axis=-1))

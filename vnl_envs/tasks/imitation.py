@@ -1,0 +1,356 @@
+"""Follow a motion capture clip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from vnl_envs.motion.datasets import load_reference
+from vnl_envs.physics import Array, Physics
+from vnl_envs.scenes.floor import Floor
+from vnl_envs.scenes.world import World
+from vnl_envs.tasks import rewards
+from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.observations import Frame
+from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, Task
+
+# A start leaves at least this many frames to follow.
+MIN_FRAMES_LEFT = 10
+# dm_control's threshold on the termination error of its comic reward.
+COMIC_THRESHOLD = 0.3
+
+
+class Imitation(Task):
+    """Follow a clip from a start frame to its end.
+
+    Reward is the mean of exp(-(d/σ)²/2) over the terms of `sigma`, each distance d against the
+    reference frame of the same instant.
+
+    Args:
+        world: a flat floor with the body.
+        horizon: control steps after which an episode is truncated even within a clip.
+        sigma: root_position (m), root_orientation (rad, geodesic), joints (rad, L2 over all),
+            joint_velocity (rad/s, RMS per joint), bodies (m, L2 over all), limbs (m, RMS over
+            hands and feet).
+        limit: errors that end an episode: root_position (m), root_orientation (rad),
+            joints (rad, L2 over all).
+        reference_frames: which frames ahead are observed.
+        clips: a clip file, names of embedded clips, or None for all embedded ones.
+        split: "train", "test" or "all".
+        start: None draws the start over all (clip, frame) pairs; an integer starts every clip
+            there.
+        noise: greatest deviation of each joint angle at the start, rad.
+        reward: "gaussian" or "comic" (dm_control's, which does not lie in [0, 1]).
+    """
+
+    options = {  # noqa: RUF012
+        "clips": "a clip file (.h5) or names of embedded clips; default all embedded ones",
+        "split": '"train" (default), "test" or "all"',
+        "reference_frames": "which frames ahead are observed",
+        "start": "start frame of every clip; default None draws it",
+        "noise": "greatest deviation of each joint angle at the start, rad; default 0",
+        "reward": '"gaussian" (default) or "comic", dm_control\'s',
+    }
+    metrics = (
+        Metric("survived", "1", "last", "higher"),
+        Metric("root_error", "m", "mean", "lower"),
+        Metric("orientation_error", "rad", "mean", "lower"),
+        Metric("joint_error", "rad", "mean", "lower"),
+        Metric("hand_error", "m", "mean", "lower"),
+        Metric("foot_error", "m", "mean", "lower"),
+    )
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        horizon: int,
+        sigma: dict[str, float],
+        limit: dict[str, float],
+        reference_frames: Sequence[int],
+        clips: str | Path | Sequence[str] | None = None,
+        split: Literal["train", "test", "all"] = "train",
+        start: int | None = None,
+        noise: float = 0.0,
+        reward: Literal["gaussian", "comic"] = "gaussian",
+    ) -> None:
+        super().__init__(world, horizon)
+        if reward not in ("gaussian", "comic"):
+            raise ValueError(f"reward must be 'gaussian' or 'comic', got {reward!r}")
+        frames = np.asarray(reference_frames)
+        if frames.ndim != 1 or not len(frames) or frames.dtype.kind != "i" or (frames < 1).any():
+            raise ValueError(f"reference_frames must be positive integers, got {reference_frames}")
+        if not (np.isscalar(noise) and 0 <= noise <= 1):
+            raise ValueError(f"noise must be in [0, 1] rad, got {noise!r}")
+        self.reference = load_reference(self.body, clips, split)
+        self.sigma, self.limit = sigma, limit
+        self.reference_frames = frames
+        self.noise = float(noise)
+        self.reward = reward
+        self._starts = self._possible_starts(start)
+        self._sigma = np.array([sigma[name] for name in _TERMS])
+        joints = len(self.body.joint_names)
+        self.uniforms = 1 + joints
+        body = self.body.body
+        self._tracked = self.body.body_index(*body.tracked_bodies)
+        self._hands = self.body.body_index(*body.hands)
+        self._feet = self.body.body_index(*body.feet)
+        self._limbs = np.concatenate([self._hands, self._feet])
+        self._appendages = self.body.body_index(*body.appendages)
+        # Gathered at every step: the root's position with the tracked bodies', and its frame.
+        ref = self.reference
+        self._points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
+        self._rotation = ref.xmat[:, 0].reshape(-1, 3, 3) @ self.body.ego
+
+    @classmethod
+    def scene(cls, **settings: Any) -> Floor:
+        """A floor with tiles of about a body's length."""
+        return Floor(tile=3 * settings["limit"]["root_position"])
+
+    @property
+    def reward_terms(self) -> dict[str, str]:
+        """Names and meanings."""
+        if self.reward == "comic":
+            return dict.fromkeys(_COMIC_TERMS, "see dm_control's comic reward")
+        return {name: f"exp(-(d/σ)²/2) / {len(_TERMS)}, σ = {self.sigma[name]:g}" for name in _TERMS}
+
+    def _possible_starts(self, start: int | None) -> np.ndarray:
+        """(clip, frame) pairs an episode may start at, (P, 2)."""
+        length = self.reference.length
+        if start is None:
+            last = length - MIN_FRAMES_LEFT
+            pairs = [(c, f) for c, n in enumerate(last) for f in range(max(n, 0))]
+            if not pairs:
+                raise ValueError(f"every clip is shorter than {MIN_FRAMES_LEFT + 1} frames")
+            return np.array(pairs)
+        if isinstance(start, bool) or not isinstance(start, int | np.integer):
+            raise ValueError(f"start must be a frame number or None, got {start!r}")
+        for clip, n in zip(self.reference.clips, length, strict=True):
+            if not 0 <= start < n - 1:
+                raise ValueError(f"start frame {start} is outside clip {clip.name!r} of {n} frames")
+        return np.array([(c, start) for c in range(len(length))])
+
+    def episode(self, u: Array) -> Episode:
+        """clip (...,), start frame (...,), and the joints' start noise (..., nj) rad."""
+        xp = array_namespace(u)
+        count = len(self._starts)
+        pair = xp.minimum(xp.astype(u[..., 0] * count, xp.int32), count - 1)
+        starts = xp.asarray(self._starts, dtype=xp.int32)[pair]
+        return {
+            "clip": starts[..., 0],
+            "start": starts[..., 1],
+            "noise": (2.0 * u[..., 1:] - 1.0) * self.noise,
+        }
+
+    def begin(self, episode: Episode) -> tuple[Start, Carry]:
+        """The reference's state at the start frame, servos settled at its pose.
+
+        The root is lifted by what the reference's paws or soles reach into the ground, and by what
+        noise of the joint angles could add to that.
+        """
+        xp = array_namespace(episode["noise"])
+        now = xp.asarray(self.reference.first)[episode["clip"]] + episode["start"]
+        qpos = xp.asarray(self.reference.qpos)[now]
+        below = xp.maximum(-xp.asarray(self.reference.clearance)[now], 0.0)
+        lift = below + self.noise * self.body.body.reach
+        low, high = (xp.asarray(bound) for bound in self.body.joint_range.T)
+        # Recorded angles may lie outside a limit; noise never takes them further out.
+        joints = qpos[..., 7:]
+        noisy = xp.minimum(xp.maximum(joints + episode["noise"], low), high)
+        joints = xp.where(episode["noise"] == 0, joints, noisy)
+        qpos = xp.concat([qpos[..., :2], (qpos[..., 2] + lift)[..., None], qpos[..., 3:7], joints],
+                         axis=-1)  # fmt: skip
+        act = self.body.activation(xp.asarray(self.reference.servo)[now])
+        carry = {"step": xp.zeros(now.shape, dtype=xp.int32)}
+        return Start(qpos, xp.asarray(self.reference.qvel)[now], act), carry
+
+    def evaluate(
+        self, physics: Physics, action: Array, episode: Episode, carry: Carry
+    ) -> tuple[Carry, Outcome]:
+        """See the class."""
+        xp = array_namespace(physics.qpos)
+        step = carry["step"] + 1
+        carry = {"step": step}
+        length = xp.asarray(self.reference.length)[episode["clip"]]
+        now = self._frame(episode, step)
+        distance = self._distances(physics, now)
+        joint_l2 = distance[..., 2]
+        terminated = (
+            (distance[..., 0] > self.limit["root_position"])
+            | (distance[..., 1] > self.limit["root_orientation"])
+            | (joint_l2 > self.limit["joints"])
+        )
+        terms, failed = self._terms(physics, now, distance)
+        terminated = terminated | failed
+        ended = (episode["start"] + step >= length - 1) | (step >= self.horizon)
+        available = xp.minimum(length - 1 - episode["start"], self.horizon)
+        hands, feet = self._limb_errors(physics, now)
+        return carry, Outcome(
+            observation=self.observe(physics, episode, carry),
+            reward=sum(terms.values()),
+            terms=terms,
+            terminated=terminated,
+            truncated=ended & ~terminated,
+            metrics={
+                "survived": xp.where(terminated, step - 1, step) / available,
+                "root_error": distance[..., 0],
+                "orientation_error": distance[..., 1],
+                "joint_error": joint_l2 / len(self.body.joint_names) ** 0.5,
+                "hand_error": hands,
+                "foot_error": feet,
+            },
+            success=ended & ~terminated,
+        )
+
+    def observe_task(
+        self, physics: Physics, own: Frame, episode: Episode, carry: Carry
+    ) -> dict[str, Array]:
+        """For each reference frame ahead: reference_position (3, m, of the root),
+        reference_rotation (6, first two columns of the root's relative rotation),
+        reference_joints (nj, rad, minus the current ones) and reference_bodies (3 per tracked
+        body, m, from the root); all in the body's own frame.
+        """
+        xp = array_namespace(physics.qpos)
+        ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
+        batch = physics.qpos.shape[:-1]
+        points = xp.asarray(self._points)[ahead]
+        # All frames' points at once, as one stacked product.
+        inward = own.inward(points.reshape((*batch, -1, 3))).reshape(points.shape)
+        transposed = xp.matrix_transpose(own.rotation)[..., None, :, :]
+        rotation = transposed @ xp.asarray(self._rotation)[ahead]
+        joints = xp.asarray(self.reference.qpos)[ahead][..., 7:] - physics.qpos[..., None, 7:]
+        return {
+            "reference_position": inward[..., 0, :].reshape((*batch, -1)),
+            "reference_rotation": rotation[..., :2].reshape((*batch, -1)),
+            "reference_joints": joints.reshape((*batch, -1)),
+            "reference_bodies": inward[..., 1:, :].reshape((*batch, -1)),
+        }
+
+    def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
+        """The reference pose of this instant."""
+        return [Ghost(self.reference.qpos[self._frame(episode, carry["step"])])]
+
+    def label(self, episode: Episode) -> str:
+        """The clip's behaviour."""
+        return self.reference.clips[int(episode["clip"])].label
+
+    def data_digest(self) -> str:
+        """Over the clips' names, labels, splits and frames."""
+        digest = hashlib.sha256()
+        for clip in self.reference.clips:
+            digest.update(f"{clip.name}/{clip.label}/{clip.split}".encode())
+            digest.update(np.ascontiguousarray(clip.qpos).tobytes())
+        return digest.hexdigest()
+
+    def track(self, episode: Episode, carry: Carry) -> np.ndarray:
+        """Actions (..., nu) that ask the servos for the next reference frame.
+
+        Raises:
+            ValueError: the actuators are motors, which follow no pose.
+        """
+        if not self.body.servos:
+            raise ValueError("the track policy needs actuation='position'")
+        return self.body.action(self.reference.servo[self._frame(episode, carry["step"] + 1)])
+
+    def _frame(self, episode: Episode, step: Array) -> Array:
+        """Index of the reference frame `step` (..., *) steps after the start, kept in the clip."""
+        xp = array_namespace(step)
+        start, clip = episode["start"], episode["clip"]
+        last, first = xp.asarray(self.reference.length)[clip] - 1, self.reference.first
+        first = xp.asarray(first)[clip]
+        if step.ndim > start.ndim:
+            start, last, first = start[..., None], last[..., None], first[..., None]
+        return first + xp.minimum(start + step, last)
+
+    def _distances(self, physics: Physics, now: Array) -> Array:
+        """The distances of `_TERMS` to the reference frame, (..., 6)."""
+        xp = array_namespace(physics.qpos)
+        offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
+        rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
+        places = xp.asarray(self.reference.xpos)[now] - physics.xpos
+        cosine = xp.sum(xp.asarray(self.reference.xquat)[now][..., 0, :]
+                        * physics.xquat[..., 0, :], axis=-1)  # fmt: skip
+        squares = [
+            _sum_squares(offset[..., :3]),
+            # Twice the angle of the quaternions is the angle of the rotations.
+            (2.0 * xp.acos(xp.minimum(xp.abs(cosine), 1.0))) ** 2,
+            _sum_squares(offset[..., 7:]),
+            _sum_squares(rates) / rates.shape[-1],
+            _sum_squares(places[..., self._tracked, :], 2),
+            _sum_squares(places[..., self._limbs, :], 2) / len(self._limbs),
+        ]
+        return xp.sqrt(xp.stack(squares, axis=-1))
+
+    def _limb_errors(self, physics: Physics, now: Array) -> tuple[Array, Array]:
+        """Mean distances of hands and of feet to the reference, (...,) each, m."""
+        xp = array_namespace(physics.xpos)
+        offset = xp.asarray(self.reference.xpos)[now][..., self._limbs, :]
+        offset = offset - physics.xpos[..., self._limbs, :]
+        distance = xp.sqrt(xp.sum(offset * offset, axis=-1))
+        split = len(self._hands)
+        return xp.mean(distance[..., :split], axis=-1), xp.mean(distance[..., split:], axis=-1)
+
+    def _terms(
+        self, physics: Physics, now: Array, distance: Array
+    ) -> tuple[dict[str, Array], Array]:
+        """The reward's terms, and whether the reward's own rule ends the episode."""
+        xp = array_namespace(distance)
+        if self.reward == "gaussian":
+            values = rewards.gaussian(distance, xp.asarray(self._sigma)) / len(_TERMS)
+            terms = {name: values[..., i] for i, name in enumerate(_TERMS)}
+            return terms, xp.zeros(now.shape, dtype=bool)
+        error = self._termination_error(physics, now)
+        squared = self._comic_differences(physics, now)
+        return rewards.comic(error, COMIC_THRESHOLD, squared), error > COMIC_THRESHOLD
+
+    def _termination_error(self, physics: Physics, now: Array) -> Array:
+        """dm_control's: half the mean absolute body error (m) plus half that of the joints (rad)."""
+        xp = array_namespace(physics.qpos)
+        joints = xp.asarray(self.reference.qpos)[now][..., 7:] - physics.qpos[..., 7:]
+        bodies = xp.asarray(self.reference.xpos)[now] - physics.xpos
+        error = xp.mean(xp.abs(bodies[..., self._tracked, :]), axis=(-2, -1))
+        return 0.5 * error + 0.5 * xp.mean(xp.abs(joints), axis=-1)
+
+    def _comic_differences(self, physics: Physics, now: Array) -> dict[str, Array]:
+        """Summed squared differences that the comic reward compares."""
+        xp = array_namespace(physics.qpos)
+        ref = self.reference
+        mass = xp.asarray(self.body.mass / self.body.mass.sum())
+        com = xp.sum(physics.xipos * mass[:, None], axis=-2)
+        rates = xp.asarray(ref.qvel)[now][..., 6:] - physics.qvel[..., 6:]
+        theirs = xp.asarray(ref.xquat)[now][..., self._tracked, :]
+        cosine = xp.sum(theirs * physics.xquat[..., self._tracked, :], axis=-1)
+        angle = 0.5 * xp.acos(xp.minimum(2.0 * cosine**2 - 1.0, 1.0))
+        return {
+            "center_of_mass": _sum_squares(xp.asarray(ref.com)[now] - com),
+            "joints_velocity": _sum_squares(rates),
+            "appendages": _sum_squares(
+                self._in_root(xp.asarray(ref.xpos)[now], xp.asarray(ref.xmat)[now])
+                - self._in_root(physics.xpos, physics.xmat),
+                2,
+            ),
+            "body_quaternions": _sum_squares(angle),
+        }
+
+    def _in_root(self, xpos: Array, xmat: Array) -> Array:
+        """Appendages in the root's frame, (..., n, 3), m."""
+        root = xmat[..., 0, :]
+        offset = xpos[..., self._appendages, :] - xpos[..., :1, :]
+        return offset @ root.reshape((*root.shape[:-1], 3, 3))
+
+
+_TERMS = ("root_position", "root_orientation", "joints", "joint_velocity", "bodies", "limbs")
+_COMIC_TERMS = (
+    "appendages", "body_quaternions", "center_of_mass", "joints_velocity", "termination",
+)  # fmt: skip
+
+
+def _sum_squares(x: Array, axes: int = 1) -> Array:
+    """Sum of squares over the last axes."""
+    xp = array_namespace(x)
+    return xp.sum(x * x, axis=tuple(range(-axes, 0)))

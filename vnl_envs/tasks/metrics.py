@@ -1,0 +1,73 @@
+"""What a task reports beside its reward, and the one accumulator that sums it up by episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from vnl_envs.physics import Array
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an episode.
+
+    Attributes:
+        name: unique within a task.
+        unit: SI unit, or "1" for a pure number.
+        reduce: how the values of an episode's steps become one: their mean, sum, maximum or the
+            last one.
+        direction: whether higher or lower is better.
+    """
+
+    name: str
+    unit: str
+    reduce: Literal["mean", "sum", "max", "last"]
+    direction: Literal["higher", "lower"]
+
+
+STANDARD = (
+    Metric("return", "1", "sum", "higher"),
+    Metric("length", "steps", "sum", "higher"),
+)
+"""Metrics of every task: the sum of rewards and the number of steps."""
+
+
+class Accumulator:
+    """Reduces per-step values to per-episode figures; its state is one array, (..., M).
+
+    Args:
+        metrics: what is reduced, the standard metrics first.
+    """
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self.metrics = STANDARD + tuple(metrics)
+        kinds = [metric.reduce for metric in self.metrics]
+        self._add = np.array([kind in ("mean", "sum") for kind in kinds])
+        self._max = np.array([kind == "max" for kind in kinds])
+        self._mean = np.array([kind == "mean" for kind in kinds])
+
+    def begin(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The state before an episode's first step, (*shape, M)."""
+        state = np.zeros((*shape, len(self.metrics)))
+        state[..., self._max] = -np.inf
+        return state
+
+    def add(self, state: Array, reward: Array, values: Mapping[str, Array]) -> Array:
+        """The state after one more step with these rewards and values, each (...,)."""
+        xp = array_namespace(reward)
+        ones = xp.ones_like(reward)
+        row = xp.stack([reward, ones, *(values[m.name] * ones for m in self.metrics[2:])], axis=-1)
+        kept = xp.where(self._max, xp.maximum(state, row), row)
+        return xp.where(self._add, state + row, kept)
+
+    def result(self, state: Array) -> dict[str, Array]:
+        """Figures by name, each (...,), of the episode so far."""
+        xp = array_namespace(state)
+        steps = xp.maximum(state[..., 1:2], 1.0)
+        figures = xp.where(self._mean, state / steps, state)
+        return {metric.name: figures[..., i] for i, metric in enumerate(self.metrics)}

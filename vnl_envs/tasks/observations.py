@@ -1,0 +1,117 @@
+"""What every task observes of the body: egocentric, with no global position or heading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.physics import Array, Physics
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The body's own frame.
+
+    Attributes:
+        position: (..., 3) origin of the root, m, world.
+        rotation: (..., 3, 3) columns forward, left and up of the body, world.
+    """
+
+    position: Array
+    rotation: Array
+
+    def inward(self, points: Array) -> Array:
+        """World points (..., n, 3) in this frame, m."""
+        return (points - self.position[..., None, :]) @ self.rotation
+
+    def heading(self) -> Array:
+        """Unit vector of the forward axis on the ground, (..., 2)."""
+        forward = self.rotation[..., :2, 0]
+        xp = array_namespace(forward)
+        length = xp.sqrt(xp.sum(forward * forward, axis=-1, keepdims=True))
+        return forward / xp.maximum(length, 1e-6)
+
+    def level(self, vector: Array) -> Array:
+        """A horizontal world vector (..., 2) as (forward, left) of the heading."""
+        xp = array_namespace(vector)
+        hx, hy = self.heading()[..., 0], self.heading()[..., 1]
+        x, y = vector[..., 0], vector[..., 1]
+        return xp.stack([hx * x + hy * y, hx * y - hy * x], axis=-1)
+
+
+def frame(body: BodyModel, physics: Physics) -> Frame:
+    """The body's frame of a physics state."""
+    root = physics.xmat[..., 0, :]
+    return Frame(physics.xpos[..., 0, :], root.reshape((*root.shape[:-1], 3, 3)) @ body.ego)
+
+
+class Proprioception:
+    """The observations of the body itself, the same in every task.
+
+    Args:
+        body: whose.
+    """
+
+    def __init__(self, body: BodyModel) -> None:
+        self._body = body
+        names = (*body.body.hands, *body.body.feet, body.body.head)
+        self._limbs = body.body_index(*names)
+        touch = body.body.touch
+        geoms = list(dict.fromkeys(name for group in touch.values() for name in group))
+        self._geoms, self._half, self._radius = body.capsules(*geoms)
+        width = max(map(len, touch.values()))
+        # Short groups repeat their first geom.
+        self._groups = np.array(
+            [[geoms.index(n) for n in g + g[:1] * (width - len(g))] for g in touch.values()]
+        )
+
+    def __call__(
+        self, physics: Physics, own: Frame, clearance: Callable[[Array], Array]
+    ) -> dict[str, Array]:
+        """Observations by name, in order.
+
+        Args:
+            physics: the body's state.
+            own: its frame.
+            clearance: signed distance of world points (..., n, 3) to the ground, (..., n), m.
+
+        Returns:
+            joint_position (nj, rad), joint_velocity (nj, rad/s), actuator_activation (na),
+            root_height (1, m above the ground's level), world_up (3, unit vector),
+            linear_velocity (3, m/s), angular_velocity (3, rad/s), limb_position (3 per hand, foot
+            and head, m), touch (1 per sensor, 0 or 1); vectors in the body's own frame.
+        """
+        xp = array_namespace(physics.qpos)
+        qpos, qvel = physics.qpos, physics.qvel
+        vectors = xp.concat(
+            [qvel[..., None, :3], physics.xpos[..., self._limbs, :] - own.position[..., None, :]],
+            axis=-2,
+        )
+        vectors = vectors @ own.rotation
+        batch = qpos.shape[:-1]
+        return {
+            "joint_position": qpos[..., 7:],
+            "joint_velocity": qvel[..., 6:],
+            "actuator_activation": physics.act,
+            "root_height": qpos[..., 2:3],
+            "world_up": own.rotation[..., 2, :],
+            "linear_velocity": vectors[..., 0, :],
+            "angular_velocity": (qvel[..., None, 3:6] @ self._body.ego)[..., 0, :],
+            "limb_position": vectors[..., 1:, :].reshape((*batch, -1)),
+            "touch": self._touch(physics, clearance),
+        }
+
+    def _touch(self, physics: Physics, clearance: Callable[[Array], Array]) -> Array:
+        """Whether any geom of each sensor reaches into the ground, (..., sensors)."""
+        xp = array_namespace(physics.qpos)
+        centre = physics.geom_xpos[..., self._geoms, :]
+        # The third column of the orientation is the capsule's axis.
+        arm = physics.geom_xmat[..., self._geoms, 2::3] * self._half[:, None]
+        n = len(self._half)
+        height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
+        lowest = xp.minimum(height[..., :n], height[..., n:]) - self._radius
+        return xp.where(xp.min(lowest[..., self._groups], axis=-1) < 0, 1.0, 0.0)

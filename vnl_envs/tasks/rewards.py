@@ -1,0 +1,74 @@
+"""Small pure reward functions."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from vnl_envs.physics import Array
+from vnl_envs.tasks.observations import Frame
+
+
+def gaussian(distance: Array, sigma: Array | float) -> Array:
+    """exp(-(d/σ)²/2): 1 at no distance, 0.61 at one σ."""
+    xp = array_namespace(distance)
+    return xp.exp(-0.5 * (distance / sigma) ** 2)
+
+
+def progress(now: Array, best: Array, target_speed: float, dt: float) -> Array:
+    """How much further than ever, as a fraction of a control step at the target speed, in [0, 1].
+
+    Only what is new pays: rocking back and forth earns once.
+
+    Args:
+        now: the quantity that shall grow, m.
+        best: its greatest value before, m.
+        target_speed: the speed that earns 1, m/s.
+        dt: control step, s.
+    """
+    xp = array_namespace(now)
+    return xp.minimum(xp.maximum((now - best) / (target_speed * dt), 0.0), 1.0)
+
+
+def uprightness(own: Frame, kind: str) -> Array:
+    """How upright a body is, in [0, 1].
+
+    "tilt" is the cosine of the angle between the body's up and the world's. "roll" is the cosine
+    of the angle of its left-right axis to the ground, whatever its pitch, and 0 on its back.
+    """
+    left_z, up_z = own.rotation[..., 2, 1], own.rotation[..., 2, 2]
+    xp = array_namespace(up_z)
+    if kind == "tilt":
+        return xp.maximum(up_z, 0.0)
+    # A rearing or grooming rat tilts to 120 degrees, where the cosine is -0.5.
+    return xp.where(up_z > -0.5, xp.sqrt(xp.maximum(1.0 - left_z * left_z, 0.0)), 0.0)
+
+
+def comic(
+    termination_error: Array,
+    threshold: float,
+    squared: dict[str, Array],
+) -> dict[str, Array]:
+    """The terms of dm_control's comic reward, whose sum is the reward.
+
+    Half of it rewards a small termination error, half compares the pose (Hasenclever et al. 2020,
+    "CoMic"; constants of `dm_control.locomotion.tasks.reference_pose.rewards`). It does not lie in
+    [0, 1]: the pose half reaches 1.9.
+
+    Args:
+        termination_error: mean of the absolute joint and body position errors, halved each.
+        threshold: the termination error at which the episode ends.
+        squared: summed squared differences of center_of_mass, joints_velocity, appendages and
+            body_quaternions.
+    """
+    xp = array_namespace(termination_error)
+    weights = {
+        "appendages": (0.15, 40.0),
+        "body_quaternions": (0.65, 2.0),
+        "center_of_mass": (0.1, 10.0),
+        "joints_velocity": (1.0, 0.1),
+    }
+    terms = {
+        name: 0.5 * weight * xp.exp(-scale * squared[name])
+        for name, (weight, scale) in weights.items()
+    }
+    return {**terms, "termination": 0.5 * (1.0 - termination_error / threshold)}
