@@ -15,7 +15,7 @@ from vnl_envs.tasks.task import Ghost, Marker, Overlay
 
 WIDTH, HEIGHT = 480, 360
 # Distance of the following camera, in standing heights of the body's root, and its direction.
-_DISTANCE, _AZIMUTH, _ELEVATION = 4.5, 120.0, -18.0
+_DISTANCE, _AZIMUTH, _ELEVATION = 6.0, 120.0, -18.0
 # Geom groups hold bones (0), collision shapes (2) and helpers; a body with a skin shows that.
 _COLLISION_GROUP = 2
 _MAX_GEOMS = 5000
@@ -155,6 +155,8 @@ class Ghosts:
         shapes = mujoco.MjvOption()
         shapes.geomgroup[:] = option.geomgroup
         shapes.geomgroup[_COLLISION_GROUP] = 1
+        # A skin is drawn where the simulated body is, whatever the data say.
+        shapes.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
         first = scene.ngeom
         mujoco.mjv_addGeoms(
             model, self._data, shapes, mujoco.MjvPerturb(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mujoco
 
-from vnl_envs.bodies.body import Body, PhysicsOptions
+from vnl_envs.assets import asset
+from vnl_envs.bodies.body import Body, PhysicsOptions, Standing
 from vnl_envs.gl import quiet_dm_control
 
 # The scale at which published rat recordings are fitted to this model.
@@ -33,6 +34,7 @@ def _make_spec() -> mujoco.MjSpec:
     spec = mujoco.MjSpec.from_string(
         walker.mjcf_model.to_xml_string(), assets=walker.mjcf_model.get_assets()
     )
+    spec.skins[0].rgba = [0.72, 0.62, 0.54, 1.0]
     for side in _SIDES:
         _ellipsoid_to_capsule(spec.geom(f"hand_{side}_collision"))
     return spec
@@ -88,5 +90,6 @@ RODENT = Body(
     fallen_height=0.03,
     reach=0.2,
     physics=PhysicsOptions(timestep=0.0025, substeps=8),
+    standing=Standing.load(asset("standing", "rodent.json")),
     skin_scale=SCALE,
 )  # fmt: skip

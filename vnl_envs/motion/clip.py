@@ -9,8 +9,6 @@ by forward kinematics.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import h5py
 import numpy as np
 
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.files import written_whole
 
 FORMAT = "vnl_envs-clips"
 VERSION = 1
@@ -76,32 +75,24 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
     Raises:
         ClipError: a clip does not fit the body, or a name occurs twice.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        with h5py.File(name, "w", track_order=True) as file:
-            file.attrs.update(
-                format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
-                joint_names=list(body.joint_names), fingerprint=fingerprint(body),
+    with written_whole(path) as partial, h5py.File(partial, "w", track_order=True) as file:
+        file.attrs.update(
+            format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
+            joint_names=list(body.joint_names), fingerprint=fingerprint(body),
+        )  # fmt: skip
+        for clip in clips:
+            check_clip(clip, body)
+            if clip.name in file:
+                raise ClipError(f"clip {clip.name!r} occurs twice")
+            group = file.create_group(clip.name)
+            # No timestamps, so that the same clips give the same bytes.
+            group.create_dataset(
+                "qpos", data=clip.qpos.astype(np.float32), compression="gzip",
+                shuffle=True, track_times=False,
             )  # fmt: skip
-            for clip in clips:
-                check_clip(clip, body)
-                if clip.name in file:
-                    raise ClipError(f"clip {clip.name!r} occurs twice")
-                group = file.create_group(clip.name)
-                # No timestamps, so that the same clips give the same bytes.
-                group.create_dataset(
-                    "qpos", data=clip.qpos.astype(np.float32), compression="gzip",
-                    shuffle=True, track_times=False,
-                )  # fmt: skip
-                group.attrs.update(
-                    label=clip.label, split=clip.split, source=clip.source, licence=clip.licence
-                )
-        os.replace(name, path)
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)
+            group.attrs.update(
+                label=clip.label, split=clip.split, source=clip.source, licence=clip.licence
+            )
 
 
 def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:

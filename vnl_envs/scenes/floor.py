@@ -12,8 +12,8 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 def base_spec() -> mujoco.MjSpec:
     """An empty scene with light, sky and the materials that the scenes share."""
     spec = mujoco.MjSpec()
-    spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
-    spec.visual.headlight.diffuse = [0.4, 0.4, 0.4]
+    spec.visual.headlight.ambient = [0.3, 0.3, 0.3]
+    spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
     spec.visual.headlight.specular = [0.1, 0.1, 0.1]
     spec.visual.quality.shadowsize = 2048
     spec.visual.map.znear = 0.01
@@ -33,7 +33,7 @@ def base_spec() -> mujoco.MjSpec:
         rgb1=[0.42, 0.47, 0.50],
         rgb2=[0.52, 0.57, 0.60],
         mark=mujoco.mjtMark.mjMARK_EDGE,
-        markrgb=[0.62, 0.67, 0.70],
+        markrgb=[0.56, 0.61, 0.64],
         width=256,
         height=256,
     )
@@ -43,7 +43,7 @@ def base_spec() -> mujoco.MjSpec:
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0, 0, 5],
         dir=[0.25, 0.35, -1],
-        diffuse=[0.5, 0.5, 0.5],
+        diffuse=[0.45, 0.45, 0.45],
         castshadow=True,
     )
     return spec

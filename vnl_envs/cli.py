@@ -1,0 +1,318 @@
+"""The command line: `vnl-envs` or `python -m vnl_envs`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm.auto import tqdm
+
+import vnl_envs
+
+app = typer.Typer(
+    name="vnl-envs",
+    help="Benchmark suite for embodied motor control.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# A wide table is better cut by the terminal than wrapped where there is none.
+console = Console(width=None if sys.stdout.isatty() else 110)
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]
+PolicyName = Annotated[str, typer.Option(help="zero, random or track (imitation only)")]
+Seed = Annotated[int, typer.Option(help="seed of episodes and random policy")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="a task option, see `info`"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """A wrong argument is one clear line and exit code 2, never a traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, RuntimeError, PermissionError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _parse(options: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are JSON where they parse as such, else text."""
+    parsed: dict[str, Any] = {}
+    for option in options or []:
+        name, separator, value = option.partition("=")
+        if not separator:
+            raise ValueError(f"an option has the form NAME=VALUE, got {option!r}")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed
+
+
+@app.command("list")
+def list_tasks(as_json: AsJson = False) -> None:
+    """List the tasks: id, body, spaces and horizon."""
+    rows = [_summary(task_id) for task_id in vnl_envs.task_ids()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("id", "body", "observation", "action", "rate", "horizon")
+    for row in rows:
+        table.add_row(
+            row["id"], row["body"], f"({row['observation_size']},)", f"({row['action_size']},)",
+            f"{row['control_rate_hz']:g} Hz", str(row["horizon"]),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _summary(task_id: str) -> dict[str, Any]:
+    from vnl_envs.envs.core import Core
+
+    core = Core(vnl_envs.make_task(task_id), 1, 1)
+    return {
+        "id": task_id,
+        "body": core.task.body.body.name,
+        "observation_size": core.size,
+        "action_size": core.task.body.nu,
+        "control_rate_hz": round(1 / core.task.dt, 6),
+        "horizon": core.task.horizon,
+    }
+
+
+@app.command()
+def info(task_id: TaskId, option: Options = None, as_json: AsJson = False) -> None:
+    """Describe a task: observations, reward terms, options, metrics and its hash."""
+    from vnl_envs.envs.core import Core
+    from vnl_envs.identity import env_hash
+    from vnl_envs.tasks.metrics import STANDARD
+
+    with _one_line_errors():
+        core = Core(vnl_envs.make_task(task_id, **_parse(option)), 1, 1)
+    task = core.task
+    described = {
+        **_summary(task_id),
+        "env_hash": env_hash(task_id, task),
+        "observation": {name: [s.start, s.stop] for name, s in core.layout.items()},
+        "actions": list(task.body.actuator_names),
+        "reward_terms": task.reward_terms,
+        "metrics": [vars(metric) for metric in STANDARD + task.metrics],
+        "options": vnl_envs.task_options(task_id),
+    }
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    console.print(f"[bold]{task_id}[/bold]  hash {described['env_hash']}")
+    console.print((type(task).__doc__ or "").split("\n\n    Args:")[0], markup=False)
+    observation = Table("observation", "slice", "size", title="Observation", title_justify="left")
+    for name, span in core.layout.items():
+        size = span.stop - span.start
+        observation.add_row(name, f"{span.start}:{span.stop}", str(size))
+    console.print(observation)
+    for title, pairs in (("Reward terms", task.reward_terms), ("Options", described["options"])):
+        table = Table("name", "meaning", title=title, title_justify="left")
+        for name, meaning in pairs.items():
+            table.add_row(name, meaning)
+        console.print(table)
+    metrics = Table("name", "unit", "over an episode", "better", title="Metrics",
+                    title_justify="left")  # fmt: skip
+    for metric in STANDARD + task.metrics:
+        metrics.add_row(metric.name, metric.unit, metric.reduce, metric.direction)
+    console.print(metrics)
+
+
+@app.command()
+def play(
+    task_id: TaskId,
+    video: Annotated[Path, typer.Option(help="the .mp4 or .gif to write")],
+    policy: PolicyName = "zero",
+    seconds: Annotated[float, typer.Option(help="length of the video")] = 10.0,
+    seed: Seed = 0,
+    width: Annotated[int, typer.Option(help="pixels")] = 480,
+    height: Annotated[int, typer.Option(help="pixels")] = 368,
+    option: Options = None,
+) -> None:
+    """Write a video of a policy at work; episodes follow one another."""
+    import imageio.v2 as imageio
+
+    from vnl_envs.files import written_whole
+    from vnl_envs.rendering import Picture
+
+    with _one_line_errors():
+        if video.suffix not in (".mp4", ".gif"):
+            raise ValueError(f"--video must end in .mp4 or .gif, got {video.name!r}")
+        player = Player(task_id, policy, seed, _parse(option))
+        picture = Picture(player.core.task.world, width, height)
+        rate = round(1 / player.core.task.dt)
+        frames = max(1, round(seconds * rate))
+        # Every second frame shows motion well enough and halves the file.
+        with written_whole(video) as partial:
+            writer = imageio.get_writer(partial, fps=rate // 2)
+            with contextlib.closing(writer):
+                for frame in tqdm(range(frames), desc=video.name, unit="step"):
+                    if frame % 2 == 0:
+                        writer.append_data(player.draw(picture))
+                    player.step()
+        picture.close()
+    typer.echo(f"wrote {video}")
+
+
+class Player:
+    """One simulation driven by a named policy, episode after episode."""
+
+    def __init__(self, task_id: str, policy: str, seed: int, options: dict[str, Any]) -> None:
+        from vnl_envs.envs.core import Core
+        from vnl_envs.scoring.policies import make_policy
+
+        self.core = Core(vnl_envs.make_task(task_id, **options), 1, 1)
+        self.policy = make_policy(policy, self.core)
+        self.seed = seed
+        self.index = -1
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the next episode."""
+        from vnl_envs.scoring.evaluate import episode_generators
+
+        self.index += 1
+        draw, own = episode_generators(self.seed, self.index)
+        only = np.array([0])
+        self.core.reset(only, self.core.draw([draw]))
+        self.policy.begin(only, [own])
+
+    def step(self) -> tuple[np.ndarray, Any]:
+        """One control step; the action (nu,) and its result."""
+        action = self.policy.act(self.core)
+        result = self.core.step(action)
+        if result.terminated[0] or result.truncated[0]:
+            self.begin()
+        return action[0], result
+
+    def draw(self, picture: Any) -> np.ndarray:
+        """A picture of now."""
+        core = self.core
+        rows = [{k: v[0] for k, v in part.items()} for part in (core.episode, core.carry)]
+        overlays = core.task.overlays(core.physics[0], *rows)
+        return picture.draw(core.engine.data(0), overlays)
+
+
+@app.command()
+def rollout(
+    task_id: TaskId,
+    out: Annotated[Path, typer.Option(help="the .h5 file to write")],
+    policy: PolicyName = "zero",
+    episodes: Annotated[int, typer.Option(min=1, help="how many")] = 10,
+    seed: Seed = 0,
+    option: Options = None,
+) -> None:
+    """Record episodes to HDF5: states, contacts, actions, observations, rewards, labels."""
+    from vnl_envs.scoring.record import record
+
+    with _one_line_errors():
+        steps = record(task_id, policy, out, episodes, seed, progress=True, **_parse(option))
+    typer.echo(f"wrote {out}: {episodes} episodes, {steps} steps")
+
+
+@app.command()
+def evaluate(
+    task_id: TaskId,
+    policy: PolicyName = "zero",
+    episodes: Annotated[int, typer.Option(min=1, help="how many")] = 20,
+    seed: Seed = 0,
+    num_envs: Annotated[int, typer.Option(min=1, help="simulations at a time")] = 16,
+    by_label: Annotated[bool, typer.Option(help="also one table per behaviour")] = False,
+    option: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a policy: every episode counts once; means with 95 % intervals."""
+    from vnl_envs.scoring.evaluate import evaluate as run
+
+    with _one_line_errors():
+        result = run(
+            task_id, policy, episodes, seed, num_envs, progress=not as_json, **_parse(option)
+        )
+    if as_json:
+        typer.echo(json.dumps(result.record(), indent=2))
+        return
+    console.print(score_table(f"{task_id}, {policy}, {episodes} episodes", result.summaries()))
+    if by_label:
+        for label in sorted(set(result.labels) - {""}):
+            count = int((result.labels == label).sum())
+            console.print(score_table(f"{label}, {count} episodes", result.summaries(label)))
+
+
+def score_table(title: str, summaries: list[Any]) -> Table:
+    """Metrics with their intervals."""
+    table = Table("metric", "mean", "95 % interval", "unit", title=title, title_justify="left")
+    for s in summaries:
+        interval = f"[{s.low:.4g}, {s.high:.4g}]" if np.isfinite(s.low) else "-"
+        mean = f"{s.mean:.4g}" if np.isfinite(s.mean) else "-"
+        # Escaped: Rich reads brackets as markup.
+        table.add_row(s.metric.name, mean, interval.replace("[", "\\["), s.metric.unit)
+    return table
+
+
+@app.command()
+def bench(
+    task_id: TaskId,
+    num_envs: Annotated[int, typer.Option(min=1, help="environments of the vector")] = 64,
+    threads: Annotated[int, typer.Option(help="0: every CPU")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="control steps per round")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="counted rounds")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure steps per second beside the bare physics, taking turns in one run."""
+    from vnl_envs import benchmark
+
+    with _one_line_errors():
+        task = vnl_envs.make_task(task_id)
+    many = [benchmark.vector_env(task_id, num_envs, threads),
+            benchmark.bare_loop(task, num_envs, threads)]  # fmt: skip
+    one = [benchmark.single_env(task_id), benchmark.bare_loop(task, 1, 1)]
+    rates = {
+        f"vector of {num_envs}": benchmark.compare(many, task, steps, rounds),
+        "single": benchmark.compare(one, task, steps * 8, rounds),
+    }
+    rows = []
+    for name, measured in rates.items():
+        (_, ours), (_, bare) = measured.items()
+        ratios = np.array(ours) / np.array(bare)
+        rows.append({"what": name, "steps_per_s": float(np.median(ours)),
+                     "bare_steps_per_s": float(np.median(bare)),
+                     "ratio": float(np.median(ratios))})  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps({"task": task_id, "machine": benchmark.machine(), "rows": rows},
+                              indent=2))  # fmt: skip
+        return
+    table = Table("what", "steps/s", "bare physics", "ratio", title=task_id, title_justify="left")
+    for row in rows:
+        table.add_row(row["what"], f"{row['steps_per_s']:.0f}", f"{row['bare_steps_per_s']:.0f}",
+                      f"{row['ratio']:.2f}")  # fmt: skip
+    console.print(table)
+    console.print(", ".join(f"{k} {v}" for k, v in benchmark.machine().items()))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Record episodes to HDF5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm.auto import tqdm
+
+from vnl_envs.envs.core import Core
+from vnl_envs.files import written_whole
+from vnl_envs.identity import env_hash
+from vnl_envs.registry import make_task
+from vnl_envs.scoring.evaluate import ENDS, episode_generators
+from vnl_envs.scoring.policies import make_policy
+
+_ONLY = np.array([0])
+
+
+def record(
+    task_id: str,
+    policy: Any,
+    path: str | Path,
+    episodes: int,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> int:
+    """Write episodes to a file, whole or not at all; return the number of steps.
+
+    Root attributes name the task, its hash, the policy, the seed, the layout of observations and
+    the names of joints and actuators. Group `episode_<i>` holds, for T steps: `qpos` (T + 1, nq),
+    `qvel` (T + 1, nv), `act` (T + 1, na), `observation` (T + 1, D), `action` (T, nu), `reward`
+    (T,), `terms/<name>` (T,), `contact_step`, `contact_geoms` (C, 2, names) and `contact_distance`
+    (C,) of all contacts after each step, and as attributes the label and how the episode ended.
+
+    Args:
+        task_id, policy, seed, options: see `evaluate`; its episodes are these.
+        path: the .h5 file.
+        episodes: how many.
+        progress: whether to show a bar.
+    """
+    core = Core(make_task(task_id, **options), 1, 1)
+    actor = make_policy(policy, core)
+    steps = 0
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        _write_header(file, task_id, core, policy, seed)
+        for index in tqdm(range(episodes), desc=task_id, unit="episode", disable=not progress):
+            draw, own = episode_generators(seed, index)
+            rows = core.draw([draw])
+            core.reset(_ONLY, rows)
+            actor.begin(_ONLY, [own])
+            group = file.create_group(f"episode_{index}")
+            label = core.task.label({k: v[0] for k, v in rows.items()})
+            steps += _write_episode(group, core, actor, label)
+    return steps
+
+
+def _write_header(file: h5py.File, task_id: str, core: Core, policy: Any, seed: int) -> None:
+    body = core.task.body
+    file.attrs.update(
+        task=task_id, env_hash=env_hash(task_id, core.task), policy=str(policy), seed=seed,
+        dt=core.task.dt, joints=list(body.joint_names), actuators=list(body.actuator_names),
+        observation_names=list(core.layout),
+        observation_slices=[[s.start, s.stop] for s in core.layout.values()],
+    )  # fmt: skip
+
+
+def _write_episode(group: h5py.Group, core: Core, actor: Any, label: str) -> int:
+    states = {name: [getattr(core.physics, name)[0].copy()] for name in ("qpos", "qvel", "act")}
+    observations, actions, rewards = [core.observation[0]], [], []
+    terms: dict[str, list[float]] = {}
+    contacts: list[tuple[int, str, str, float]] = []
+    while True:
+        action = actor.act(core)
+        result = core.step(action)
+        actions.append(action[0])
+        rewards.append(result.reward[0])
+        observations.append(core.observation[0])
+        for name, series in states.items():
+            series.append(getattr(core.physics, name)[0].copy())
+        for name, value in result.terms.items():
+            terms.setdefault(name, []).append(value[0])
+        contacts += _contacts(core, len(actions) - 1)
+        if result.terminated[0] or result.truncated[0]:
+            break
+    series = {**states, "observation": observations, "action": actions, "reward": rewards}
+    series.update({f"terms/{name}": values for name, values in terms.items()})
+    for name, values in series.items():
+        group.create_dataset(name, data=np.array(values), compression="gzip")
+    step, first, second, distance = (list(c) for c in zip(*contacts, strict=True)) if contacts else (
+        [], [], [], [])  # fmt: skip
+    group.create_dataset("contact_step", data=np.array(step, np.int32))
+    names = np.array(list(zip(first, second, strict=True)), dtype=object).reshape(-1, 2)
+    group.create_dataset("contact_geoms", data=names, dtype=h5py.string_dtype())
+    group.create_dataset("contact_distance", data=np.array(distance, np.float64))
+    end = ENDS[2] if result.diverged[0] else ENDS[int(result.truncated[0])]
+    group.attrs.update(label=label, end=end, success=bool(result.success[0]))
+    return len(actions)
+
+
+def _contacts(core: Core, step: int) -> list[tuple[int, str, str, float]]:
+    data, model = core.engine.data(0), core.engine.model
+    return [
+        (step, model.geom(c.geom1).name, model.geom(c.geom2).name, float(c.dist))
+        for c in data.contact
+    ]
