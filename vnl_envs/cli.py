@@ -14,7 +14,6 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from tqdm.auto import tqdm
 
 import vnl_envs
 
@@ -145,67 +144,11 @@ def play(
     option: Options = None,
 ) -> None:
     """Write a video of a policy at work; episodes follow one another."""
-    import imageio.v2 as imageio
-
-    from vnl_envs.files import written_whole
-    from vnl_envs.rendering import Picture
+    from vnl_envs.play import write_video
 
     with _one_line_errors():
-        if video.suffix not in (".mp4", ".gif"):
-            raise ValueError(f"--video must end in .mp4 or .gif, got {video.name!r}")
-        player = Player(task_id, policy, seed, _parse(option))
-        picture = Picture(player.core.task.world, width, height)
-        rate = round(1 / player.core.task.dt)
-        frames = max(1, round(seconds * rate))
-        # Every second frame shows motion well enough and halves the file.
-        with written_whole(video) as partial:
-            writer = imageio.get_writer(partial, fps=rate // 2)
-            with contextlib.closing(writer):
-                for frame in tqdm(range(frames), desc=video.name, unit="step"):
-                    if frame % 2 == 0:
-                        writer.append_data(player.draw(picture))
-                    player.step()
-        picture.close()
+        write_video(task_id, policy, video, seconds, seed, (width, height), **_parse(option))
     typer.echo(f"wrote {video}")
-
-
-class Player:
-    """One simulation driven by a named policy, episode after episode."""
-
-    def __init__(self, task_id: str, policy: str, seed: int, options: dict[str, Any]) -> None:
-        from vnl_envs.envs.core import Core
-        from vnl_envs.scoring.policies import make_policy
-
-        self.core = Core(vnl_envs.make_task(task_id, **options), 1, 1)
-        self.policy = make_policy(policy, self.core)
-        self.seed = seed
-        self.index = -1
-        self.begin()
-
-    def begin(self) -> None:
-        """Start the next episode."""
-        from vnl_envs.scoring.evaluate import episode_generators
-
-        self.index += 1
-        draw, own = episode_generators(self.seed, self.index)
-        only = np.array([0])
-        self.core.reset(only, self.core.draw([draw]))
-        self.policy.begin(only, [own])
-
-    def step(self) -> tuple[np.ndarray, Any]:
-        """One control step; the action (nu,) and its result."""
-        action = self.policy.act(self.core)
-        result = self.core.step(action)
-        if result.terminated[0] or result.truncated[0]:
-            self.begin()
-        return action[0], result
-
-    def draw(self, picture: Any) -> np.ndarray:
-        """A picture of now."""
-        core = self.core
-        rows = [{k: v[0] for k, v in part.items()} for part in (core.episode, core.carry)]
-        overlays = core.task.overlays(core.physics[0], *rows)
-        return picture.draw(core.engine.data(0), overlays)
 
 
 @app.command()
@@ -298,10 +241,21 @@ def bench(
         return
     table = Table("what", "steps/s", "bare physics", "ratio", title=task_id, title_justify="left")
     for row in rows:
-        table.add_row(row["what"], f"{row['steps_per_s']:.0f}", f"{row['bare_steps_per_s']:.0f}",
+        table.add_row(str(row["what"]), f"{row['steps_per_s']:.0f}", f"{row['bare_steps_per_s']:.0f}",
                       f"{row['ratio']:.2f}")  # fmt: skip
     console.print(table)
     console.print(", ".join(f"{k} {v}" for k, v in benchmark.machine().items()))
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="folder for the videos")] = Path("out")) -> None:
+    """Write two short videos and score the untrained policies on two tasks."""
+    from vnl_envs.demo import run
+
+    with _one_line_errors():
+        console.print(run(out))
+    for video in sorted(out.glob("*.mp4")):
+        typer.echo(f"video: {video}")
 
 
 def main() -> None:

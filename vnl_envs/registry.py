@@ -72,7 +72,7 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         raise ValueError(f"a task with id {id!r} is already registered")
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
-    namespace, name, version = gymnasium.envs.registration.parse_env_id(id)
+    namespace, _, version = gymnasium.envs.registration.parse_env_id(id)
     if namespace is None or version is None:
         raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
     gymnasium.register(

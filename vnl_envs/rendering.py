@@ -146,9 +146,7 @@ class Ghosts:
             else:
                 self._add_ghost(scene, overlay, option)
 
-    def _add_ghost(
-        self, scene: mujoco.MjvScene, ghost: Ghost, option: mujoco.MjvOption
-    ) -> None:
+    def _add_ghost(self, scene: mujoco.MjvScene, ghost: Ghost, option: mujoco.MjvOption) -> None:
         model = self._body.model
         self._data.qpos[self._body.qpos] = ghost.qpos
         mujoco.mj_kinematics(model, self._data)

@@ -344,7 +344,8 @@ class BodyModel:
     def _upright_quat(self) -> tuple[float, float, float, float]:
         quat = np.empty(4)
         mujoco.mju_mat2Quat(quat, self.ego.T.flatten())
-        return tuple(quat.tolist())
+        w, x, y, z = quat.tolist()
+        return w, x, y, z
 
     def _lowest(self, data: mujoco.MjData) -> float:
         rows, half, radius = self.capsules(*self.body.contact_geoms)

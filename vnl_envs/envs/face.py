@@ -101,7 +101,7 @@ class Face:
         self._data = self.core.engine.data(index, self._data)
         return self._data
 
-    def check_action(self, action: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def check_action(self, action: Any, shape: tuple[int, ...] | None) -> np.ndarray:
         """Actions as float32 in [-1, 1].
 
         Raises:

@@ -27,15 +27,13 @@ class SB3VecEnv(VecEnv):
     def __init__(self, task_id: str, num_envs: int, **arguments: Any) -> None:
         self.env = VectorEnv(task_id, num_envs, **arguments)
         self.render_mode = self.env.render_mode
-        super().__init__(
-            num_envs, self.env.single_observation_space, self.env.single_action_space
-        )
+        super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
         self._actions: np.ndarray | None = None
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed environment i with seed + i at the next reset."""
         if seed is None:
-            seed = int(np.random.SeedSequence().entropy or 0) % 2**31
+            seed = int(np.random.default_rng().integers(2**31))
         return super().seed(seed)
 
     def reset(self) -> VecEnvObs:

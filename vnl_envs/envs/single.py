@@ -42,8 +42,10 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         observation: Literal["flat", "dict"] = "flat",
         **options: Any,
     ) -> None:
-        if render_mode not in (None, *METADATA["render_modes"]):
-            raise ValueError(f"render_mode must be one of {METADATA['render_modes']} or None")
+        if render_mode not in (None, "rgb_array", "human"):
+            raise ValueError(
+                f"render_mode must be 'rgb_array', 'human' or None, got {render_mode!r}"
+            )
         self._arguments = {
             "task_id": task_id, "render_mode": render_mode, "width": width, "height": height,
             "vision": vision, "observation": observation, **options,

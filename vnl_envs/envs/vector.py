@@ -106,7 +106,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         return self._face.core.engine.data(index)
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes.
 
@@ -217,7 +220,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _episode_rows(self, given: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
         names = sorted(self._face.core.episode)
-        if not isinstance(given, dict) or any(np.shape(v)[:1] != (len(ids),) for v in given.values()):
+        if not isinstance(given, dict) or any(
+            np.shape(v)[:1] != (len(ids),) for v in given.values()
+        ):
             raise ValueError(f"an episode must have the parts {names} with {len(ids)} rows each")
         checked = [
             self._face.core.check_episode({k: v[i] for k, v in given.items()})

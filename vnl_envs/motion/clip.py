@@ -154,7 +154,9 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
     norms = np.linalg.norm(qpos[:, 3:7].astype(float), axis=1)
     bad = np.flatnonzero(np.abs(norms - 1) > 1e-3)
     if len(bad):
-        raise ClipError(f"{where}: frame {bad[0]} has a root quaternion of norm {norms[bad[0]]:.4f}")
+        raise ClipError(
+            f"{where}: frame {bad[0]} has a root quaternion of norm {norms[bad[0]]:.4f}"
+        )
     if clip.split not in SPLITS:
         raise ClipError(f"{where}: split must be one of {SPLITS}, got {clip.split!r}")
 

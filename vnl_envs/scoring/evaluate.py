@@ -115,7 +115,9 @@ def evaluate(
         raise ValueError(f"episodes must be a positive integer, got {episodes!r}")
     core = Core(make_task(task_id, **options), min(num_envs, episodes), threads)
     run = _Run(core, make_policy(policy, core), episodes, seed)
-    with tqdm(total=episodes, desc=task_id, unit="episode", disable=not progress) as bar:
+    with tqdm(
+        total=episodes, desc=task_id, unit="episode", disable=None if progress else True
+    ) as bar:
         while run.remaining:
             bar.update(run.step())
     return Evaluation(

@@ -77,7 +77,9 @@ class Function(_Stateless):
         actions = np.asarray(self._function(core.observation.copy()))
         shape = (core.num, core.task.body.nu)
         if actions.shape != shape:
-            raise ValueError(f"the policy must return actions of shape {shape}, got {actions.shape}")
+            raise ValueError(
+                f"the policy must return actions of shape {shape}, got {actions.shape}"
+            )
         if not np.isfinite(actions).all():
             raise ValueError("the policy returned an action that is not finite")
         return np.clip(actions, -1, 1).astype(np.float32)

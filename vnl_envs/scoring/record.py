@@ -47,7 +47,9 @@ def record(
     steps = 0
     with written_whole(path) as partial, h5py.File(partial, "w") as file:
         _write_header(file, task_id, core, policy, seed)
-        for index in tqdm(range(episodes), desc=task_id, unit="episode", disable=not progress):
+        for index in tqdm(
+            range(episodes), desc=task_id, unit="episode", disable=None if progress else True
+        ):
             draw, own = episode_generators(seed, index)
             rows = core.draw([draw])
             core.reset(_ONLY, rows)
@@ -86,19 +88,22 @@ def _write_episode(group: h5py.Group, core: Core, actor: Any, label: str) -> int
         contacts += _contacts(core, len(actions) - 1)
         if result.terminated[0] or result.truncated[0]:
             break
-    series = {**states, "observation": observations, "action": actions, "reward": rewards}
-    series.update({f"terms/{name}": values for name, values in terms.items()})
-    for name, values in series.items():
+    recorded = {**states, "observation": observations, "action": actions, "reward": rewards}
+    recorded |= {f"terms/{name}": values for name, values in terms.items()}
+    for name, values in recorded.items():
         group.create_dataset(name, data=np.array(values), compression="gzip")
-    step, first, second, distance = (list(c) for c in zip(*contacts, strict=True)) if contacts else (
-        [], [], [], [])  # fmt: skip
-    group.create_dataset("contact_step", data=np.array(step, np.int32))
-    names = np.array(list(zip(first, second, strict=True)), dtype=object).reshape(-1, 2)
-    group.create_dataset("contact_geoms", data=names, dtype=h5py.string_dtype())
-    group.create_dataset("contact_distance", data=np.array(distance, np.float64))
+    _write_contacts(group, contacts)
     end = ENDS[2] if result.diverged[0] else ENDS[int(result.truncated[0])]
     group.attrs.update(label=label, end=end, success=bool(result.success[0]))
     return len(actions)
+
+
+def _write_contacts(group: h5py.Group, contacts: list[tuple[int, str, str, float]]) -> None:
+    steps = np.array([c[0] for c in contacts], np.int32)
+    names = np.array([c[1:3] for c in contacts], dtype=object).reshape(-1, 2)
+    group.create_dataset("contact_step", data=steps)
+    group.create_dataset("contact_geoms", data=names, dtype=h5py.string_dtype())
+    group.create_dataset("contact_distance", data=np.array([c[3] for c in contacts], float))
 
 
 def _contacts(core: Core, step: int) -> list[tuple[int, str, str, float]]:

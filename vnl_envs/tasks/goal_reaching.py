@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from vnl_envs.physics import Array, Physics
+from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -77,7 +76,7 @@ class GoalReaching(Task):
 
     def episode(self, u: Array) -> Episode:
         """Goals (..., GOALS, 2) m, relative to the start, and the start's yaw (...,) rad."""
-        xp = array_namespace(u)
+        xp = namespace(u)
         low, high = self.distance
         step = low + (high - low) * u[..., :GOALS]
         angle = 2 * np.pi * u[..., GOALS : 2 * GOALS]
@@ -90,7 +89,7 @@ class GoalReaching(Task):
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
         """Standing at the origin."""
         yaw = episode["yaw"]
-        xp = array_namespace(yaw)
+        xp = namespace(yaw)
         zero = xp.zeros_like(yaw)
         first = episode["goals"][..., 0, :]
         carry = {
@@ -105,7 +104,7 @@ class GoalReaching(Task):
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
         """See the class."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         here = physics.qpos[..., :2]
         distance = _length(self._goal(episode, carry["goal"]) - here)
         reached = distance < self.radius
@@ -156,7 +155,7 @@ class GoalReaching(Task):
     def _goal(self, episode: Episode, index: Array) -> Array:
         """Position of the index-th goal, (..., 2)."""
         goals = episode["goals"]
-        xp = array_namespace(goals)
+        xp = namespace(goals)
         row = (index % GOALS)[..., None, None]
         goal = xp.take_along_axis(goals, xp.broadcast_to(row, (*index.shape, 1, 2)), axis=-2)
         return goal[..., 0, :] + (index // GOALS)[..., None] * goals[..., -1, :]
@@ -164,5 +163,5 @@ class GoalReaching(Task):
 
 def _length(vector: Array) -> Array:
     """Euclidean length over the last axis."""
-    xp = array_namespace(vector)
+    xp = namespace(vector)
     return xp.sqrt(xp.sum(vector * vector, axis=-1))

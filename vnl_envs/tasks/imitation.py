@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from vnl_envs.motion.datasets import load_reference
-from vnl_envs.physics import Array, Physics
+from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -85,7 +84,7 @@ class Imitation(Task):
         frames = np.asarray(reference_frames)
         if frames.ndim != 1 or not len(frames) or frames.dtype.kind != "i" or (frames < 1).any():
             raise ValueError(f"reference_frames must be positive integers, got {reference_frames}")
-        if not (np.isscalar(noise) and 0 <= noise <= 1):
+        if not (isinstance(noise, int | float) and 0 <= noise <= 1):
             raise ValueError(f"noise must be in [0, 1] rad, got {noise!r}")
         self.reference = load_reference(self.body, clips, split)
         self.sigma, self.limit = sigma, limit
@@ -117,7 +116,9 @@ class Imitation(Task):
         """Names and meanings."""
         if self.reward == "comic":
             return dict.fromkeys(_COMIC_TERMS, "see dm_control's comic reward")
-        return {name: f"exp(-(d/σ)²/2) / {len(_TERMS)}, σ = {self.sigma[name]:g}" for name in _TERMS}
+        return {
+            name: f"exp(-(d/σ)²/2) / {len(_TERMS)}, σ = {self.sigma[name]:g}" for name in _TERMS
+        }
 
     def _possible_starts(self, start: int | None) -> np.ndarray:
         """(clip, frame) pairs an episode may start at, (P, 2)."""
@@ -136,8 +137,8 @@ class Imitation(Task):
         return np.array([(c, start) for c in range(len(length))])
 
     def episode(self, u: Array) -> Episode:
-        """clip (...,), start frame (...,), and the joints' start noise (..., nj) rad."""
-        xp = array_namespace(u)
+        """Clip (...,), start frame (...,), and the joints' start noise (..., nj) rad."""
+        xp = namespace(u)
         count = len(self._starts)
         pair = xp.minimum(xp.astype(u[..., 0] * count, xp.int32), count - 1)
         starts = xp.asarray(self._starts, dtype=xp.int32)[pair]
@@ -153,7 +154,7 @@ class Imitation(Task):
         The root is lifted by what the reference's paws or soles reach into the ground, and by what
         noise of the joint angles could add to that.
         """
-        xp = array_namespace(episode["noise"])
+        xp = namespace(episode["noise"])
         now = xp.asarray(self.reference.first)[episode["clip"]] + episode["start"]
         qpos = xp.asarray(self.reference.qpos)[now]
         below = xp.maximum(-xp.asarray(self.reference.clearance)[now], 0.0)
@@ -173,7 +174,7 @@ class Imitation(Task):
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
         """See the class."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         step = carry["step"] + 1
         carry = {"step": step}
         length = xp.asarray(self.reference.length)[episode["clip"]]
@@ -215,7 +216,7 @@ class Imitation(Task):
         reference_joints (nj, rad, minus the current ones) and reference_bodies (3 per tracked
         body, m, from the root); all in the body's own frame.
         """
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
         batch = physics.qpos.shape[:-1]
         points = xp.asarray(self._points)[ahead]
@@ -259,7 +260,7 @@ class Imitation(Task):
 
     def _frame(self, episode: Episode, step: Array) -> Array:
         """Index of the reference frame `step` (..., *) steps after the start, kept in the clip."""
-        xp = array_namespace(step)
+        xp = namespace(step)
         start, clip = episode["start"], episode["clip"]
         last, first = xp.asarray(self.reference.length)[clip] - 1, self.reference.first
         first = xp.asarray(first)[clip]
@@ -269,7 +270,7 @@ class Imitation(Task):
 
     def _distances(self, physics: Physics, now: Array) -> Array:
         """The distances of `_TERMS` to the reference frame, (..., 6)."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
         rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
         places = xp.asarray(self.reference.xpos)[now] - physics.xpos
@@ -288,7 +289,7 @@ class Imitation(Task):
 
     def _limb_errors(self, physics: Physics, now: Array) -> tuple[Array, Array]:
         """Mean distances of hands and of feet to the reference, (...,) each, m."""
-        xp = array_namespace(physics.xpos)
+        xp = namespace(physics.xpos)
         offset = xp.asarray(self.reference.xpos)[now][..., self._limbs, :]
         offset = offset - physics.xpos[..., self._limbs, :]
         distance = xp.sqrt(xp.sum(offset * offset, axis=-1))
@@ -299,7 +300,7 @@ class Imitation(Task):
         self, physics: Physics, now: Array, distance: Array
     ) -> tuple[dict[str, Array], Array]:
         """The reward's terms, and whether the reward's own rule ends the episode."""
-        xp = array_namespace(distance)
+        xp = namespace(distance)
         if self.reward == "gaussian":
             values = rewards.gaussian(distance, xp.asarray(self._sigma)) / len(_TERMS)
             terms = {name: values[..., i] for i, name in enumerate(_TERMS)}
@@ -309,8 +310,8 @@ class Imitation(Task):
         return rewards.comic(error, COMIC_THRESHOLD, squared), error > COMIC_THRESHOLD
 
     def _termination_error(self, physics: Physics, now: Array) -> Array:
-        """dm_control's: half the mean absolute body error (m) plus half that of the joints (rad)."""
-        xp = array_namespace(physics.qpos)
+        """dm_control's: half the mean absolute body error (m) plus half the joints' (rad)."""
+        xp = namespace(physics.qpos)
         joints = xp.asarray(self.reference.qpos)[now][..., 7:] - physics.qpos[..., 7:]
         bodies = xp.asarray(self.reference.xpos)[now] - physics.xpos
         error = xp.mean(xp.abs(bodies[..., self._tracked, :]), axis=(-2, -1))
@@ -318,7 +319,7 @@ class Imitation(Task):
 
     def _comic_differences(self, physics: Physics, now: Array) -> dict[str, Array]:
         """Summed squared differences that the comic reward compares."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         ref = self.reference
         mass = xp.asarray(self.body.mass / self.body.mass.sum())
         com = xp.sum(physics.xipos * mass[:, None], axis=-2)
@@ -352,5 +353,5 @@ _COMIC_TERMS = (
 
 def _sum_squares(x: Array, axes: int = 1) -> Array:
     """Sum of squares over the last axes."""
-    xp = array_namespace(x)
+    xp = namespace(x)
     return xp.sum(x * x, axis=tuple(range(-axes, 0)))

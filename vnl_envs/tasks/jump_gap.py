@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from array_api_compat import array_namespace
-
-from vnl_envs.physics import Array, Physics
+from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -93,14 +91,19 @@ class JumpGap(Task):
         return {"progress": "new furthest x at the target speed, times uprightness"}
 
     def episode(self, u: Array) -> Episode:
-        """gaps (..., GAPS) m, platforms (..., GAPS) start x in m, y (...,) m and yaw (...,) rad."""
-        xp = array_namespace(u)
+        """Gaps (..., GAPS) m, platforms (..., GAPS) start x in m, period (...,) m after which they
+        repeat, and the start's y (...,) m and yaw (...,) rad.
+        """
+        xp = namespace(u)
         low, high = self.gap_width
         gaps = low + (high - low) * u[..., :GAPS]
         before = self.platform_length * xp.arange(GAPS, dtype=u.dtype)
+        platforms = self.start_front + xp.cumulative_sum(gaps, axis=-1) + before
+        span = platforms[..., -1] - platforms[..., 0]
         return {
             "gaps": gaps,
-            "platforms": self.start_front + xp.cumulative_sum(gaps, axis=-1) + before,
+            "platforms": platforms,
+            "period": span + self.platform_length + gaps[..., 0],
             "y": (u[..., GAPS] - 0.5) * (0.4 * self.half_width),
             "yaw": (u[..., GAPS + 1] - 0.5) * 0.2,
         }
@@ -108,46 +111,47 @@ class JumpGap(Task):
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
         """Standing on the start platform at x = 0, nearly along the corridor."""
         y = episode["y"]
-        xp = array_namespace(y)
-        start = self.standing_start(y.shape, xp.zeros_like(y), y, episode["yaw"])
-        carry = {
-            "step": xp.zeros(y.shape, dtype=xp.int32),
-            "furthest": xp.zeros_like(y),
-            "cleared": xp.zeros(y.shape, dtype=xp.int32),
-            "attempted": xp.zeros(y.shape, dtype=xp.int32),
-        }
-        return start._replace(mocap_pos=self._window(start.qpos[..., 0], episode)), carry
+        xp = namespace(y)
+        zero = xp.zeros_like(y)
+        start = self.standing_start(y.shape, zero, y, episode["yaw"])
+        count = xp.zeros(y.shape, dtype=xp.int32)
+        carry = {"step": count, "furthest": zero, "cleared": count, "attempted": count}
+        carry |= self._course(zero, episode)
+        return start._replace(mocap_pos=self._platforms(carry)), carry
 
     def place(self, physics: Physics, episode: Episode, carry: Carry) -> Array:
         """The platforms around the body."""
-        return self._window(physics.qpos[..., 0], episode)
+        return self._platforms(carry)
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
         """See the class."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         x, y = physics.qpos[..., 0], physics.qpos[..., 1]
         own = frame(self.body, physics)
         terminated = self.body.fallen(physics) | (xp.abs(y) > self.half_width)
         gain = rewards.progress(x, carry["furthest"], self.target_speed, self.dt)
         terms = {"progress": gain * rewards.uprightness(own, self.body.body.upright)}
         step = carry["step"] + 1
+        course = self._course(x, episode)
         # The gap ahead counts as attempted once its near edge is passed, as cleared once the far
         # one is and the body still stands.
-        passed = self._platform(x, episode) + 1
-        edge = self._gap_edge(episode, passed)
+        passed = course["passed"]
+        edge = course["gap_far"][..., 0] - course["gap_width"][..., 0]
         attempt = passed + xp.where(x > edge, 1, 0)
+        cleared = xp.where(terminated, carry["cleared"], xp.maximum(passed, carry["cleared"]))
+        attempted = xp.maximum(attempt, carry["attempted"])
         carry = {
             "step": step,
             "furthest": xp.maximum(x, carry["furthest"]),
-            "cleared": xp.where(terminated, carry["cleared"], xp.maximum(passed, carry["cleared"])),
-            "attempted": xp.maximum(attempt, carry["attempted"]),
+            "cleared": xp.astype(cleared, xp.int32),
+            "attempted": xp.astype(attempted, xp.int32),
+            **course,
         }
-        cleared, attempted = carry["cleared"], carry["attempted"]
         counted = xp.arange(GAPS) < cleared[..., None]
         return carry, Outcome(
-            observation=self.observe(physics, episode, carry),
+            observation=self.observe(physics, episode, carry, own),
             reward=terms["progress"],
             terms=terms,
             terminated=terminated,
@@ -169,10 +173,9 @@ class JumpGap(Task):
         lateral_offset (1, m left of the middle), heading (2, cosine and sine to the corridor),
         lag (1, m behind the furthest x).
         """
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         x = physics.qpos[..., 0:1]
-        index = self._platform(physics.qpos[..., 0], episode)[..., None] + 1 + xp.arange(AHEAD)
-        far, width = self._platform_start(episode, index), self._gap(episode, index)
+        far, width = carry["gap_far"], carry["gap_width"]
         edges = xp.stack([far - width - x, far - x], axis=-1)
         return {
             "gap_edges": edges.reshape((*edges.shape[:-2], 2 * AHEAD)),
@@ -182,70 +185,56 @@ class JumpGap(Task):
             "lag": carry["furthest"][..., None] - x,
         }
 
-    def clearance(self, points: Array, physics: Physics, episode: Episode) -> Array:
+    def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance to the nearest platform near the body."""
-        xp = array_namespace(points)
-        first = self._first(physics.qpos[..., 0], episode)
-        index = first[..., None] + xp.arange(WINDOW)
-        begin = self._platform_start(episode, index)
-        end = begin + self.platform_length
+        xp = namespace(points)
+        begin = carry["window"]
         # The start platform is one more.
         back = xp.full_like(begin[..., :1], -self.start_back)
         front = xp.full_like(back, self.start_front)
-        begin, end = xp.concat([back, begin], axis=-1), xp.concat([front, end], axis=-1)
+        end = xp.concat([front, begin + self.platform_length], axis=-1)
+        begin = xp.concat([back, begin], axis=-1)
         x, z = points[..., None, 0], points[..., 2]
-        outside = xp.maximum(begin[..., None, :] - x, x - end[..., None, :])
-        gap = xp.min(outside, axis=-1)
-        distance = xp.sqrt(xp.maximum(gap, 0.0) ** 2 + xp.maximum(z, 0.0) ** 2)
-        return distance + xp.minimum(xp.maximum(gap, z), 0.0)
+        outside = xp.min(xp.maximum(begin[..., None, :] - x, x - end[..., None, :]), axis=-1)
+        distance = xp.sqrt(xp.maximum(outside, 0.0) ** 2 + xp.maximum(z, 0.0) ** 2)
+        return distance + xp.minimum(xp.maximum(outside, z), 0.0)
 
-    def _platform(self, x: Array, episode: Episode) -> Array:
-        """Index of the last platform that begins at or before x, -1 for the start platform."""
-        platforms = episode["platforms"]
-        xp = array_namespace(platforms)
-        period = self._period(episode)
-        cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)
-        within = x - cycle * period
-        count = xp.sum(xp.where(platforms <= within[..., None], 1, 0), axis=-1)
-        return xp.astype(cycle, xp.int32) * GAPS + xp.astype(count, xp.int32) - 1
+    def _course(self, x: Array, episode: Episode) -> dict[str, Array]:
+        """What lies around x (...,): passed (...,), how many platforms begin at or before x;
+        gap_far and gap_width (..., AHEAD), the next gaps' far edges and widths, m; window
+        (..., WINDOW), where the movable platforms begin, m.
 
-    def _period(self, episode: Episode) -> Array:
-        """Length after which the sequence of gaps repeats, (...,), m."""
-        platforms, gaps = episode["platforms"], episode["gaps"]
-        span = platforms[..., -1] - platforms[..., 0]
-        return span + self.platform_length + gaps[..., 0]
-
-    def _platform_start(self, episode: Episode, index: Array) -> Array:
-        """Where platforms (..., n) begin, (..., n), m."""
-        xp = array_namespace(index)
-        start = xp.take_along_axis(episode["platforms"], index % GAPS, axis=-1)
-        return start + (index // GAPS) * self._period(episode)[..., None]
-
-    def _gap(self, episode: Episode, index: Array) -> Array:
-        """Widths of the gaps before platforms (..., n), m."""
-        xp = array_namespace(index)
-        return xp.take_along_axis(episode["gaps"], index % GAPS, axis=-1)
-
-    def _gap_edge(self, episode: Episode, index: Array) -> Array:
-        """Where the gap before platform `index` (...,) begins, (...,), m."""
-        index = index[..., None]
-        return (self._platform_start(episode, index) - self._gap(episode, index))[..., 0]
-
-    def _first(self, x: Array, episode: Episode) -> Array:
-        """The first platform of the window: the last that any limb may still touch."""
-        xp = array_namespace(x)
-        return xp.maximum(self._platform(x - self.body.body.reach, episode), 0)
-
-    def _window(self, x: Array, episode: Episode) -> Array:
-        """Centres of the platforms around x, (..., WINDOW, 3), m.
-
-        Platform k stays in slot k modulo `WINDOW`, so that only the one that leaves the window
-        moves, and never while a limb can touch it.
+        The window starts at the last platform that any limb may still touch. Platform k stays in
+        slot k modulo `WINDOW`, so that only the one that leaves the window moves, and never while
+        a limb can touch it.
         """
-        xp = array_namespace(x)
-        first = self._first(x, episode)[..., None]
-        slot = xp.arange(WINDOW)
-        index = first + (slot - first) % WINDOW
-        centre = self._platform_start(episode, index) + self.platform_length / 2
+        xp = namespace(x)
+        behind = x - self.body.body.reach
+        passed = self._passed(xp.stack([x, behind], axis=-1), episode)
+        first = xp.maximum(passed[..., 1:] - 1, 0)
+        ahead = passed[..., :1] + xp.arange(AHEAD)
+        shown = first + (xp.arange(WINDOW) - first) % WINDOW
+        index = xp.concat([ahead, shown], axis=-1)
+        start = xp.take_along_axis(episode["platforms"], index % GAPS, axis=-1)
+        start = start + (index // GAPS) * episode["period"][..., None]
+        return {
+            "passed": xp.astype(passed[..., 0], xp.int32),
+            "gap_far": start[..., :AHEAD],
+            "gap_width": xp.take_along_axis(episode["gaps"], ahead % GAPS, axis=-1),
+            "window": start[..., AHEAD:],
+        }
+
+    def _passed(self, x: Array, episode: Episode) -> Array:
+        """How many platforms begin at or before each x, (..., n), the start platform left out."""
+        platforms, period = episode["platforms"][..., None, :], episode["period"][..., None]
+        xp = namespace(x)
+        cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)
+        count = xp.sum(platforms <= (x - cycle * period)[..., None], axis=-1)
+        return xp.astype(cycle, xp.int32) * GAPS + count
+
+    def _platforms(self, carry: Carry) -> Array:
+        """Centres of the movable platforms, (..., WINDOW, 3), m."""
+        centre = carry["window"] + self.platform_length / 2
+        xp = namespace(centre)
         zero = xp.zeros_like(centre)
         return xp.stack([centre, zero, zero - self.depth / 2], axis=-1)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from vnl_envs.physics import Array
+from vnl_envs.physics import Array, namespace
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Accumulator:
 
     def add(self, state: Array, reward: Array, values: Mapping[str, Array]) -> Array:
         """The state after one more step with these rewards and values, each (...,)."""
-        xp = array_namespace(reward)
+        xp = namespace(reward)
         ones = xp.ones_like(reward)
         row = xp.stack([reward, ones, *(values[m.name] * ones for m in self.metrics[2:])], axis=-1)
         kept = xp.where(self._max, xp.maximum(state, row), row)
@@ -67,7 +66,7 @@ class Accumulator:
 
     def result(self, state: Array) -> dict[str, Array]:
         """Figures by name, each (...,), of the episode so far."""
-        xp = array_namespace(state)
+        xp = namespace(state)
         steps = xp.maximum(state[..., 1:2], 1.0)
         figures = xp.where(self._mean, state / steps, state)
         return {metric.name: figures[..., i] for i, metric in enumerate(self.metrics)}

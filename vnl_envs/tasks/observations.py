@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.physics import Array, Physics
+from vnl_envs.physics import Array, Physics, namespace
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,13 @@ class Frame:
     def heading(self) -> Array:
         """Unit vector of the forward axis on the ground, (..., 2)."""
         forward = self.rotation[..., :2, 0]
-        xp = array_namespace(forward)
+        xp = namespace(forward)
         length = xp.sqrt(xp.sum(forward * forward, axis=-1, keepdims=True))
         return forward / xp.maximum(length, 1e-6)
 
     def level(self, vector: Array) -> Array:
         """A horizontal world vector (..., 2) as (forward, left) of the heading."""
-        xp = array_namespace(vector)
+        xp = namespace(vector)
         hx, hy = self.heading()[..., 0], self.heading()[..., 1]
         x, y = vector[..., 0], vector[..., 1]
         return xp.stack([hx * x + hy * y, hx * y - hy * x], axis=-1)
@@ -85,7 +84,7 @@ class Proprioception:
             linear_velocity (3, m/s), angular_velocity (3, rad/s), limb_position (3 per hand, foot
             and head, m), touch (1 per sensor, 0 or 1); vectors in the body's own frame.
         """
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         qpos, qvel = physics.qpos, physics.qvel
         vectors = xp.concat(
             [qvel[..., None, :3], physics.xpos[..., self._limbs, :] - own.position[..., None, :]],
@@ -107,7 +106,7 @@ class Proprioception:
 
     def _touch(self, physics: Physics, clearance: Callable[[Array], Array]) -> Array:
         """Whether any geom of each sensor reaches into the ground, (..., sensors)."""
-        xp = array_namespace(physics.qpos)
+        xp = namespace(physics.qpos)
         centre = physics.geom_xpos[..., self._geoms, :]
         # The third column of the orientation is the capsule's axis.
         arm = physics.geom_xmat[..., self._geoms, 2::3] * self._half[:, None]

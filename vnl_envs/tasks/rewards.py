@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from vnl_envs.physics import Array
+from vnl_envs.physics import Array, namespace
 from vnl_envs.tasks.observations import Frame
 
 
 def gaussian(distance: Array, sigma: Array | float) -> Array:
     """exp(-(d/σ)²/2): 1 at no distance, 0.61 at one σ."""
-    xp = array_namespace(distance)
+    xp = namespace(distance)
     return xp.exp(-0.5 * (distance / sigma) ** 2)
 
 
@@ -25,7 +23,7 @@ def progress(now: Array, best: Array, target_speed: float, dt: float) -> Array:
         target_speed: the speed that earns 1, m/s.
         dt: control step, s.
     """
-    xp = array_namespace(now)
+    xp = namespace(now)
     return xp.minimum(xp.maximum((now - best) / (target_speed * dt), 0.0), 1.0)
 
 
@@ -36,7 +34,7 @@ def uprightness(own: Frame, kind: str) -> Array:
     of the angle of its left-right axis to the ground, whatever its pitch, and 0 on its back.
     """
     left_z, up_z = own.rotation[..., 2, 1], own.rotation[..., 2, 2]
-    xp = array_namespace(up_z)
+    xp = namespace(up_z)
     if kind == "tilt":
         return xp.maximum(up_z, 0.0)
     # A rearing or grooming rat tilts to 120 degrees, where the cosine is -0.5.
@@ -60,7 +58,7 @@ def comic(
         squared: summed squared differences of center_of_mass, joints_velocity, appendages and
             body_quaternions.
     """
-    xp = array_namespace(termination_error)
+    xp = namespace(termination_error)
     weights = {
         "appendages": (0.15, 40.0),
         "body_quaternions": (0.65, 2.0),

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from array_api_compat import array_namespace
-
-from vnl_envs.physics import Array, Physics
+from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.world import Scene, World
 from vnl_envs.tasks.metrics import Metric
 from vnl_envs.tasks.observations import Frame, Proprioception, frame
@@ -141,7 +139,7 @@ class Task(ABC):
         """Where movable scenery shall stand during the next step, (..., nmocap, 3) m."""
         return None
 
-    def clearance(self, points: Array, physics: Physics, episode: Episode) -> Array:
+    def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance of world points to the ground, (..., n, 3) -> (..., n), m."""
         return points[..., 2]
 
@@ -157,10 +155,12 @@ class Task(ABC):
         """Identity of the data that the task draws from (motion clips); "" without any."""
         return ""
 
-    def observe(self, physics: Physics, episode: Episode, carry: Carry) -> Observation:
-        """Both groups of observations of a state."""
-        own = frame(self.body, physics)
-        body = self._proprioception(physics, own, lambda p: self.clearance(p, physics, episode))
+    def observe(
+        self, physics: Physics, episode: Episode, carry: Carry, own: Frame | None = None
+    ) -> Observation:
+        """Both groups of observations of a state; `own` is its frame, if already known."""
+        own = own or frame(self.body, physics)
+        body = self._proprioception(physics, own, lambda points: self.clearance(points, carry))
         return {
             "proprioception": body,
             "task": self.observe_task(physics, own, episode, carry),
@@ -168,7 +168,7 @@ class Task(ABC):
 
     def standing_start(self, batch: tuple[int, ...], x: Array, y: Array, yaw: Array) -> Start:
         """The standing pose, moved to (x, y) m and turned by yaw rad, each `batch`-shaped."""
-        xp = array_namespace(yaw)
+        xp = namespace(yaw)
         pose = xp.broadcast_to(xp.asarray(self.body.standing_qpos), (*batch, self.body.nq))
         c, s = xp.cos(yaw / 2), xp.sin(yaw / 2)
         w, i, j, k = (pose[..., n] for n in range(3, 7))

@@ -1,0 +1,46 @@
+# One command each: make demo, make test, make bench. They create .venv in the checkout.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+.PHONY: demo test lint bench docs clean system
+
+demo: $(VENV)/.package system
+	$(BIN)/vnl-envs demo --out out
+
+test: $(VENV)/.tools system
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.tools system
+	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks $(ARGS)
+
+docs: $(VENV)/.tools
+	$(PIP) -e .[docs]
+	$(BIN)/pdoc vnl_envs -o site
+
+clean:
+	rm -rf $(VENV) out site build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+# torch by itself first: with it there, nothing asks for a larger build.
+$(VENV)/.tools: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) -e .[sb3,test,lint]
+	touch $@ $(VENV)/.package
+
+# Software rendering without a display. Where this cannot install it, rendering says what to do.
+system:
+	@if [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY" ] && ! ldconfig -p | grep -q libOSMesa \
+	  && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq libosmesa6 >/dev/null; fi

@@ -1,0 +1,35 @@
+"""The first thing a newcomer runs: two videos and a table of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from vnl_envs.play import write_video
+from vnl_envs.scoring.evaluate import evaluate
+from vnl_envs.scoring.policies import NAMES
+
+TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
+EPISODES = 20
+SECONDS = 8.0
+SHOWN = ("return", "survived", "root_error", "joint_error")
+
+
+def run(out: Path) -> Table:
+    """Write the videos into `out`, score the untrained policies and return the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    for task_id in TASKS:
+        video = out / f"{task_id.split('/')[1].removesuffix('-v0').lower()}.mp4"
+        # From the start of a clip, so that the body moves as long as it can keep up.
+        write_video(task_id, "track", video, SECONDS, start=0)
+    table = Table("task", "policy", *SHOWN, title=f"{EPISODES} episodes each, mean and 95 % interval",
+                  title_justify="left")  # fmt: skip
+    for task_id in TASKS:
+        for policy in NAMES:
+            result = evaluate(task_id, policy, EPISODES, progress=True)
+            figures = {s.metric.name: s for s in result.summaries()}
+            cells = [f"{figures[n].mean:.3g} \\[{figures[n].low:.3g}, {figures[n].high:.3g}]"
+                     for n in SHOWN]  # fmt: skip
+            table.add_row(task_id, policy, *cells)
+    return table
