@@ -23,8 +23,8 @@ def run(out: Path) -> Table:
         video = out / f"{task_id.split('/')[1].removesuffix('-v0').lower()}.mp4"
         # From the start of a clip, so that the body moves as long as it can keep up.
         write_video(task_id, "track", video, SECONDS, start=0)
-    table = Table("task", "policy", *SHOWN, title=f"{EPISODES} episodes each, mean and 95 % interval",
-                  title_justify="left")  # fmt: skip
+    title = f"{EPISODES} episodes each, mean and 95 % interval"
+    table = Table("task", "policy", *SHOWN, title=title, title_justify="left")
     for task_id in TASKS:
         for policy in NAMES:
             result = evaluate(task_id, policy, EPISODES, progress=True)

@@ -50,14 +50,16 @@ def write_video(
     player = Player(task_id, policy, seed, options)
     picture = Picture(player.core.task.world, *size)
     rate = round(1 / player.core.task.dt)
-    with written_whole(path) as partial, contextlib.closing(picture):
-        with _writer(partial, rate // _STRIDE) as writer:
-            for step in tqdm(
-                range(max(1, round(seconds * rate))), desc=path.name, unit="step", disable=None
-            ):
-                if step % _STRIDE == 0:
-                    writer.append_data(player.draw(picture))
-                player.step()
+    frames = range(max(1, round(seconds * rate)))
+    with (
+        written_whole(path) as partial,
+        contextlib.closing(picture),
+        _writer(partial, rate // _STRIDE) as writer,
+    ):
+        for step in tqdm(frames, desc=path.name, unit="step", disable=None):
+            if step % _STRIDE == 0:
+                writer.append_data(player.draw(picture))
+            player.step()
 
 
 def _writer(path: Path, rate: int) -> Any:

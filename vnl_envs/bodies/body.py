@@ -176,7 +176,8 @@ class Body:
                 geom.contype = 0
                 geom.conaffinity = GROUND_CONTYPE if geom.name in self.contact_geoms else 0
         if actuation == "torque":
-            for actuator in spec.actuators:
+            servos = [a for a in spec.actuators if a.biastype == mujoco.mjtBias.mjBIAS_AFFINE]
+            for actuator in servos:
                 # A motor has no use for its second gain parameter: it keeps the servo's gain, and
                 # biasprm its bias, from which the standing torques follow.
                 actuator.gainprm[1] = actuator.gainprm[0]
@@ -240,9 +241,8 @@ class BodyModel:
         self.mass = model.body_mass[self.bodies].copy()
         forward, up = np.asarray(body.forward, float), np.asarray(body.up, float)
         self.ego = np.stack([forward, np.cross(up, forward), up], axis=1)
-        self.servos = bool(
-            (model.actuator_biastype[self.ctrl] == mujoco.mjtBias.mjBIAS_AFFINE).all()
-        )
+        biastype = model.actuator_biastype[self.ctrl]
+        self.servos = bool((biastype == mujoco.mjtBias.mjBIAS_AFFINE).all())
         self.standing_qpos, self.standing_control = self._stand()
         self._ctrl_low, self._ctrl_high = model.actuator_ctrlrange[self.ctrl].T.copy()
         self._reach_low = self.standing_control - self._ctrl_low
@@ -329,11 +329,12 @@ class BodyModel:
             free[2] = -self._lowest(data)
         if self.servos:
             return free.copy(), servo
-        # A motor holds the pose with the force that the servo would exert.
+        # A motor in place of a servo holds the pose with the force that the servo would exert.
         gain, bias = self.model.actuator_gainprm[self.ctrl], self.model.actuator_biasprm[self.ctrl]
         length = data.actuator_length[self.ctrl]
         force = gain[:, 1] * servo + bias[:, 0] + bias[:, 1] * length
-        return free.copy(), np.clip(force / gain[:, 0], -1.0, 1.0)
+        low, high = self.model.actuator_ctrlrange[self.ctrl].T
+        return free.copy(), np.clip(force / gain[:, 0], low, high)
 
     def _angles(self, base: np.ndarray, named: Mapping[str, float]) -> np.ndarray:
         angles = base.copy()
@@ -363,6 +364,8 @@ def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
     gain = body.model.actuator_gainprm[rows, 0 if body.servos else 1]
     bias = body.model.actuator_biasprm[rows]
     low, high = body.model.actuator_ctrlrange[rows].T
+    # What has always been a motor follows no pose: its control is 0.
+    gain = np.where(gain == 0, np.inf, gain)
     return np.clip(-(bias[:, 0] + bias[:, 1] * actuator_length) / gain, low, high)
 
 

@@ -1,9 +1,9 @@
 """Motion clips and the HDF5 file that holds them.
 
-A file holds the clips of one body. Its root attributes are `format`, `version`, `body`, `rate` (Hz),
-`joint_names` and `fingerprint`; each clip is a group of the clip's name with a data set `qpos`
-(T, nq) float32 and the attributes `label`, `split`, `source` and `licence`. Everything else follows
-by forward kinematics.
+A file holds the clips of one body. Its root attributes are `format`, `version`, `body`, `rate`
+(Hz), `joint_names` and `fingerprint`; each clip is a group of the clip's name with a data set
+`qpos` (T, nq) float32 and the attributes `label`, `split`, `source` and `licence`. Everything else
+follows by forward kinematics.
 """
 
 from __future__ import annotations
