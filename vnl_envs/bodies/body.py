@@ -319,7 +319,7 @@ class BodyModel:
         joints = self._angles(neutral, standing.joints)
         data = mujoco.MjData(self.model)
         free = data.qpos[self.qpos]
-        free[3:7], free[2] = standing.quat, standing.height
+        free[:3], free[3:7] = (0.0, 0.0, standing.height), standing.quat
         free[7:] = self._angles(joints, standing.targets)
         mujoco.mj_fwdPosition(self.model, data)
         servo = servo_control(self, data.actuator_length[self.ctrl])

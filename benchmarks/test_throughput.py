@@ -1,0 +1,108 @@
+"""Environments beside the bare physics, task by task; `make bench` writes the table.
+
+Every ratio comes from contenders that take turns in one run on the same model, actions and
+threads. Nothing here asserts on time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import psutil
+import pytest
+from dm_control_env import contender as dm_control_contender
+
+import vnl_envs
+from vnl_envs import benchmark as bench
+from vnl_envs.files import written_whole
+
+NUM_ENVS = 64
+STEPS = 15
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
+
+
+@pytest.fixture(scope="session")
+def report():
+    """Rows by task, written when the session ends."""
+    rows: dict[str, dict[str, float]] = {}
+    yield rows
+    RESULTS.parent.mkdir(exist_ok=True)
+    with written_whole(RESULTS) as partial:
+        partial.write_text(json.dumps({"machine": bench.machine(), "tasks": rows}, indent=2) + "\n")
+    print("\n" + table(rows))
+
+
+@pytest.mark.parametrize("task_id", vnl_envs.task_ids())
+def test_vector(benchmark, report, task_id):
+    """64 environments on all threads against the bare loop of 64 simulations."""
+    task = vnl_envs.make_task(task_id)
+    ours = bench.vector_env(task_id, NUM_ENVS, 0)
+    rates = bench.compare([ours, bench.bare_loop(task, NUM_ENVS, 0)], task, STEPS)
+    row = report.setdefault(task_id, {})
+    row["vector"] = float(np.median(rates["vector"]))
+    row["vector_over_bare"] = ratio(rates["vector"], rates["bare"])
+    benchmark.extra_info.update(row)
+    actions = bench.actions_for(task, NUM_ENVS, STEPS)
+    benchmark.pedantic(ours.run, args=(actions,), rounds=3)
+
+
+@pytest.mark.parametrize("task_id", vnl_envs.task_ids())
+def test_single(benchmark, report, task_id):
+    """One environment against the bare loop of one simulation, and dm_control's own."""
+    task = vnl_envs.make_task(task_id)
+    ours = bench.single_env(task_id)
+    contenders = [ours, bench.bare_loop(task, 1, 1)]
+    theirs = dm_control_contender(task_id)
+    rates = bench.compare(contenders + ([theirs] if theirs else []), task, 200)
+    row = report.setdefault(task_id, {})
+    row["single"] = float(np.median(rates["single"]))
+    row["single_over_bare"] = ratio(rates["single"], rates["bare"])
+    if theirs:
+        row["dm_control"] = float(np.median(rates["dm_control"]))
+        row["single_over_dm_control"] = ratio(rates["single"], rates["dm_control"])
+    benchmark.extra_info.update(row)
+    benchmark.pedantic(ours.run, args=(bench.actions_for(task, 1, 200),), rounds=3)
+
+
+@pytest.mark.parametrize("task_id", vnl_envs.task_ids())
+def test_async(report, task_id):
+    """Gymnasium's process per environment, at 16 environments, against our threads."""
+    task = vnl_envs.make_task(task_id)
+    contenders = [bench.vector_env(task_id, 16, 0), bench.async_env(task_id, 16)]
+    rates = bench.compare(contenders, task, STEPS, rounds=3)
+    row = report.setdefault(task_id, {})
+    row["vector_over_async"] = ratio(rates["vector"], rates["async"])
+
+
+@pytest.mark.parametrize("task_id", vnl_envs.task_ids())
+def test_memory(report, task_id):
+    """Memory of an extra environment in a vector."""
+    process = psutil.Process()
+    used = []
+    for num in (64, 192):
+        before = process.memory_info().rss
+        env = gymnasium.make_vec(task_id, num_envs=num)
+        env.reset(seed=0)
+        env.step(np.zeros(env.action_space.shape, np.float32))
+        used.append(process.memory_info().rss - before)
+        env.close()
+        del env
+    report.setdefault(task_id, {})["mb_per_environment"] = (used[1] - used[0]) / 128 / 1e6
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median of the rounds' ratios."""
+    return float(np.median(np.array(ours) / np.array(theirs)))
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """A markdown table of the report."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = ["| task | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for task_id, row in rows.items():
+        cells = [f"{row[n]:.3g}" if n in row else "" for n in names]
+        lines.append(f"| {task_id} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
