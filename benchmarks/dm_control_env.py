@@ -34,4 +34,4 @@ def contender(task_id: str) -> Contender | None:
             if env.step(np.resize(action[0], size)).last():
                 env.reset()
 
-    return Contender("dm_control", run, 1)
+    return Contender("dm_control", run, 1, env.control_timestep())

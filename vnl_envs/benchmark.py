@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -28,11 +29,21 @@ def actions_for(task: Task, num: int, steps: int) -> np.ndarray:
     return rng.uniform(-ACTION_SIZE, ACTION_SIZE, shape).astype(np.float32)
 
 
+@dataclass(frozen=True)
 class Contender:
-    """Something that steps; `run(actions)` steps it once per row of actions."""
+    """Something that steps.
 
-    def __init__(self, name: str, run: Callable[[np.ndarray], None], num: int) -> None:
-        self.name, self.run, self.num = name, run, num
+    Attributes:
+        name: unique in a comparison.
+        run: steps it once per row of actions.
+        num: simulations.
+        dt: control step, s; rates are given in steps of 20 ms.
+    """
+
+    name: str
+    run: Callable[[np.ndarray], None]
+    num: int
+    dt: float = 0.02
 
 
 def bare_loop(task: Task, num: int, threads: int) -> Contender:
@@ -109,7 +120,7 @@ def async_env(task_id: str, num: int) -> Contender:
 def compare(
     contenders: Sequence[Contender], task: Task, steps: int, rounds: int = 5
 ) -> dict[str, list[float]]:
-    """Steps per second of each contender in each round, taking turns so that drift is shared.
+    """Control steps of 20 ms per second of each contender in each round, taking turns so that drift is shared.
 
     Args:
         contenders: what to time.
@@ -125,7 +136,8 @@ def compare(
             contender.run(actions)
             elapsed = time.perf_counter() - begin
             if counted:
-                rates[contender.name].append(steps * contender.num / elapsed)
+                seconds = steps * contender.num * contender.dt
+                rates[contender.name].append(seconds / 0.02 / elapsed)
     return rates
 
 
