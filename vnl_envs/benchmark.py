@@ -120,7 +120,9 @@ def async_env(task_id: str, num: int) -> Contender:
 def compare(
     contenders: Sequence[Contender], task: Task, steps: int, rounds: int = 5
 ) -> dict[str, list[float]]:
-    """Control steps of 20 ms per second of each contender in each round, taking turns so that drift is shared.
+    """Control steps of 20 ms per second of each contender in each round.
+
+    They take turns, so that the machine's drift is shared.
 
     Args:
         contenders: what to time.

@@ -179,7 +179,7 @@ class Imitation(Task):
         carry = {"step": step}
         length = xp.asarray(self.reference.length)[episode["clip"]]
         now = self._frame(episode, step)
-        distance = self._distances(physics, now)
+        distance, limbs = self._distances(physics, now)
         joint_l2 = distance[..., 2]
         terminated = (
             (distance[..., 0] > self.limit["root_position"])
@@ -190,7 +190,6 @@ class Imitation(Task):
         terminated = terminated | failed
         ended = (episode["start"] + step >= length - 1) | (step >= self.horizon)
         available = xp.minimum(length - 1 - episode["start"], self.horizon)
-        hands, feet = self._limb_errors(physics, now)
         return carry, Outcome(
             observation=self.observe(physics, episode, carry),
             reward=sum(terms.values()),
@@ -202,8 +201,8 @@ class Imitation(Task):
                 "root_error": distance[..., 0],
                 "orientation_error": distance[..., 1],
                 "joint_error": joint_l2 / len(self.body.joint_names) ** 0.5,
-                "hand_error": hands,
-                "foot_error": feet,
+                "hand_error": xp.mean(limbs[..., : len(self._hands)], axis=-1),
+                "foot_error": xp.mean(limbs[..., len(self._hands) :], axis=-1),
             },
             success=ended & ~terminated,
         )
@@ -268,14 +267,16 @@ class Imitation(Task):
             start, last, first = start[..., None], last[..., None], first[..., None]
         return first + xp.minimum(start + step, last)
 
-    def _distances(self, physics: Physics, now: Array) -> Array:
-        """The distances of `_TERMS` to the reference frame, (..., 6)."""
+    def _distances(self, physics: Physics, now: Array) -> tuple[Array, Array]:
+        """The distances of `_TERMS` to the reference frame, (..., 6), and of each limb, m."""
         xp = namespace(physics.qpos)
         offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
         rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
         places = xp.asarray(self.reference.xpos)[now] - physics.xpos
         cosine = xp.sum(xp.asarray(self.reference.xquat)[now][..., 0, :]
                         * physics.xquat[..., 0, :], axis=-1)  # fmt: skip
+        offsets = places[..., self._limbs, :]
+        limbs = xp.sum(offsets * offsets, axis=-1)
         squares = [
             _sum_squares(offset[..., :3]),
             # Twice the angle of the quaternions is the angle of the rotations.
@@ -283,18 +284,9 @@ class Imitation(Task):
             _sum_squares(offset[..., 7:]),
             _sum_squares(rates) / rates.shape[-1],
             _sum_squares(places[..., self._tracked, :], 2),
-            _sum_squares(places[..., self._limbs, :], 2) / len(self._limbs),
+            xp.sum(limbs, axis=-1) / len(self._limbs),
         ]
-        return xp.sqrt(xp.stack(squares, axis=-1))
-
-    def _limb_errors(self, physics: Physics, now: Array) -> tuple[Array, Array]:
-        """Mean distances of hands and of feet to the reference, (...,) each, m."""
-        xp = namespace(physics.xpos)
-        offset = xp.asarray(self.reference.xpos)[now][..., self._limbs, :]
-        offset = offset - physics.xpos[..., self._limbs, :]
-        distance = xp.sqrt(xp.sum(offset * offset, axis=-1))
-        split = len(self._hands)
-        return xp.mean(distance[..., :split], axis=-1), xp.mean(distance[..., split:], axis=-1)
+        return xp.sqrt(xp.stack(squares, axis=-1)), xp.sqrt(limbs)
 
     def _terms(
         self, physics: Physics, now: Array, distance: Array

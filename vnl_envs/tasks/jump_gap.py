@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
@@ -78,6 +80,8 @@ class JumpGap(Task):
         self.start_back = start_back
         self.depth = depth
         self.uniforms = GAPS + 2
+        start_length = start_front + start_back
+        self._half_length = np.array([start_length, *[platform_length] * WINDOW]) / 2
 
     @classmethod
     def scene(cls, **settings: Any) -> GapCorridor:
@@ -117,11 +121,11 @@ class JumpGap(Task):
         count = xp.zeros(y.shape, dtype=xp.int32)
         carry = {"step": count, "furthest": zero, "cleared": count, "attempted": count}
         carry |= self._course(zero, episode)
-        return start._replace(mocap_pos=self._platforms(carry)), carry
+        return start._replace(mocap_pos=self._mocap(carry)), carry
 
     def place(self, physics: Physics, episode: Episode, carry: Carry) -> Array:
         """The platforms around the body."""
-        return self._platforms(carry)
+        return self._mocap(carry)
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
@@ -145,11 +149,11 @@ class JumpGap(Task):
         carry = {
             "step": step,
             "furthest": xp.maximum(x, carry["furthest"]),
-            "cleared": xp.astype(cleared, xp.int32),
-            "attempted": xp.astype(attempted, xp.int32),
+            "cleared": cleared,
+            "attempted": attempted,
             **course,
         }
-        counted = xp.arange(GAPS) < cleared[..., None]
+        counted = cleared[..., None] > _GAPS
         return carry, Outcome(
             observation=self.observe(physics, episode, carry, own),
             reward=terms["progress"],
@@ -188,40 +192,38 @@ class JumpGap(Task):
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance to the nearest platform near the body."""
         xp = namespace(points)
-        begin = carry["window"]
-        # The start platform is one more.
-        back = xp.full_like(begin[..., :1], -self.start_back)
-        front = xp.full_like(back, self.start_front)
-        end = xp.concat([front, begin + self.platform_length], axis=-1)
-        begin = xp.concat([back, begin], axis=-1)
-        x, z = points[..., None, 0], points[..., 2]
-        outside = xp.min(xp.maximum(begin[..., None, :] - x, x - end[..., None, :]), axis=-1)
-        distance = xp.sqrt(xp.maximum(outside, 0.0) ** 2 + xp.maximum(z, 0.0) ** 2)
+        centre = carry["platform_x"][..., None, :]
+        outside = xp.min(xp.abs(points[..., :1] - centre) - self._half_length, axis=-1)
+        z = points[..., 2]
+        beside, above = xp.maximum(outside, 0.0), xp.maximum(z, 0.0)
+        distance = xp.sqrt(beside * beside + above * above)
         return distance + xp.minimum(xp.maximum(outside, z), 0.0)
 
     def _course(self, x: Array, episode: Episode) -> dict[str, Array]:
         """What lies around x (...,): passed (...,), how many platforms begin at or before x;
-        gap_far and gap_width (..., AHEAD), the next gaps' far edges and widths, m; window
-        (..., WINDOW), where the movable platforms begin, m.
+        gap_far and gap_width (..., AHEAD), the next gaps' far edges and widths, m; platform_x
+        (..., 1 + WINDOW), the middles of the start platform and of the movable ones, m.
 
         The window starts at the last platform that any limb may still touch. Platform k stays in
         slot k modulo `WINDOW`, so that only the one that leaves the window moves, and never while
         a limb can touch it.
         """
         xp = namespace(x)
-        behind = x - self.body.body.reach
-        passed = self._passed(xp.stack([x, behind], axis=-1), episode)
+        passed = self._passed(x[..., None] - _FRONT_AND_BACK * self.body.body.reach, episode)
         first = xp.maximum(passed[..., 1:] - 1, 0)
-        ahead = passed[..., :1] + xp.arange(AHEAD)
-        shown = first + (xp.arange(WINDOW) - first) % WINDOW
+        ahead = passed[..., :1] + _AHEAD
+        shown = first + (_WINDOW - first) % WINDOW
         index = xp.concat([ahead, shown], axis=-1)
-        start = xp.take_along_axis(episode["platforms"], index % GAPS, axis=-1)
-        start = start + (index // GAPS) * episode["period"][..., None]
+        cycle, slot = index // GAPS, index % GAPS
+        start = xp.take_along_axis(episode["platforms"], slot, axis=-1)
+        start = start + cycle * episode["period"][..., None]
+        middle = start[..., AHEAD:] + self.platform_length / 2
+        fixed = xp.full_like(middle[..., :1], (self.start_front - self.start_back) / 2)
         return {
-            "passed": xp.astype(passed[..., 0], xp.int32),
+            "passed": passed[..., 0],
             "gap_far": start[..., :AHEAD],
-            "gap_width": xp.take_along_axis(episode["gaps"], ahead % GAPS, axis=-1),
-            "window": start[..., AHEAD:],
+            "gap_width": xp.take_along_axis(episode["gaps"], slot[..., :AHEAD], axis=-1),
+            "platform_x": xp.concat([fixed, middle], axis=-1),
         }
 
     def _passed(self, x: Array, episode: Episode) -> Array:
@@ -230,11 +232,15 @@ class JumpGap(Task):
         xp = namespace(x)
         cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)
         count = xp.sum(platforms <= (x - cycle * period)[..., None], axis=-1)
-        return xp.astype(cycle, xp.int32) * GAPS + count
+        return xp.astype(cycle * GAPS + count, xp.int32)
 
-    def _platforms(self, carry: Carry) -> Array:
+    def _mocap(self, carry: Carry) -> Array:
         """Centres of the movable platforms, (..., WINDOW, 3), m."""
-        centre = carry["window"] + self.platform_length / 2
-        xp = namespace(centre)
-        zero = xp.zeros_like(centre)
-        return xp.stack([centre, zero, zero - self.depth / 2], axis=-1)
+        x = carry["platform_x"][..., 1:, None]
+        return x * _X_AXIS - (self.depth / 2) * _Z_AXIS
+
+
+_FRONT_AND_BACK = np.array([0.0, 1.0])
+_AHEAD, _WINDOW = np.arange(AHEAD), np.arange(WINDOW)
+_GAPS = np.arange(GAPS)
+_X_AXIS, _Z_AXIS = np.eye(3)[0], np.eye(3)[2]
