@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from vnl_envs.tasks.task import Ghost, Marker, Overlay
 
 WIDTH, HEIGHT = 480, 360
 # Distance of the following camera, in standing heights of the body's root, and its direction.
-_DISTANCE, _AZIMUTH, _ELEVATION = 6.0, 120.0, -18.0
+_DISTANCE, _AZIMUTH, _ELEVATION = 4.5, 120.0, -18.0
 # Geom groups hold bones (0), collision shapes (2) and helpers; a body with a skin shows that.
 _COLLISION_GROUP = 2
 _MAX_GEOMS = 5000
@@ -44,6 +45,8 @@ class Picture:
         visual.offwidth = max(visual.offwidth, width)
         visual.offheight = max(visual.offheight, height)
         self._renderer = mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
+        # At the latest when Python ends, while the OpenGL library is still there.
+        self._free = weakref.finalize(self, _free, self._renderer)
         self._ghosts = Ghosts(world)
         self._camera = camera
         self._option = scene_option(world)
@@ -66,11 +69,15 @@ class Picture:
 
     def close(self) -> None:
         """Free the renderer."""
-        context = self._renderer._gl_context
-        if context is not None:
-            # Freed under another renderer's context it would take that one's textures along.
-            context.make_current()
-        self._renderer.close()
+        self._free()
+
+
+def _free(renderer: mujoco.Renderer) -> None:
+    context = renderer._gl_context
+    if context is not None:
+        # Freed under another renderer's context it would take that one's textures along.
+        context.make_current()
+    renderer.close()
 
 
 class Window:
