@@ -49,6 +49,7 @@ class Picture:
         self._free = weakref.finalize(self, _free, self._renderer)
         self._ghosts = Ghosts(world)
         self._camera = camera
+        self._warm = False
         self._option = scene_option(world)
         self._egocentric = camera is not None
         if self._egocentric:
@@ -65,6 +66,10 @@ class Picture:
         if self._egocentric:
             overlays = [o for o in overlays if not isinstance(o, Ghost)]
         self._ghosts.add(self._renderer.scene, overlays, self._option)
+        if not self._warm:
+            # A context's first picture has wrong shadows.
+            self._renderer.render()
+            self._warm = True
         return self._renderer.render()
 
     def close(self) -> None:

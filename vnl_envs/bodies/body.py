@@ -168,6 +168,9 @@ class Body:
         # compute what they observe themselves, so that every engine agrees.
         for sensor in list(spec.sensors):
             spec.delete(sensor)
+        # The scene has the light; a second one shadows the ground twice.
+        for light in list(spec.lights):
+            spec.delete(light)
         unknown = set(self.contact_geoms) - {geom.name for geom in spec.geoms}
         if unknown:
             raise ValueError(f"body {self.name!r} has no geoms named {sorted(unknown)}")

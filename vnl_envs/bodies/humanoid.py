@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mujoco
 
-from vnl_envs.bodies.body import Body, PhysicsOptions
+from vnl_envs.assets import asset
+from vnl_envs.bodies.body import Body, PhysicsOptions, Standing
 from vnl_envs.gl import quiet_dm_control
 
 
@@ -46,5 +47,6 @@ HUMANOID = Body(
     egocentric_camera="egocentric",
     fallen_height=0.6,
     reach=1.2,
+    standing=Standing.load(asset("standing", "humanoid.json")),
     physics=PhysicsOptions(timestep=0.005, substeps=4),
 )  # fmt: skip

@@ -10,12 +10,14 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 
 
 def base_spec() -> mujoco.MjSpec:
-    """An empty scene with light, sky and the materials that the scenes share."""
+    """An empty scene with sky and the materials that the scenes share."""
     spec = mujoco.MjSpec()
-    spec.visual.headlight.ambient = [0.3, 0.3, 0.3]
-    spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
+    spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
+    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
     spec.visual.headlight.specular = [0.1, 0.1, 0.1]
     spec.visual.quality.shadowsize = 2048
+    # A tighter clip leaves specks of shadow on the ground.
+    spec.visual.map.shadowclip = 3
     spec.visual.map.znear = 0.01
     spec.add_texture(
         name="sky",
@@ -39,13 +41,6 @@ def base_spec() -> mujoco.MjSpec:
     )
     ground = spec.add_material(name="ground", texuniform=True, reflectance=0.0)
     ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "checker"
-    spec.worldbody.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-        pos=[0, 0, 5],
-        dir=[0.25, 0.35, -1],
-        diffuse=[0.45, 0.45, 0.45],
-        castshadow=True,
-    )
     return spec
 
 

@@ -65,6 +65,7 @@ def build_world(
         frame = spec.worldbody.add_frame()
         spec.attach(body.spec(actuation, physics), frame=frame, prefix=body.prefix)
         spec.body(body.prefix + body.root).add_freejoint(name=body.prefix + "root")
+    _add_sun(spec.body(bodies[0].prefix + bodies[0].root))
     options = bodies[0].physics
     options.apply(spec.option)
     # A diverged simulation must end its episode, not be put back at the start by the engine.
@@ -75,3 +76,15 @@ def build_world(
             model.skin_vert[:] *= body.skin_scale
             model.skin_bonebindpos[:] *= body.skin_scale
     return World(scene, model, tuple(BodyModel(b, model) for b in bodies), options.substeps)
+
+
+def _add_sun(root: mujoco.MjsBody) -> None:
+    """A light that moves along with a body, so that it has a shadow wherever it goes."""
+    root.add_light(
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[-1, -1.5, 5],
+        dir=[0.2, 0.3, -1],
+        diffuse=[0.6, 0.6, 0.6],
+        castshadow=True,
+    )
