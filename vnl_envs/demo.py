@@ -13,7 +13,7 @@ from vnl_envs.scoring.policies import NAMES
 TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
 EPISODES = 20
 SECONDS = 8.0
-SHOWN = ("return", "survived", "root_error", "joint_error")
+SHOWN = ("return", "survived", "joint_error")
 
 
 def run(out: Path) -> Table:
