@@ -28,7 +28,7 @@ def choose_backend() -> str | None:
         return chosen
     if not sys.platform.startswith("linux"):
         return "glfw"
-    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+    if has_display():
         return "glfw"
     if ctypes.util.find_library("EGL") and _egl_works():
         os.environ["MUJOCO_GL"] = "egl"
@@ -37,6 +37,13 @@ def choose_backend() -> str | None:
     else:
         return None
     return os.environ["MUJOCO_GL"]
+
+
+def has_display() -> bool:
+    """Whether a window can be opened."""
+    if not sys.platform.startswith("linux"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _egl_works() -> bool:

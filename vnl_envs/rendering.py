@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -91,9 +92,6 @@ class Window:
     Args:
         world: what to show.
         model: the model of the states to show.
-
-    Raises:
-        RuntimeError: there is no display.
     """
 
     def __init__(self, world: World, model: mujoco.MjModel) -> None:
@@ -103,12 +101,11 @@ class Window:
         self._model = model
         self._data = mujoco.MjData(model)
         self._ghosts = Ghosts(world)
-        try:
-            self._viewer = mujoco.viewer.launch_passive(
-                model, self._data, show_left_ui=False, show_right_ui=False
-            )
-        except Exception as error:
-            raise RuntimeError(f"render_mode='human' needs a display ({error})") from None
+        before = set(threading.enumerate())
+        self._viewer = mujoco.viewer.launch_passive(
+            model, self._data, show_left_ui=False, show_right_ui=False
+        )
+        self._threads = set(threading.enumerate()) - before
         camera = following_camera(world, self._data)
         with self._viewer.lock():
             for name in ("distance", "azimuth", "elevation"):
@@ -133,8 +130,10 @@ class Window:
         self._shown = time.monotonic()
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window, and wait until nothing draws to it any more."""
         self._viewer.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
 
 
 class Ghosts:

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs.envs.face import METADATA, Face
+from vnl_envs.gl import has_display
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window
 from vnl_envs.tasks.task import Task
 
@@ -46,6 +47,8 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
             raise ValueError(
                 f"render_mode must be 'rgb_array', 'human' or None, got {render_mode!r}"
             )
+        if render_mode == "human" and not has_display():
+            raise RuntimeError("render_mode='human' needs a display; without one use 'rgb_array'")
         self._arguments = {
             "task_id": task_id, "render_mode": render_mode, "width": width, "height": height,
             "vision": vision, "observation": observation, **options,
