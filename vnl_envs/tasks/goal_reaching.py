@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -91,11 +91,13 @@ class GoalReaching(Task):
         yaw = episode["yaw"]
         xp = namespace(yaw)
         zero = xp.zeros_like(yaw)
-        first = episode["goals"][..., 0, :]
+        target = episode["goals"][..., 0, :]
+        count = xp.zeros(yaw.shape, dtype=xp.int32)
         carry = {
-            "step": xp.zeros(yaw.shape, dtype=xp.int32),
-            "goal": xp.zeros(yaw.shape, dtype=xp.int32),
-            "closest": _length(first),
+            "step": count,
+            "reached": count,
+            "target": target,
+            "closest": _length(target),
             "first_time": xp.full(yaw.shape, xp.nan, dtype=yaw.dtype),
         }
         return self.standing_start(yaw.shape, zero, zero, yaw), carry
@@ -106,22 +108,23 @@ class GoalReaching(Task):
         """See the class."""
         xp = namespace(physics.qpos)
         here = physics.qpos[..., :2]
-        distance = _length(self._goal(episode, carry["goal"]) - here)
-        reached = distance < self.radius
+        distance = _length(carry["target"] - here)
+        here_now = distance < self.radius
         step = carry["step"] + 1
         gain = rewards.progress(-distance, -carry["closest"], self.target_speed, self.dt)
-        terms = {"reached": xp.where(reached, 1.0, 0.0)}
+        terms = {"reached": xp.where(here_now, 1.0, 0.0)}
         if self.reward == "progress":
-            terms["progress"] = xp.where(reached, 0.0, gain)
-        goal = carry["goal"] + xp.where(reached, 1, 0)
-        next_distance = _length(self._goal(episode, goal) - here)
+            terms["progress"] = xp.where(here_now, 0.0, gain)
+        before, reached = carry["reached"], carry["reached"] + here_now
+        target = self._goal(episode, reached)
         elapsed = step * self.dt
-        unset = reached & (carry["goal"] == 0)
+        closest = xp.minimum(distance, carry["closest"])
         carry = {
             "step": step,
-            "goal": xp.astype(goal, xp.int32),
-            "closest": xp.where(reached, next_distance, xp.minimum(distance, carry["closest"])),
-            "first_time": xp.where(unset, elapsed, carry["first_time"]),
+            "reached": reached,
+            "target": target,
+            "closest": xp.where(here_now, _length(target - here), closest),
+            "first_time": xp.where(here_now & (before == 0), elapsed, carry["first_time"]),
         }
         fallen = self.body.fallen(physics)
         return carry, Outcome(
@@ -131,37 +134,36 @@ class GoalReaching(Task):
             terminated=fallen,
             truncated=(step >= self.horizon) & ~fallen,
             metrics={
-                "goals_reached": goal,
-                "goals_per_minute": goal * 60.0 / elapsed,
+                "goals_reached": reached,
+                "goals_per_minute": reached * 60.0 / elapsed,
                 "time_to_first_goal": carry["first_time"],
                 "fallen": fallen,
             },
-            success=goal > 0,
+            success=reached > 0,
         )
 
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
         """goal_position (2, m, forward and left), goal_lag (1, m beyond the closest so far)."""
-        offset = self._goal(episode, carry["goal"]) - physics.qpos[..., :2]
+        offset = carry["target"] - physics.qpos[..., :2]
         lag = _length(offset) - carry["closest"]
         return {"goal_position": own.level(offset), "goal_lag": lag[..., None]}
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """The current goal."""
-        x, y = self._goal(episode, carry["goal"])
+        x, y = carry["target"]
         return [Marker(np.array([x, y, 0.0]), self.radius, (1.0, 0.55, 0.1, 0.5))]
 
     def _goal(self, episode: Episode, index: Array) -> Array:
-        """Position of the index-th goal, (..., 2)."""
+        """Position of the index-th goal, (..., 2), m."""
         goals = episode["goals"]
-        xp = namespace(goals)
-        row = (index % GOALS)[..., None, None]
-        goal = xp.take_along_axis(goals, xp.broadcast_to(row, (*index.shape, 1, 2)), axis=-2)
-        return goal[..., 0, :] + (index // GOALS)[..., None] * goals[..., -1, :]
+        row = (index % GOALS)[..., None]
+        goal = columns(pick(goals[..., 0], row)[..., 0], pick(goals[..., 1], row)[..., 0])
+        return goal + (index // GOALS)[..., None] * goals[..., -1, :]
 
 
 def _length(vector: Array) -> Array:
     """Euclidean length over the last axis."""
     xp = namespace(vector)
-    return xp.sqrt(xp.sum(vector * vector, axis=-1))
+    return xp.sqrt((vector * vector).sum(axis=-1))

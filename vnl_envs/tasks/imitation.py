@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vnl_envs.motion.datasets import load_reference
-from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -201,8 +201,8 @@ class Imitation(Task):
                 "root_error": distance[..., 0],
                 "orientation_error": distance[..., 1],
                 "joint_error": joint_l2 / len(self.body.joint_names) ** 0.5,
-                "hand_error": xp.mean(limbs[..., : len(self._hands)], axis=-1),
-                "foot_error": xp.mean(limbs[..., len(self._hands) :], axis=-1),
+                "hand_error": limbs[..., : len(self._hands)].sum(axis=-1) / len(self._hands),
+                "foot_error": limbs[..., len(self._hands) :].sum(axis=-1) / len(self._feet),
             },
             success=ended & ~terminated,
         )
@@ -273,10 +273,10 @@ class Imitation(Task):
         offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
         rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
         places = xp.asarray(self.reference.xpos)[now] - physics.xpos
-        cosine = xp.sum(xp.asarray(self.reference.xquat)[now][..., 0, :]
-                        * physics.xquat[..., 0, :], axis=-1)  # fmt: skip
+        quat = xp.asarray(self.reference.xquat)[now][..., 0, :]
+        cosine = (quat * physics.xquat[..., 0, :]).sum(axis=-1)
         offsets = places[..., self._limbs, :]
-        limbs = xp.sum(offsets * offsets, axis=-1)
+        limbs = (offsets * offsets).sum(axis=-1)
         squares = [
             _sum_squares(offset[..., :3]),
             # Twice the angle of the quaternions is the angle of the rotations.
@@ -284,9 +284,9 @@ class Imitation(Task):
             _sum_squares(offset[..., 7:]),
             _sum_squares(rates) / rates.shape[-1],
             _sum_squares(places[..., self._tracked, :], 2),
-            xp.sum(limbs, axis=-1) / len(self._limbs),
+            limbs.sum(axis=-1) / len(self._limbs),
         ]
-        return xp.sqrt(xp.stack(squares, axis=-1)), xp.sqrt(limbs)
+        return xp.sqrt(columns(*squares)), xp.sqrt(limbs)
 
     def _terms(
         self, physics: Physics, now: Array, distance: Array
@@ -345,5 +345,4 @@ _COMIC_TERMS = (
 
 def _sum_squares(x: Array, axes: int = 1) -> Array:
     """Sum of squares over the last axes."""
-    xp = namespace(x)
-    return xp.sum(x * x, axis=tuple(range(-axes, 0)))
+    return (x * x).sum(axis=tuple(range(-axes, 0)))

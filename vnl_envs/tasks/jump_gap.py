@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -163,7 +163,7 @@ class JumpGap(Task):
             metrics={
                 "gaps_cleared": cleared,
                 "gap_success": cleared / xp.maximum(attempted, 1),
-                "widest_gap": xp.max(xp.where(counted, episode["gaps"], 0.0), axis=-1),
+                "widest_gap": xp.where(counted, episode["gaps"], 0.0).max(axis=-1),
                 "distance": carry["furthest"],
                 "fallen": terminated,
             },
@@ -177,10 +177,9 @@ class JumpGap(Task):
         lateral_offset (1, m left of the middle), heading (2, cosine and sine to the corridor),
         lag (1, m behind the furthest x).
         """
-        xp = namespace(physics.qpos)
         x = physics.qpos[..., 0:1]
         far, width = carry["gap_far"], carry["gap_width"]
-        edges = xp.stack([far - width - x, far - x], axis=-1)
+        edges = columns(far - width - x, far - x)
         return {
             "gap_edges": edges.reshape((*edges.shape[:-2], 2 * AHEAD)),
             "gap_widths": width,
@@ -193,7 +192,7 @@ class JumpGap(Task):
         """Signed distance to the nearest platform near the body."""
         xp = namespace(points)
         centre = carry["platform_x"][..., None, :]
-        outside = xp.min(xp.abs(points[..., :1] - centre) - self._half_length, axis=-1)
+        outside = (xp.abs(points[..., :1] - centre) - self._half_length).min(axis=-1)
         z = points[..., 2]
         beside, above = xp.maximum(outside, 0.0), xp.maximum(z, 0.0)
         distance = xp.sqrt(beside * beside + above * above)
@@ -215,14 +214,14 @@ class JumpGap(Task):
         shown = first + (_WINDOW - first) % WINDOW
         index = xp.concat([ahead, shown], axis=-1)
         cycle, slot = index // GAPS, index % GAPS
-        start = xp.take_along_axis(episode["platforms"], slot, axis=-1)
+        start = pick(episode["platforms"], slot)
         start = start + cycle * episode["period"][..., None]
         middle = start[..., AHEAD:] + self.platform_length / 2
         fixed = xp.full_like(middle[..., :1], (self.start_front - self.start_back) / 2)
         return {
             "passed": passed[..., 0],
             "gap_far": start[..., :AHEAD],
-            "gap_width": xp.take_along_axis(episode["gaps"], slot[..., :AHEAD], axis=-1),
+            "gap_width": pick(episode["gaps"], slot[..., :AHEAD]),
             "platform_x": xp.concat([fixed, middle], axis=-1),
         }
 
@@ -231,7 +230,7 @@ class JumpGap(Task):
         platforms, period = episode["platforms"][..., None, :], episode["period"][..., None]
         xp = namespace(x)
         cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)
-        count = xp.sum(platforms <= (x - cycle * period)[..., None], axis=-1)
+        count = (platforms <= (x - cycle * period)[..., None]).sum(axis=-1)
         return xp.astype(cycle * GAPS + count, xp.int32)
 
     def _mocap(self, carry: Carry) -> Array:

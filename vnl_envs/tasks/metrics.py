@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vnl_envs.physics import Array, namespace
+from vnl_envs.physics import Array, columns, namespace
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Accumulator:
         """The state after one more step with these rewards and values, each (...,)."""
         xp = namespace(reward)
         ones = xp.ones_like(reward)
-        row = xp.stack([reward, ones, *(values[m.name] for m in self.metrics[2:])], axis=-1)
+        row = columns(reward, ones, *(values[m.name] for m in self.metrics[2:]))
         kept = xp.where(self._max, xp.maximum(state, row), row)
         return xp.where(self._add, state + row, kept)
 

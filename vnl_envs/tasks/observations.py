@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.physics import Array, Physics, columns, namespace
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Frame:
         """Unit vector of the forward axis on the ground, (..., 2)."""
         forward = self.rotation[..., :2, 0]
         xp = namespace(forward)
-        length = xp.sqrt(xp.sum(forward * forward, axis=-1, keepdims=True))
+        length = xp.sqrt((forward * forward).sum(axis=-1, keepdims=True))
         return forward / xp.maximum(length, 1e-6)
 
     def level(self, vector: Array) -> Array:
         """A horizontal world vector (..., 2) as (forward, left) of the heading."""
-        xp = namespace(vector)
-        hx, hy = self.heading()[..., 0], self.heading()[..., 1]
+        heading = self.heading()
+        hx, hy = heading[..., 0], heading[..., 1]
         x, y = vector[..., 0], vector[..., 1]
-        return xp.stack([hx * x + hy * y, hx * y - hy * x], axis=-1)
+        return columns(hx * x + hy * y, hx * y - hy * x)
 
 
 def frame(body: BodyModel, physics: Physics) -> Frame:
@@ -113,4 +113,4 @@ class Proprioception:
         n = len(self._half)
         height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
         lowest = xp.minimum(height[..., :n], height[..., n:]) - self._radius
-        return xp.where(xp.min(lowest[..., self._groups], axis=-1) < 0, 1.0, 0.0)
+        return xp.where(lowest[..., self._groups].min(axis=-1) < 0, 1.0, 0.0)
