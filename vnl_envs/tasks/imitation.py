@@ -306,7 +306,8 @@ class Imitation(Task):
         xp = namespace(physics.qpos)
         joints = xp.asarray(self.reference.qpos)[now][..., 7:] - physics.qpos[..., 7:]
         bodies = xp.asarray(self.reference.xpos)[now] - physics.xpos
-        error = xp.mean(xp.abs(bodies[..., self._tracked, :]), axis=(-2, -1))
+        bodies = bodies[..., self._tracked, :].reshape((*now.shape, -1))
+        error = xp.mean(xp.abs(bodies), axis=-1)
         return 0.5 * error + 0.5 * xp.mean(xp.abs(joints), axis=-1)
 
     def _comic_differences(self, physics: Physics, now: Array) -> dict[str, Array]:
@@ -344,5 +345,7 @@ _COMIC_TERMS = (
 
 
 def _sum_squares(x: Array, axes: int = 1) -> Array:
-    """Sum of squares over the last axes."""
-    return (x * x).sum(axis=tuple(range(-axes, 0)))
+    """Sum of squares over the last axes, in the same order for every batch size."""
+    # Over several axes NumPy chooses the order by the memory's layout, which the batch changes.
+    x = x.reshape((*x.shape[:-axes], -1))
+    return (x * x).sum(axis=-1)
