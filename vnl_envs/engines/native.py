@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-from typing import Any
+import weakref
 
 import mujoco
 import numpy as np
@@ -45,6 +46,7 @@ class NativeEngine:
         # A simulation alone needs no thread but the caller's.
         threads = 1 if self.num == 1 else self.threads
         self._batch = Batch(model, self.num, nthread=threads, persistent=True)
+        _BATCHES.add(self._batch)
         self._pid = os.getpid()
         self.model = self._batch.model
         self.ctrl = self._batch.bind("ctrl")
@@ -128,12 +130,20 @@ class NativeEngine:
         """Threads do not survive a fork: in a child, build the batch anew from its rows."""
         if os.getpid() == self._pid:
             return
-        state, old = self.get_state(), self._batch
+        state = self.get_state()
         self._build(self.model)
-        # The old batch would wait for its threads, which the child does not have.
-        _ABANDONED.append(old)
         self._batch.state[:] = state
         self._batch.forward(stage=_CURRENT)
 
 
-_ABANDONED: list[Any] = []
+_BATCHES: weakref.WeakSet[Batch] = weakref.WeakSet()
+
+
+def _keep_for_ever() -> None:
+    """In a forked child: a batch that is freed waits for threads that only the parent has."""
+    for batch in _BATCHES:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_for_ever)

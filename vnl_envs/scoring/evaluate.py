@@ -21,7 +21,10 @@ ENDS = ("terminated", "truncated", "diverged")
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over all episodes: mean and 95 % bootstrap interval, NaN left out."""
+    """One metric over all episodes: mean and 95 % bootstrap interval.
+
+    Values that are not finite (a time to what never happened) are left out.
+    """
 
     metric: Metric
     mean: float
@@ -57,7 +60,7 @@ class Evaluation:
         return [_summary(metric, self.values[metric.name][chosen]) for metric in self.metrics]
 
     def record(self) -> dict[str, Any]:
-        """The evaluation as plain values for JSON; NaN becomes None."""
+        """The evaluation as plain values for JSON; what is not finite becomes None."""
         return {
             "task": self.task_id,
             "env_hash": self.env_hash,
@@ -194,10 +197,10 @@ class _Run:
 
 
 def _summary(metric: Metric, values: np.ndarray) -> Summary:
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     mean = float(known.mean()) if len(known) else float("nan")
-    return Summary(metric, mean, *bootstrap_mean(values))
+    return Summary(metric, mean, *bootstrap_mean(known))
 
 
 def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if np.isfinite(value) else None

@@ -12,14 +12,13 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean at 95 % (Efron and Tibshirani 1993, section 13.3).
 
     Args:
-        values: (n,) one per independent unit; NaN is left out.
+        values: (n,) one per independent unit.
         seed: of the resampling.
 
     Returns:
         Lower and upper end; NaN where there are no values, the mean twice where there is one.
     """
     values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)

@@ -98,7 +98,7 @@ class GoalReaching(Task):
             "reached": count,
             "target": target,
             "closest": _length(target),
-            "first_time": xp.full(yaw.shape, xp.nan, dtype=yaw.dtype),
+            "first_time": xp.full(yaw.shape, xp.inf, dtype=yaw.dtype),
         }
         return self.standing_start(yaw.shape, zero, zero, yaw), carry
 
