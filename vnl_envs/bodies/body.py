@@ -33,6 +33,8 @@ class PhysicsOptions:
         ls_iterations: bound on its line search's iterations.
         tolerance: at which improvement the solver stops early.
         jacobian: an `mujoco.mjtJacobian` name without its prefix.
+        lumped: whether joint damping is part of the inertia, see `vnl_envs.bodies.lumping`; goes
+            with the integrator "EULER".
     """
 
     timestep: float
@@ -44,6 +46,7 @@ class PhysicsOptions:
     ls_iterations: int = 50
     tolerance: float = 1e-8
     jacobian: str = "AUTO"
+    lumped: bool = False
 
     @property
     def control_timestep(self) -> float:

@@ -48,5 +48,8 @@ HUMANOID = Body(
     fallen_height=0.6,
     reach=1.2,
     standing=Standing.load(asset("standing", "humanoid.json")),
-    physics=PhysicsOptions(timestep=0.005, substeps=4),
+    physics=PhysicsOptions(
+        timestep=0.02 / 3, substeps=3, integrator="EULER", iterations=10, ls_iterations=10,
+        lumped=True,
+    ),
 )  # fmt: skip

@@ -89,7 +89,9 @@ RODENT = Body(
     # torso is never below 35 mm. So height alone decides.
     fallen_height=0.03,
     reach=0.2,
-    physics=PhysicsOptions(timestep=0.0025, substeps=8),
+    physics=PhysicsOptions(
+        timestep=0.004, substeps=5, integrator="EULER", iterations=10, ls_iterations=10, lumped=True
+    ),
     standing=Standing.load(asset("standing", "rodent.json")),
     skin_scale=SCALE,
 )  # fmt: skip

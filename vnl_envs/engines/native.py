@@ -15,11 +15,10 @@ from vnl_envs.physics import Physics
 
 # Positions and velocities current after a step; see `Batch.step`.
 _CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
-_DIVERGED = [
-    mujoco.mjtWarning.mjWARN_BADQPOS.value,
-    mujoco.mjtWarning.mjWARN_BADQVEL.value,
-    mujoco.mjtWarning.mjWARN_BADQACC.value,
-]
+# The warnings of divergence follow one another.
+_DIVERGED = slice(
+    mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1
+)
 
 
 class NativeEngine:
@@ -51,7 +50,9 @@ class NativeEngine:
         self.model = self._batch.model
         self.ctrl = self._batch.bind("ctrl")
         self._mocap_pos = self._batch.bind("mocap_pos")
-        self._warned = self._batch.warning[:, _DIVERGED, 0].copy()
+        # How often each simulation has diverged, live, and as of the last look.
+        self._warnings = self._batch.warning[:, _DIVERGED, 0]
+        self._warned = self._warnings.copy()
         self._views: dict[str, Physics] = {}
 
     def physics(self, body: BodyModel) -> Physics:
@@ -80,10 +81,10 @@ class NativeEngine:
             self._batch.step(ids, nstep=substeps, stage=_CURRENT)
         except SimulationError as error:
             failed[error.ids] = True
-        warned = self._batch.warning[:, _DIVERGED, 0]
-        if (warned != self._warned).any():
-            failed |= (warned != self._warned).any(axis=1)
-            self._warned = warned.copy()
+        new = self._warnings != self._warned
+        if new.any():
+            failed |= new.any(axis=1)
+            self._warned = self._warnings.copy()
         return failed
 
     def place(self, mocap_pos: np.ndarray) -> None:
@@ -109,7 +110,7 @@ class NativeEngine:
         if mocap_pos is not None:
             self._mocap_pos[ids] = mocap_pos
         batch.forward(ids, stage=_CURRENT)
-        self._warned = batch.warning[:, _DIVERGED, 0].copy()
+        self._warned = self._warnings.copy()
 
     def get_state(self) -> np.ndarray:
         """The whole integration state of every simulation, (num, nstate) float64."""
@@ -120,7 +121,7 @@ class NativeEngine:
         self._survive_fork()
         self._batch.state[:] = state
         self._batch.forward(stage=_CURRENT)
-        self._warned = self._batch.warning[:, _DIVERGED, 0].copy()
+        self._warned = self._warnings.copy()
 
     def data(self, index: int, into: mujoco.MjData | None = None) -> mujoco.MjData:
         """One simulation's `MjData`, a copy."""

@@ -14,6 +14,8 @@ from vnl_envs.tasks.metrics import Accumulator
 from vnl_envs.tasks.task import Observation, Task
 
 GROUPS = ("proprioception", "task")
+MAX_SPEED = 1e6
+"""A simulation has diverged when a velocity (m/s or rad/s) is not below this, or not a number."""
 
 Rows = dict[str, np.ndarray]
 
@@ -133,9 +135,10 @@ class Core:
         engine.ctrl[:, task.body.ctrl] = task.body.control(action)
         failed = engine.step(task.world.substeps, ids)
         physics = self.physics
-        broken = failed.any() or not np.isfinite(physics.qpos).all()
+        sane = np.abs(physics.qvel) < MAX_SPEED
+        broken = failed.any() or not sane.all()
         if broken:
-            failed = failed | ~np.isfinite(physics.qpos).all(axis=1)
+            failed = failed | ~sane.all(axis=1)
             self._revive(np.flatnonzero(failed))
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
@@ -165,7 +168,13 @@ class Core:
 
     def figures(self) -> dict[str, np.ndarray]:
         """The metrics of every simulation's episode so far, (num,) each."""
-        return self._accumulator.result(self._totals)
+        figures = self._accumulator.result(self._totals)
+        return dict(zip(self._accumulator.names, figures.T, strict=True))
+
+    def figures_of(self, index: int) -> dict[str, float]:
+        """The metrics of one simulation's episode so far."""
+        figures = self._accumulator.result(self._totals[index])
+        return dict(zip(self._accumulator.names, figures.tolist(), strict=True))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the coming steps depend on, as plain arrays."""

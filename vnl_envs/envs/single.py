@@ -133,7 +133,7 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         self._over = terminated or truncated
         info = {
             "reward_terms": {k: float(v[0]) for k, v in result.terms.items()},
-            "metrics": {k: float(v[0]) for k, v in face.core.figures().items()},
+            "metrics": face.core.figures_of(0),
             "is_success": bool(result.success[0]),
             "diverged": bool(result.diverged[0]),
         }

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import mujoco
+import numpy as np
 
 from vnl_envs.bodies.body import Actuation, Body, BodyModel, ContactPhysics
+from vnl_envs.bodies.lumping import lump
 
 
 class Scene(Protocol):
@@ -71,6 +73,8 @@ def build_world(
     # A diverged simulation must end its episode, not be put back at the start by the engine.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     model = spec.compile()
+    if options.lumped:
+        lump(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity))
     for body in bodies:
         if body.skin_scale != 1.0:
             model.skin_vert[:] *= body.skin_scale

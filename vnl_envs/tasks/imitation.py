@@ -101,8 +101,11 @@ class Imitation(Task):
         self._feet = self.body.body_index(*body.feet)
         self._limbs = np.concatenate([self._hands, self._feet])
         self._appendages = self.body.body_index(*body.appendages)
-        # Gathered at every step: the root's position with the tracked bodies', and its frame.
+        # Compared at every step: tracked bodies, then limbs.
+        self._compared = np.concatenate([self._tracked, self._limbs])
         ref = self.reference
+        self._places = ref.xpos[:, self._compared]
+        # Observed at every step: the root's position with the tracked bodies', and its frame.
         self._points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
         self._rotation = ref.xmat[:, 0].reshape(-1, 3, 3) @ self.body.ego
 
@@ -272,18 +275,18 @@ class Imitation(Task):
         xp = namespace(physics.qpos)
         offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
         rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
-        places = xp.asarray(self.reference.xpos)[now] - physics.xpos
+        places = xp.asarray(self._places)[now] - physics.xpos[..., self._compared, :]
+        apart = (places * places).sum(axis=-1)
+        bodies, limbs = apart[..., : len(self._tracked)], apart[..., len(self._tracked) :]
         quat = xp.asarray(self.reference.xquat)[now][..., 0, :]
         cosine = (quat * physics.xquat[..., 0, :]).sum(axis=-1)
-        offsets = places[..., self._limbs, :]
-        limbs = (offsets * offsets).sum(axis=-1)
         squares = [
             _sum_squares(offset[..., :3]),
             # Twice the angle of the quaternions is the angle of the rotations.
             (2.0 * xp.acos(xp.minimum(xp.abs(cosine), 1.0))) ** 2,
             _sum_squares(offset[..., 7:]),
             _sum_squares(rates) / rates.shape[-1],
-            _sum_squares(places[..., self._tracked, :], 2),
+            bodies.sum(axis=-1),
             limbs.sum(axis=-1) / len(self._limbs),
         ]
         return xp.sqrt(columns(*squares)), xp.sqrt(limbs)

@@ -40,11 +40,12 @@ class Accumulator:
     """Reduces per-step values to per-episode figures; its state is one array, (..., M).
 
     Args:
-        metrics: what is reduced, the standard metrics first.
+        metrics: what is reduced beside the standard metrics, which come first.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self.metrics = STANDARD + tuple(metrics)
+        self.names = tuple(metric.name for metric in self.metrics)
         kinds = [metric.reduce for metric in self.metrics]
         self._add = np.array([kind in ("mean", "sum") for kind in kinds])
         self._max = np.array([kind == "max" for kind in kinds])
@@ -64,9 +65,8 @@ class Accumulator:
         kept = xp.where(self._max, xp.maximum(state, row), row)
         return xp.where(self._add, state + row, kept)
 
-    def result(self, state: Array) -> dict[str, Array]:
-        """Figures by name, each (...,), of the episode so far."""
+    def result(self, state: Array) -> Array:
+        """Figures of the episode so far, (..., M), in the order of `names`."""
         xp = namespace(state)
         steps = xp.maximum(state[..., 1:2], 1.0)
-        figures = xp.where(self._mean, state / steps, state)
-        return {metric.name: figures[..., i] for i, metric in enumerate(self.metrics)}
+        return xp.where(self._mean, state / steps, state)
