@@ -20,7 +20,8 @@ from vnl_envs import benchmark as bench
 from vnl_envs.files import written_whole
 
 NUM_ENVS = 64
-STEPS = 15
+STEPS = 30
+SINGLE_STEPS = 300
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 
 
@@ -38,14 +39,13 @@ def report():
 @pytest.mark.parametrize("task_id", vnl_envs.task_ids())
 def test_vector(benchmark, report, task_id):
     """64 environments on all threads against the bare loop of 64 simulations."""
-    task = vnl_envs.make_task(task_id)
-    ours = bench.vector_env(task_id, NUM_ENVS, 0)
-    rates = bench.compare([ours, bench.bare_loop(task, NUM_ENVS, 0)], task, STEPS)
     row = report.setdefault(task_id, {})
-    row["vector"] = float(np.median(rates["vector"]))
-    row["vector_over_bare"] = ratio(rates["vector"], rates["bare"])
+    row["vector"], row["bare_vector"], row["vector_over_bare"] = bench.beside_bare(
+        task_id, NUM_ENVS, 0, STEPS
+    )
     benchmark.extra_info.update(row)
-    actions = bench.actions_for(task, NUM_ENVS, STEPS)
+    actions = bench.actions_for(vnl_envs.make_task(task_id), NUM_ENVS, STEPS)
+    ours, _ = bench.environments(task_id, NUM_ENVS, 0, actions)
     benchmark.pedantic(ours.run, args=(actions,), rounds=3)
 
 
@@ -53,26 +53,27 @@ def test_vector(benchmark, report, task_id):
 def test_single(benchmark, report, task_id):
     """One environment against the bare loop of one simulation, and dm_control's own."""
     task = vnl_envs.make_task(task_id)
-    ours = bench.single_env(task_id)
-    contenders = [ours, bench.bare_loop(task, 1, 1)]
-    theirs = dm_control_contender(task_id)
-    rates = bench.compare(contenders + ([theirs] if theirs else []), task, 200)
     row = report.setdefault(task_id, {})
-    row["single"] = float(np.median(rates["single"]))
-    row["single_over_bare"] = ratio(rates["single"], rates["bare"])
+    row["single"], row["bare_single"], row["single_over_bare"] = bench.beside_bare(
+        task_id, 1, 1, SINGLE_STEPS
+    )
+    actions = bench.actions_for(task, 1, SINGLE_STEPS)
+    ours, _ = bench.environments(task_id, 1, 1, actions)
+    theirs = dm_control_contender(task_id)
     if theirs:
+        rates = bench.compare([ours, theirs], task, SINGLE_STEPS)
         row["dm_control"] = float(np.median(rates["dm_control"]))
         row["single_over_dm_control"] = ratio(rates["single"], rates["dm_control"])
     benchmark.extra_info.update(row)
-    benchmark.pedantic(ours.run, args=(bench.actions_for(task, 1, 200),), rounds=3)
+    benchmark.pedantic(ours.run, args=(actions,), rounds=3)
 
 
 @pytest.mark.parametrize("task_id", vnl_envs.task_ids())
 def test_async(report, task_id):
     """Gymnasium's process per environment, at 16 environments, against our threads."""
     task = vnl_envs.make_task(task_id)
-    contenders = [bench.vector_env(task_id, 16, 0), bench.async_env(task_id, 16)]
-    rates = bench.compare(contenders, task, STEPS, rounds=3)
+    ours, _ = bench.environments(task_id, 16, 0, bench.actions_for(task, 16, STEPS))
+    rates = bench.compare([ours, bench.async_env(task_id, 16)], task, STEPS, rounds=3)
     row = report.setdefault(task_id, {})
     row["vector_over_async"] = ratio(rates["vector"], rates["async"])
 

@@ -15,6 +15,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 import vnl_envs
+from vnl_envs.registry import make_task
 from vnl_envs.tasks.task import Task
 
 _CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
@@ -38,71 +39,110 @@ class Contender:
         run: steps it once per row of actions.
         num: simulations.
         dt: control step, s; rates are given in steps of 20 ms.
+        prepare: puts it where every round starts; not timed.
     """
 
     name: str
     run: Callable[[np.ndarray], None]
     num: int
     dt: float = 0.02
+    prepare: Callable[[], None] = lambda: None
 
 
-def bare_loop(task: Task, num: int, threads: int) -> Contender:
-    """The bare `mujoco.batch` loop: write controls, step, nothing else.
+@dataclass(frozen=True)
+class Trace:
+    """What an environment's physics did in a run of actions, for the bare loop to do again.
 
-    Simulations start in the task's own start state and are put back there as often as an
-    environment would be, so that both meet the same contacts.
+    Attributes:
+        start: (num, nstate) states before the first step.
+        mocap: (steps, num, nmocap, 3) where platforms stood during each step.
+        resets: for each step, the simulations that began a new episode after it, and their states.
+    """
+
+    start: np.ndarray
+    mocap: np.ndarray
+    resets: list[tuple[np.ndarray, np.ndarray]]
+
+
+def environments(
+    task_id: str, num: int, threads: int, actions: np.ndarray, **options: Any
+) -> tuple[Contender, Trace]:
+    """The vector environment (the single one for num = 1), and the trace of its run of actions.
+
+    Every round starts from the same state, so that it is the same run.
+    """
+    env: Any
+    if num == 1:
+        env = gymnasium.make(task_id, disable_env_checker=True, **options)
+    else:
+        env = gymnasium.make_vec(task_id, num_envs=num, threads=threads, **options)
+    env.reset(seed=0)
+    state = env.unwrapped.get_state()
+
+    def step(action: np.ndarray) -> np.ndarray:
+        """One step; return which simulations began a new episode."""
+        if num > 1:
+            _, _, terminated, truncated, _ = env.step(action)
+            return np.flatnonzero(terminated | truncated)
+        _, _, terminated, truncated, _ = env.step(action[0])
+        if terminated or truncated:
+            env.reset()
+        return np.arange(int(terminated or truncated))
+
+    def run(actions: np.ndarray) -> None:
+        for action in actions:
+            step(action)
+
+    core = env.unwrapped.core
+    mocap, resets = [], []
+    for action in actions:
+        placed = core.task.place(core.physics, core.episode, core.carry)
+        mocap.append(np.zeros((num, 0, 3)) if placed is None else placed)
+        ids = step(action)
+        resets.append((ids, core.engine.get_state()[ids]))
+    trace = Trace(state["physics"], np.array(mocap), resets)
+    name = "single" if num == 1 else "vector"
+    return Contender(name, run, num, prepare=lambda: env.unwrapped.set_state(state)), trace
+
+
+def bare_loop(task: Task, num: int, threads: int, actions: np.ndarray, trace: Trace) -> Contender:
+    """The bare `mujoco.batch` loop over the same physics: write controls and step, nothing else.
+
+    It goes through the states of the environment's own run, so that both meet the same contacts.
     """
     batch = Batch(task.world.model, num, nthread=threads, persistent=True)
-    ctrl = batch.bind("ctrl")
-    rng = np.random.default_rng(0)
-    start, _ = task.begin(task.episode(rng.random((num, task.uniforms), np.float32)))
-    batch.bind("qpos")[:] = start.qpos
-    batch.bind("qvel")[:] = start.qvel
-    batch.bind("act")[:] = start.act
-    if start.mocap_pos is not None:
-        batch.bind("mocap_pos")[:] = start.mocap_pos
-    batch.forward(stage=_CURRENT)
-    initial = batch.state.copy()
-    qpos = batch.bind("qpos")
-    root = task.body.qpos.start + 2
-    floor = task.body.body.fallen_height
+    ctrl, mocap = batch.bind("ctrl"), batch.bind("mocap_pos")
+    controls = task.body.control(actions)
+
+    def prepare() -> None:
+        batch.state[:] = trace.start
+        batch.forward(stage=_CURRENT)
 
     def run(actions: np.ndarray) -> None:
-        for action in actions:
-            ctrl[:] = task.body.control(action)
+        for control, platforms, (ids, states) in zip(
+            controls, trace.mocap, trace.resets, strict=True
+        ):
+            ctrl[:] = control
+            mocap[:] = platforms
             batch.step(nstep=task.world.substeps, stage=_CURRENT)
-            fallen = np.flatnonzero(qpos[:, root] < floor)
-            if len(fallen):
-                batch.state[fallen] = initial[fallen]
-                batch.forward(fallen, stage=_CURRENT)
+            if len(ids):
+                batch.state[ids] = states
+                batch.forward(ids, stage=_CURRENT)
 
-    return Contender("bare", run, num)
-
-
-def single_env(task_id: str, **options: Any) -> Contender:
-    """One environment, reset when an episode ends."""
-    env = gymnasium.make(task_id, disable_env_checker=True, **options)
-    env.reset(seed=0)
-
-    def run(actions: np.ndarray) -> None:
-        for action in actions:
-            _, _, terminated, truncated, _ = env.step(action[0])
-            if terminated or truncated:
-                env.reset()
-
-    return Contender("single", run, 1)
+    return Contender("bare", run, num, prepare=prepare)
 
 
-def vector_env(task_id: str, num: int, threads: int, **options: Any) -> Contender:
-    """The vector environment."""
-    env = gymnasium.make_vec(task_id, num_envs=num, threads=threads, **options)
-    env.reset(seed=0)
-
-    def run(actions: np.ndarray) -> None:
-        for action in actions:
-            env.step(action)
-
-    return Contender("vector", run, num)
+def beside_bare(
+    task_id: str, num: int, threads: int, steps: int, rounds: int = 5
+) -> tuple[float, float, float]:
+    """An environment beside the bare loop: steps per second of both, and their ratio (medians)."""
+    task = make_task(task_id)
+    actions = actions_for(task, num, steps)
+    ours, trace = environments(task_id, num, threads, actions)
+    bare = bare_loop(task, num, threads, actions, trace)
+    rates = compare([ours, bare], task, steps, rounds)
+    ratio = np.median(np.array(rates[ours.name]) / np.array(rates["bare"]))
+    return float(np.median(rates[ours.name])), float(np.median(rates["bare"])), float(ratio)
 
 
 def async_env(task_id: str, num: int) -> Contender:
@@ -134,6 +174,7 @@ def compare(
     for counted in [False, *[True] * rounds]:
         for contender in contenders:
             actions = actions_for(task, contender.num, steps)
+            contender.prepare()
             begin = time.perf_counter()
             contender.run(actions)
             elapsed = time.perf_counter() - begin

@@ -8,6 +8,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from vnl_envs.envs.core import Core
 from vnl_envs.envs.face import METADATA, Face
 from vnl_envs.gl import has_display
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window
@@ -62,6 +63,11 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         self._window: Window | None = None
         # An environment that was never reset refuses to step.
         self._over = True
+
+    @property
+    def core(self) -> Core:
+        """What joins task and engine, for tools that look inside."""
+        return self._face.core
 
     @property
     def task(self) -> Task:

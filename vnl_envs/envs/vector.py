@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from vnl_envs.envs.core import Step
+from vnl_envs.envs.core import Core, Step
 from vnl_envs.envs.face import METADATA, Face
 from vnl_envs.envs.single import _restore, check_reset_options
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
@@ -70,6 +70,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         self._picture: Picture | None = None
         # Environments without an episode under way.
         self._over = np.ones(num_envs, bool)
+
+    @property
+    def core(self) -> Core:
+        """What joins task and engine, for tools that look inside."""
+        return self._face.core
 
     @property
     def task(self) -> Task:
