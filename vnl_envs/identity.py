@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 from typing import Any
 
 import mujoco
@@ -12,23 +14,21 @@ import numpy as np
 from vnl_envs.registry import get_row
 from vnl_envs.tasks.task import Task
 
-# What the physics of a model consists of. Colours, cameras and the like are not part of it.
-_MODEL_FIELDS = (
-    "body_parentid", "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos",
-    "body_iquat", "jnt_type", "jnt_bodyid", "jnt_pos", "jnt_axis", "jnt_range", "jnt_stiffness",
-    "jnt_solref", "jnt_solimp", "dof_damping", "dof_armature", "dof_frictionloss", "qpos_spring",
-    "geom_type", "geom_bodyid", "geom_size", "geom_pos", "geom_quat", "geom_contype",
-    "geom_conaffinity", "geom_condim", "geom_priority", "geom_friction", "geom_solref",
-    "geom_solimp", "geom_margin", "actuator_trntype", "actuator_trnid", "actuator_dyntype",
-    "actuator_gaintype", "actuator_biastype", "actuator_gainprm", "actuator_biasprm",
-    "actuator_dynprm", "actuator_ctrlrange", "actuator_forcerange", "wrap_prm", "tendon_stiffness",
-    "tendon_damping",
-)  # fmt: skip
+# What is not part of the physics: looks, and what the compiler derives from the rest.
+_LOOKS = re.compile(
+    r"(cam|light|mat|tex|skin|mesh|hfield|site|text|tuple|numeric|key|bvh|oct|name|vis)_?.*"
+    r"|.*_(rgba|matid|group|user|sameframe|dataid|camlight|bvhadr|bvhnum|plugin|pathadr)"
+)
+_DERIVED = re.compile(
+    r".*_(invweight0|M0|length0|acc0|cranklength|lengthrange|lengthspring|subtreemass|rbound|aabb)"
+    r"|.*[nd]adr|.*_num|qpos0|(B|M|D|J|map)[A-Z_].*|mapM2.*|flex.*|efm.*|dof_Madr|.*simplenum"
+)
 _OPTION_FIELDS = (
     "timestep", "integrator", "cone", "solver", "iterations", "ls_iterations", "tolerance",
-    "jacobian", "impratio", "disableflags", "enableflags", "gravity",
+    "ls_tolerance", "jacobian", "impratio", "disableflags", "enableflags", "gravity",
 )  # fmt: skip
-# Names of settings that choose data or options rather than define the task's constants.
+# Parts of a body that no policy meets, or that the model and the standing pose show.
+_NOT_MET = {"make_spec", "egocentric_camera", "physics", "standing", "skin_scale"}
 _DIGITS = 6
 
 
@@ -51,11 +51,19 @@ def env_hash(task_id: str, task: Task) -> str:
 
 def _model_digest(model: mujoco.MjModel, substeps: int) -> bytes:
     digest = hashlib.sha256(str(substeps).encode())
-    for name in _MODEL_FIELDS:
-        digest.update(_rounded(getattr(model, name)))
+    for name in _model_fields(model):
+        digest.update(name.encode() + _rounded(getattr(model, name)))
     for name in _OPTION_FIELDS:
-        digest.update(_rounded(np.asarray(getattr(model.opt, name), float)))
+        digest.update(name.encode() + _rounded(np.asarray(getattr(model.opt, name), float)))
     return digest.digest()
+
+
+def _model_fields(model: mujoco.MjModel) -> list[str]:
+    """Names of the arrays that the physics of a model consists of."""
+    names = [name for name in dir(model) if not name.startswith("_")]
+    names = [n for n in names if not _LOOKS.fullmatch(n) and not _DERIVED.fullmatch(n)]
+    values = {name: getattr(model, name, None) for name in names}
+    return [n for n, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiub"]
 
 
 def _rounded(array: Any) -> bytes:
@@ -68,7 +76,7 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
     """The task's settings as it uses them, and what it observes."""
     u = np.full((1, task.uniforms), 0.5, np.float32)
     episode = task.episode(u)
-    row = get_row(task_id)
+    row, body = get_row(task_id), dataclasses.asdict(task.body.body)
     settings = {name: getattr(task, name, value) for name, value in row.settings.items()}
     for name in type(task).options:
         settings[name] = getattr(task, name, None)
@@ -80,7 +88,9 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
         "metrics": [repr(metric) for metric in task.metrics],
         "standing": _rounded(task.body.standing_qpos).decode(),
         "standing_control": _rounded(task.body.standing_control).decode(),
-        "fallen_height": task.body.body.fallen_height,
+        "body": {k: v for k, v in body.items() if k not in _NOT_MET},
+        "joints": task.body.joint_names,
+        "actuators": task.body.actuator_names,
         "data": task.data_digest(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ import gymnasium
 if TYPE_CHECKING:
     from vnl_envs.bodies.body import Body
     from vnl_envs.tasks.task import Task
+
+_ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
 
 WORLD_OPTIONS = {
     "actuation": '"position" (default) servos or "torque" motors',
@@ -72,8 +75,7 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         raise ValueError(f"a task with id {id!r} is already registered")
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
-    namespace, _, version = gymnasium.envs.registration.parse_env_id(id)
-    if namespace is None or version is None:
+    if not _ID.fullmatch(id):
         raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
     gymnasium.register(
         id,

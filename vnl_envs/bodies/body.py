@@ -110,7 +110,7 @@ class Body:
         upright: what counts as upright while running: "roll" ignores pitch, "tilt" does not.
         egocentric_camera: the camera that `vision=True` renders.
         fallen_height: the body has fallen when its root is below this height, m.
-        reach: no contact geom is ever further than this from the root, m.
+        reach: no geom that collides is ever further than this from the root, m.
         physics: solver settings.
         standing: how it stands; None is every joint at 0 or the limit nearest to it.
         skin_scale: factor for the vertices of a skin that the spec carries unscaled.

@@ -46,7 +46,7 @@ HUMANOID = Body(
     upright="tilt",
     egocentric_camera="egocentric",
     fallen_height=0.6,
-    reach=1.2,
+    reach=1.6,
     standing=Standing.load(asset("standing", "humanoid.json")),
     physics=PhysicsOptions(
         timestep=0.02 / 3, substeps=3, integrator="EULER", iterations=10, ls_iterations=10,

@@ -88,7 +88,7 @@ RODENT = Body(
     # Rearing and grooming rats tilt by up to 120 degrees; over 210 500 frames of recordings the
     # torso is never below 35 mm. So height alone decides.
     fallen_height=0.03,
-    reach=0.2,
+    reach=0.3,
     physics=PhysicsOptions(
         timestep=0.004, substeps=5, integrator="EULER", iterations=10, ls_iterations=10, lumped=True
     ),

@@ -20,6 +20,9 @@ _DIVERGED = slice(
     mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1
 )
 
+MAX_SPEED = 1e6
+"""A simulation has diverged when a velocity (m/s or rad/s) is not below this, or not a number."""
+
 
 class NativeEngine:
     """`num` simulations of a model. Rows of every array are the simulations.
@@ -49,9 +52,11 @@ class NativeEngine:
         self._pid = os.getpid()
         self.model = self._batch.model
         self.ctrl = self._batch.bind("ctrl")
+        self._qvel = self._batch.bind("qvel")
         self._mocap_pos = self._batch.bind("mocap_pos")
-        # How often each simulation has diverged, live, and as of the last look.
-        self._warnings = self._batch.warning[:, _DIVERGED, 0]
+        # How often each simulation has diverged, live, and as of the last look. Of each warning,
+        # MuJoCo keeps the last place and the number.
+        self._warnings = self._batch.warning[:, _DIVERGED, 1]
         self._warned = self._warnings.copy()
         self._views: dict[str, Physics] = {}
 
@@ -81,6 +86,8 @@ class NativeEngine:
             self._batch.step(ids, nstep=substeps, stage=_CURRENT)
         except SimulationError as error:
             failed[error.ids] = True
+        # A comparison with NaN is False.
+        failed |= ~(np.abs(self._qvel) < MAX_SPEED).all(axis=1)
         new = self._warnings != self._warned
         if new.any():
             failed |= new.any(axis=1)

@@ -8,6 +8,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.envs.core import GROUPS, Core
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import Picture
@@ -40,8 +41,7 @@ class Face:
         observation: Literal["flat", "dict"],
         options: dict[str, Any],
     ) -> None:
-        if observation not in ("flat", "dict"):
-            raise ValueError(f"observation must be 'flat' or 'dict', got {observation!r}")
+        checks.choice("observation", observation, ("flat", "dict"))
         self.vision = bool(vision)
         self.dict_observation = self.vision or observation == "dict"
         self.core = Core(make_task(task_id, **options), num, threads)
@@ -113,8 +113,7 @@ class Face:
             raise ValueError(f"actions must be floating point, got {array.dtype}")
         if array.shape != shape:
             raise ValueError(f"actions must have shape {shape}, got {array.shape}")
-        # A sum is finite only if every number is (or rarely overflows: then look closely).
-        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+        if not np.isfinite(array).all():
             rows = np.atleast_2d(array)
             index = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise ValueError(f"the action of environment {index} has a number that is not finite")

@@ -115,7 +115,7 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
             ValueError: an unknown option, or an episode of another task.
         """
         core = self._face.core
-        given = check_reset_options(options)
+        given = check_reset_options(reset_options(options))
         rows = None if given is None else core.check_episode(given)
         super().reset(seed=seed)
         core.reset(_ONLY, core.draw([self.np_random]) if rows is None else rows)
@@ -188,24 +188,51 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         Raises:
             ValueError: the state is of another task.
         """
-        self._face.core.set_state(state)
-        self.np_random.bit_generator.state = state["generator"]
+        self.core.check_state(state, "generator", "over")
+        generator = restored_generator(state["generator"])
+        self.core.set_state(state)
+        self.np_random = generator
         self._over = state["over"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._arguments, self.get_state(), self.spec)
 
 
-def check_reset_options(options: dict[str, Any] | None) -> Any:
+def restored_generator(state: Any) -> np.random.Generator:
+    """A generator in a saved state.
+
+    Raises:
+        ValueError: it is not a state of one.
+    """
+    generator = np.random.default_rng(0)
+    try:
+        generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"state part 'generator' is not a generator's state ({error})") from None
+    return generator
+
+
+def reset_options(options: Any) -> dict[str, Any]:
+    """The options of a reset, {} for None.
+
+    Raises:
+        ValueError: they are not a dictionary.
+    """
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"reset options must be a dictionary, got {type(options).__name__}")
+    return options or {}
+
+
+def check_reset_options(options: dict[str, Any]) -> Any:
     """The episode among reset options, None if there is none.
 
     Raises:
         ValueError: there are other options.
     """
-    unknown = sorted(set(options or {}) - {"episode"})
+    unknown = sorted(set(options) - {"episode"})
     if unknown:
         raise ValueError(f"reset has the option 'episode' only, got {unknown}")
-    return (options or {}).get("episode")
+    return options.get("episode")
 
 
 def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: Any) -> Any:

@@ -10,9 +10,15 @@ import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from vnl_envs import checks
 from vnl_envs.envs.core import Core, Step
 from vnl_envs.envs.face import METADATA, Face
-from vnl_envs.envs.single import _restore, check_reset_options
+from vnl_envs.envs.single import (
+    _restore,
+    check_reset_options,
+    reset_options,
+    restored_generator,
+)
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
 from vnl_envs.tasks.task import Task
 
@@ -45,8 +51,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         observation: Literal["flat", "dict"] = "flat",
         **options: Any,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs must be a positive integer, got {num_envs!r}")
+        num_envs = checks.integer("num_envs", num_envs, 1)
+        threads = checks.integer("threads", threads, 0)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
                              f"got {render_mode!r}")  # fmt: skip
@@ -126,14 +132,15 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         Raises:
             ValueError: an unknown option, or a seed sequence or mask of a wrong length.
         """
-        options = dict(options or {})
+        options = dict(reset_options(options))
         mask = self._mask(options.pop("reset_mask", None))
         given = check_reset_options(options)
         ids = np.flatnonzero(mask)
         rows = None if given is None else self._episode_rows(given, ids)
-        for i, value in enumerate(self._seeds(seed)):
-            if value is not None and mask[i]:
-                self._generators[i] = gymnasium.utils.seeding.np_random(value)[0]
+        seeds = self._seeds(seed)
+        for i in ids:
+            if seeds[i] is not None:
+                self._generators[i] = np.random.default_rng(seeds[i])
         self._reset(ids, rows)
         return self._face.observe(), {}
 
@@ -217,11 +224,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"{len(seed)} seeds were given for {self.num_envs} environments")
-        return list(seed)
+        if isinstance(seed, Sequence | np.ndarray):
+            if len(seed) != self.num_envs:
+                raise ValueError(f"seed has {len(seed)} entries for {self.num_envs} environments")
+            return [None if s is None else checks.integer("seed", s, 0) for s in seed]
+        first = checks.integer("seed", seed, 0)
+        return [first + i for i in range(self.num_envs)]
 
     def _episode_rows(self, given: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
         names = sorted(self._face.core.episode)
@@ -267,9 +275,12 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         Raises:
             ValueError: the state is of another task or number of environments.
         """
-        self._face.core.set_state(state)
-        for rng, saved in zip(self._generators, state["generator"], strict=True):
-            rng.bit_generator.state = saved
+        self.core.check_state(state, "generator", "over")
+        if len(state["generator"]) != self.num_envs:
+            raise ValueError(f"a state of {self.num_envs} environments has as many generators")
+        generators = [restored_generator(saved) for saved in state["generator"]]
+        self.core.set_state(state)
+        self._generators = generators
         self._over = np.array(state["over"])
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.files import written_whole
 
@@ -80,6 +81,9 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
             format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
             joint_names=list(body.joint_names), fingerprint=fingerprint(body),
         )  # fmt: skip
+        clips = list(clips)
+        if not clips:
+            raise ClipError("a clip file holds at least one clip")
         for clip in clips:
             check_clip(clip, body)
             if clip.name in file:
@@ -107,15 +111,17 @@ def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
         raise FileNotFoundError(f"no clip file {str(path)!r}")
     try:
         with h5py.File(path, "r") as file:
-            _check_header(path, file, body)
-            clips = tuple(_read_clip(path, name, group) for name, group in file.items())
-    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            _check_header(file, body)
+            clips = tuple(_read_clip(name, group) for name, group in file.items())
+            for clip in clips:
+                check_clip(clip, body)
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClipError(f"{path}: not a readable clip file ({reason})") from None
     if not clips:
         raise ClipError(f"{path}: holds no clips")
-    for clip in clips:
-        check_clip(clip, body)
     return clips
 
 
@@ -127,8 +133,7 @@ def select_clips(
     Raises:
         ValueError: the split or a name is unknown, or nothing is left.
     """
-    if split not in (*SPLITS, "all"):
-        raise ValueError(f"split must be 'train', 'test' or 'all', got {split!r}")
+    checks.choice("split", split, (*SPLITS, "all"))
     if names is not None:
         unknown = sorted(set(names) - {clip.name for clip in clips})
         if unknown:
@@ -144,6 +149,10 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
     """Raise ClipError unless the clip's shape, numbers and texts fit the body."""
     qpos = np.asarray(clip.qpos)
     where = f"clip {clip.name!r}"
+    if not clip.name or clip.name == "." or set(clip.name) & {"/", "\0"}:
+        raise ClipError(f"{where}: a name is not empty or '.' and has no '/' and no null character")
+    if qpos.dtype.kind != "f":
+        raise ClipError(f"{where}: qpos must be floating point, got {qpos.dtype}")
     if qpos.ndim != 2 or qpos.shape[1] != body.nq:
         raise ClipError(f"{where}: qpos must be (T, {body.nq}), got {qpos.shape}")
     if len(qpos) < MIN_FRAMES:
@@ -161,9 +170,9 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
         raise ClipError(f"{where}: split must be one of {SPLITS}, got {clip.split!r}")
 
 
-def _check_header(path: Path, file: h5py.File, body: BodyModel) -> None:
+def _check_header(file: h5py.File, body: BodyModel) -> None:
     if file.attrs.get("format") != FORMAT:
-        raise ClipError(f"{path}: not a {FORMAT} file")
+        raise ClipError(f"not a {FORMAT} file")
     expected = {
         "version": VERSION,
         "body": body.body.name,
@@ -173,16 +182,20 @@ def _check_header(path: Path, file: h5py.File, body: BodyModel) -> None:
     for key, value in expected.items():
         if file.attrs.get(key) != value:
             raise ClipError(
-                f"{path}: {key} is {file.attrs.get(key)!r}, expected {value!r} "
+                f"{key} is {file.attrs.get(key)!r}, expected {value!r} "
                 f"for the body {body.body.name!r}"
             )
     if tuple(file.attrs["joint_names"]) != body.joint_names:
-        raise ClipError(f"{path}: joint names or their order differ from {body.body.name!r}'s")
+        raise ClipError(f"joint names or their order differ from {body.body.name!r}'s")
 
 
-def _read_clip(path: Path, name: str, group: h5py.Group) -> Clip:
+def _read_clip(name: str, group: h5py.Group) -> Clip:
     missing = {"label", "split", "source", "licence"} - set(group.attrs)
     if missing or "qpos" not in group:
-        raise ClipError(f"{path}: clip {name!r} lacks {sorted(missing) or ['qpos']}")
+        raise ClipError(f"clip {name!r} lacks {sorted(missing) or ['qpos']}")
     texts = {key: str(group.attrs[key]) for key in ("label", "split", "source", "licence")}
-    return Clip(name=name, qpos=np.asarray(group["qpos"][()], np.float32), **texts)
+    qpos = np.asarray(group["qpos"][()])
+    # Anything that is not floating point is left for the check to name.
+    return Clip(
+        name=name, qpos=qpos.astype(np.float32) if qpos.dtype.kind == "f" else qpos, **texts
+    )

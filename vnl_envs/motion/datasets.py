@@ -31,6 +31,10 @@ def load_clips(
     if isinstance(clips, Path) or (isinstance(clips, str) and clips.endswith((".h5", ".hdf5"))):
         return select_clips(read_clips(clips, body), None, split)
     names = [clips] if isinstance(clips, str) else clips
+    if names is not None:
+        texts = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+        if not texts or not names:
+            raise ValueError(f"clips must be a clip file or names of clips, got {clips!r}")
     try:
         path = asset("clips", f"{body.body.name}.h5")
     except FileNotFoundError:

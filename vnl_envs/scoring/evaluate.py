@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from vnl_envs import checks
 from vnl_envs.envs.core import Core
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
@@ -114,8 +115,9 @@ def evaluate(
     Raises:
         ValueError: an unknown id, option or policy, or actions of a wrong shape.
     """
-    if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 1:
-        raise ValueError(f"episodes must be a positive integer, got {episodes!r}")
+    episodes = checks.integer("episodes", episodes, 1)
+    num_envs = checks.integer("num_envs", num_envs, 1)
+    seed = checks.integer("seed", seed, 0)
     core = Core(make_task(task_id, **options), min(num_envs, episodes), threads)
     run = _Run(core, make_policy(policy, core), episodes, seed)
     with tqdm(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
@@ -53,12 +54,10 @@ class GoalReaching(Task):
         reward: Literal["progress", "sparse"] = "progress",
     ) -> None:
         super().__init__(world, horizon)
-        if reward not in ("progress", "sparse"):
-            raise ValueError(f"reward must be 'progress' or 'sparse', got {reward!r}")
+        self.reward = checks.choice("reward", reward, ("progress", "sparse"))
         self.target_speed = target_speed
         self.radius = radius
         self.distance = distance
-        self.reward = reward
         self.uniforms = 2 * GOALS + 1
 
     @classmethod

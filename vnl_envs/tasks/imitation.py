@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.motion.datasets import load_reference
 from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
@@ -20,6 +21,11 @@ from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, 
 
 # A start leaves at least this many frames to follow.
 MIN_FRAMES_LEFT = 10
+# Noise of more than this could end an episode as it starts: 67 joints at up to 0.3 rad are 1.4 rad
+# (L2, on average) of the 4 rad that do.
+MAX_NOISE = 0.3
+# A start is lifted to this height above the ground, so that rounding does not decide on touch, m.
+MIN_CLEARANCE = 1e-5
 # dm_control's threshold on the termination error of its comic reward.
 COMIC_THRESHOLD = 0.3
 
@@ -79,18 +85,15 @@ class Imitation(Task):
         reward: Literal["gaussian", "comic"] = "gaussian",
     ) -> None:
         super().__init__(world, horizon)
-        if reward not in ("gaussian", "comic"):
-            raise ValueError(f"reward must be 'gaussian' or 'comic', got {reward!r}")
+        self.reward = checks.choice("reward", reward, ("gaussian", "comic"))
         frames = np.asarray(reference_frames)
         if frames.ndim != 1 or not len(frames) or frames.dtype.kind != "i" or (frames < 1).any():
             raise ValueError(f"reference_frames must be positive integers, got {reference_frames}")
-        if not (isinstance(noise, int | float) and 0 <= noise <= 1):
-            raise ValueError(f"noise must be in [0, 1] rad, got {noise!r}")
+        self.noise = checks.number("noise", noise, 0.0, MAX_NOISE, "rad")
         self.reference = load_reference(self.body, clips, split)
         self.sigma, self.limit = sigma, limit
         self.reference_frames = frames
-        self.noise = float(noise)
-        self.reward = reward
+        self.start = start
         self._starts = self._possible_starts(start)
         self._sigma = np.array([sigma[name] for name in _TERMS])
         joints = len(self.body.joint_names)
@@ -132,10 +135,9 @@ class Imitation(Task):
             if not pairs:
                 raise ValueError(f"every clip is shorter than {MIN_FRAMES_LEFT + 1} frames")
             return np.array(pairs)
-        if isinstance(start, bool) or not isinstance(start, int | np.integer):
-            raise ValueError(f"start must be a frame number or None, got {start!r}")
+        start = checks.integer("start", start, 0)
         for clip, n in zip(self.reference.clips, length, strict=True):
-            if not 0 <= start < n - 1:
+            if start >= n - 1:
                 raise ValueError(f"start frame {start} is outside clip {clip.name!r} of {n} frames")
         return np.array([(c, start) for c in range(len(length))])
 
@@ -151,8 +153,19 @@ class Imitation(Task):
             "noise": (2.0 * u[..., 1:] - 1.0) * self.noise,
         }
 
+    def check_episode(self, episode: Episode) -> None:
+        """The clip exists and the start frame is one of its own but the last."""
+        clip, start = int(episode["clip"]), int(episode["start"])
+        if not 0 <= clip < len(self.reference.clips):
+            raise ValueError(
+                f"episode part 'clip' must be in [0, {len(self.reference.clips)}), got {clip}"
+            )
+        last = self.reference.length[clip] - 1
+        if not 0 <= start < last:
+            raise ValueError(f"episode part 'start' must be in [0, {last}), got {start}")
+
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """The reference's state at the start frame, servos settled at its pose.
+        """The reference's state at the start frame, servos settled at its pose, motors at standing.
 
         The root is lifted by what the reference's paws or soles reach into the ground, and by what
         noise of the joint angles could add to that.
@@ -160,7 +173,7 @@ class Imitation(Task):
         xp = namespace(episode["noise"])
         now = xp.asarray(self.reference.first)[episode["clip"]] + episode["start"]
         qpos = xp.asarray(self.reference.qpos)[now]
-        below = xp.maximum(-xp.asarray(self.reference.clearance)[now], 0.0)
+        below = xp.maximum(MIN_CLEARANCE - xp.asarray(self.reference.clearance)[now], 0.0)
         lift = below + self.noise * self.body.body.reach
         low, high = (xp.asarray(bound) for bound in self.body.joint_range.T)
         # Recorded angles may lie outside a limit; noise never takes them further out.
@@ -169,9 +182,17 @@ class Imitation(Task):
         joints = xp.where(episode["noise"] == 0, joints, noisy)
         qpos = xp.concat([qpos[..., :2], (qpos[..., 2] + lift)[..., None], qpos[..., 3:7], joints],
                          axis=-1)  # fmt: skip
-        act = self.body.activation(xp.asarray(self.reference.servo)[now])
+        act = self.body.activation(self._settled(now))
         carry = {"step": xp.zeros(now.shape, dtype=xp.int32)}
         return Start(qpos, xp.asarray(self.reference.qvel)[now], act), carry
+
+    def _settled(self, now: Array) -> Array:
+        """Controls that the actuators have settled at: the pose's, or standing for motors."""
+        xp = namespace(now)
+        if self.body.servos:
+            return xp.asarray(self.reference.servo)[now]
+        control = xp.asarray(self.body.standing_control)
+        return xp.broadcast_to(control, (*now.shape, len(control)))
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
@@ -66,11 +67,11 @@ class JumpGap(Task):
         difficulty: float = 1.0,
     ) -> None:
         super().__init__(world, horizon)
-        if gaps is not None and not 0 <= gaps <= platform_length:
-            raise ValueError(f"gaps must be a width in [0, {platform_length}] m, got {gaps!r}")
-        if not 0 <= difficulty <= platform_length / gap_width[1]:
-            most = platform_length / gap_width[1]
-            raise ValueError(f"difficulty must be in [0, {most:.3g}], got {difficulty!r}")
+        if gaps is not None:
+            gaps = checks.number("gaps", gaps, 0.0, platform_length, "m")
+        most = platform_length / gap_width[1]
+        difficulty = checks.number("difficulty", difficulty, 0.0, most)
+        self.gaps, self.difficulty = gaps, difficulty
         self.target_speed = target_speed
         low, high = gap_width
         self.gap_width = (gaps, gaps) if gaps is not None else (low * difficulty, high * difficulty)
@@ -80,6 +81,9 @@ class JumpGap(Task):
         self.start_back = start_back
         self.depth = depth
         self.uniforms = GAPS + 2
+        # What a limb reaches, and how far a step at five times the target speed carries it.
+        behind = self.body.body.reach + 5 * target_speed * self.dt
+        self._front_and_back = np.array([0.0, behind])
         start_length = start_front + start_back
         self._half_length = np.array([start_length, *[platform_length] * WINDOW]) / 2
 
@@ -208,7 +212,7 @@ class JumpGap(Task):
         a limb can touch it.
         """
         xp = namespace(x)
-        passed = self._passed(x[..., None] - _FRONT_AND_BACK * self.body.body.reach, episode)
+        passed = self._passed(x[..., None] - self._front_and_back, episode)
         first = xp.maximum(passed[..., 1:] - 1, 0)
         ahead = passed[..., :1] + _AHEAD
         shown = first + (_WINDOW - first) % WINDOW
@@ -239,7 +243,6 @@ class JumpGap(Task):
         return x * _X_AXIS - (self.depth / 2) * _Z_AXIS
 
 
-_FRONT_AND_BACK = np.array([0.0, 1.0])
 _AHEAD, _WINDOW = np.arange(AHEAD), np.arange(WINDOW)
 _GAPS = np.arange(GAPS)
 _X_AXIS, _Z_AXIS = np.eye(3)[0], np.eye(3)[2]

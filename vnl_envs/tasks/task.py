@@ -119,6 +119,13 @@ class Task(ABC):
     def episode(self, u: Array) -> Episode:
         """An episode from uniform numbers in [0, 1), (..., uniforms) float32."""
 
+    def check_episode(self, episode: Episode) -> None:  # noqa: B027
+        """Look at one episode (no batch axis) that a user gives, its shapes and types being right.
+
+        Raises:
+            ValueError: the task has no such episode.
+        """
+
     @abstractmethod
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
         """The state in which an episode starts."""

@@ -1,0 +1,165 @@
+"""The contract over every registered task, and what holds across the tasks of one body."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from contract import TaskContract
+from support import (
+    actions_of,
+    assert_same,
+    episode_of,
+    forward,
+    moved,
+    physics_at,
+    single,
+    task_of,
+    turned,
+    vector,
+)
+
+import vnl_envs
+from vnl_envs.motion.clip import write_clips
+from vnl_envs.registry import get_row
+from vnl_envs.tasks import GoalReaching, Imitation
+from vnl_envs.tasks.task import Task
+
+IDS = vnl_envs.task_ids()
+BODIES = sorted({get_row(i).body for i in IDS})
+# How deep a start may reach into the ground, m.
+PENETRATION = {"rodent": 0.001, "humanoid": 0.005}
+
+
+@pytest.mark.parametrize("task_id", IDS, scope="class")
+class TestRegistered(TaskContract):
+    """Every registered task."""
+
+    @pytest.fixture(autouse=True)
+    def _tolerance(self, task_id: str, tmp_path: Path) -> None:
+        self.penetration = PENETRATION.get(get_row(task_id).body, 0.005)
+        self.task_id, self.folder = task_id, tmp_path
+        # `test_tasks.py` has the end of a clip.
+        self.lasts_to_horizon = "Imitation" not in task_id
+
+    def move_world(
+        self, task: Task, episode: dict, carry: dict, shift: np.ndarray, yaw: float
+    ) -> tuple[Task, dict, dict] | None:
+        """Goals and clips move along; a corridor stays where it is."""
+        if isinstance(task, GoalReaching):
+            there = {**carry, "target": turned(carry["target"], yaw) + shift}
+            return task, {**episode, "goals": turned(episode["goals"], yaw) + shift}, there
+        if isinstance(task, Imitation):
+            clips = [
+                dataclasses.replace(c, qpos=moved(c.qpos, shift, yaw).astype(np.float32))
+                for c in task.reference.clips
+            ]
+            path = self.folder / f"moved{len(list(self.folder.iterdir()))}.h5"
+            write_clips(path, clips, task.body)
+            return vnl_envs.make_task(self.task_id, clips=path, split="all"), episode, carry
+        return None
+
+    def start_episodes(self, task: Task) -> dict[str, np.ndarray]:
+        """In imitation a start at every 5th frame of every clip."""
+        if not isinstance(task, Imitation):
+            return super().start_episodes(task)
+        pairs = [(c, f) for c, clip in enumerate(task.reference.clips)
+                 for f in range(0, len(clip) - 10, 5)]  # fmt: skip
+        clip, start = np.array(pairs, np.int32).T
+        noise = np.zeros((len(pairs), task.uniforms - 1), np.float32)
+        return {"clip": clip, "start": start, "noise": noise}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_proprioception_is_the_same_in_every_task(body: str) -> None:
+    """Names, order and values of the body's own observations do not depend on the task."""
+    tasks = {i: task_of(i) for i in IDS if get_row(i).body == body}
+    layouts = {
+        i: [(n, s) for n, s in single(i).unwrapped.layout.items() if n.startswith("proprio")]
+        for i in tasks
+    }
+    first, *others = tasks
+    rng = np.random.default_rng(0)
+    model = tasks[first].body
+    qpos = np.tile(model.standing_qpos, (6, 1))
+    qpos[1:, 7:] += rng.normal(0, 0.05, (5, model.nq - 7))
+    # Standing, and in the air.
+    qpos[4:, 2] += 1.0
+    qvel, act = rng.normal(0, 1, (6, model.nv)), rng.uniform(-1, 1, (6, model.na))
+    seen = {}
+    for task_id, task in tasks.items():
+        episode = task.episode(rng.random((6, task.uniforms), np.float32))
+        _, carry = task.begin(episode)
+        seen[task_id] = task.observe(physics_at(task, qpos, qvel, act), episode, carry)
+    assert seen[first]["proprioception"]["touch"].any()
+    for other in others:
+        assert layouts[other] == layouts[first]
+        assert list(seen[other]["proprioception"]) == list(seen[first]["proprioception"])
+        assert_same(seen[other]["proprioception"], seen[first]["proprioception"])
+
+
+def test_an_id_may_name_its_module() -> None:
+    """`vnl_envs:` in front of an id imports the package first."""
+    assert gymnasium.make(f"vnl_envs:{IDS[0]}").unwrapped.task.horizon > 0
+
+
+def test_forked_child_exits_normally() -> None:
+    """A child that leaves by `sys.exit`, with destructors, does not hang on lost threads."""
+    code = f"""
+import os, sys, gymnasium, vnl_envs
+import numpy as np
+env = gymnasium.make_vec({IDS[-1]!r}, num_envs=4, threads=2)
+env.reset(seed=0)
+zero = np.zeros(env.action_space.shape, np.float32)
+env.step(zero)
+child = os.fork()
+if not child:
+    env.step(zero)
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+env.step(zero)
+print("fine")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                         check=False)  # fmt: skip
+    assert run.stdout.strip() == "fine", run.stderr
+
+
+def test_full_horizon_of_a_standing_body() -> None:
+    """An unmodified episode is truncated at exactly its horizon."""
+    standing = [i for i in IDS if "Rodent" in i and "Imitation" not in i]
+    env = single(standing[-1])
+    env.reset(seed=0)
+    zero = np.zeros(env.action_space.shape, np.float32)
+    ends = [env.step(zero)[2:4] for _ in range(env.unwrapped.task.horizon)]
+    assert not any(any(e) for e in ends[:-1])
+    assert ends[-1] == (False, True)
+
+
+def test_vector_closes_twice() -> None:
+    """Closing is harmless to repeat."""
+    env = vector(IDS[-1], 2)
+    env.reset(seed=0)
+    env.step(actions_of(env.task, 1, 2)[0])
+    env.close()
+    env.close()
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_starts_with_all_collisions(task_id: str) -> None:
+    """With `physics="full"`, too, no start reaches into the ground."""
+    task = vnl_envs.make_task(task_id, physics="full")
+    start, _ = task.begin(episode_of(task, 20))
+    model, limit = task.world.model, PENETRATION.get(task.body.body.name, 0.005)
+    for i in range(20):
+        mocap = None if start.mocap_pos is None else start.mocap_pos[i]
+        data = forward(task, start.qpos[i], start.qvel[i], start.act[i], mocap)
+        for contact in data.contact:
+            names = [model.geom(int(g)).name for g in contact.geom]
+            on_ground = not all(n.startswith(task.body.body.prefix) for n in names)
+            assert not on_ground or contact.dist > -limit, names

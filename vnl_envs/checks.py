@@ -1,0 +1,43 @@
+"""Checks of arguments: one line that names the argument and says what was expected."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+def integer(name: str, value: Any, low: int) -> int:
+    """An integer of at least `low`, NumPy's included.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float, unit: str = "") -> float:
+    """A number in [low, high].
+
+    Raises:
+        ValueError: it is not one.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not low <= float(value) <= high or math.isnan(value):
+        bounds = f"[{low:.6g}, {high:.6g}]{unit and ' ' + unit}"
+        raise ValueError(f"{name} must be a number in {bounds}, got {value!r}")
+    return float(value)
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of a few texts.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        allowed = " or ".join(repr(c) for c in choices)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return value
