@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs import checks
-from vnl_envs.envs.core import GROUPS, Core
+from vnl_envs.envs.core import Core
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import Picture
 
@@ -67,13 +67,18 @@ class Face:
 
     def observe(self) -> Any:
         """The observations of all simulations, (n, D) or a dictionary of such."""
-        flat = self.core.observation
+        if not self.dict_observation:
+            return self.core.observation.copy()
+        rows = [self.observe_one(i) for i in range(self.core.num)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def observe_one(self, index: int) -> Any:
+        """The observation of one simulation, (D,) or a dictionary of such."""
+        flat = self.core.observation[index]
         if not self.dict_observation:
             return flat.copy()
-        groups: dict[str, np.ndarray] = {k: flat[:, self.core.groups[k]].copy() for k in GROUPS}
-        if self.vision:
-            groups["vision"] = np.stack([self.see(i) for i in range(self.core.num)])
-        return groups
+        groups = {name: flat[span].copy() for name, span in self.core.groups.items()}
+        return {**groups, "vision": self.see(index)} if self.vision else groups
 
     def see(self, index: int) -> np.ndarray:
         """The egocentric picture of one simulation, (64, 64, 3) uint8."""

@@ -121,7 +121,7 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         core.reset(_ONLY, core.draw([self.np_random]) if rows is None else rows)
         self._over = False
         self._show()
-        return self._observation(), {}
+        return self._face.observe_one(0), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step with an action (nu,) in [-1, 1]; see the class for `info`.
@@ -144,13 +144,7 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
             "diverged": bool(result.diverged[0]),
         }
         self._show()
-        return self._observation(), float(result.reward[0]), terminated, truncated, info
-
-    def _observation(self) -> Any:
-        observed = self._face.observe()
-        if isinstance(observed, dict):
-            return {k: v[0] for k, v in observed.items()}
-        return observed[0]
+        return self._face.observe_one(0), float(result.reward[0]), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""

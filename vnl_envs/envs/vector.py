@@ -189,10 +189,9 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _final(self, done: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
         """Move what belongs to finished episodes into `final_obs` and `final_info`."""
-        last = self._face.observe()
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(done):
-            final_obs[i] = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
+            final_obs[i] = self._face.observe_one(int(i))
         plain = {k: v for k, v in infos.items() if not k.startswith("_")}
         ongoing = _masked(plain, ~done) if not done.all() else {}
         return {

@@ -109,7 +109,8 @@ class Imitation(Task):
         ref = self.reference
         self._places = ref.xpos[:, self._compared]
         # Observed at every step: the root's position with the tracked bodies', and its frame.
-        self._points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
+        points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
+        self._points = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
         self._rotation = ref.xmat[:, 0].reshape(-1, 3, 3) @ self.body.ego
 
     @classmethod
@@ -242,9 +243,9 @@ class Imitation(Task):
         xp = namespace(physics.qpos)
         ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
         batch = physics.qpos.shape[:-1]
-        points = xp.asarray(self._points)[ahead]
         # All frames' points at once, as one stacked product.
-        inward = own.inward(points.reshape((*batch, -1, 3))).reshape(points.shape)
+        points = xp.asarray(self._points)[ahead].reshape((*batch, -1, 4))
+        inward = (points @ own.affine()).reshape((*ahead.shape, -1, 3))
         transposed = xp.matrix_transpose(own.rotation)[..., None, :, :]
         rotation = transposed @ xp.asarray(self._rotation)[ahead]
         joints = xp.asarray(self.reference.qpos)[ahead][..., 7:] - physics.qpos[..., None, 7:]
@@ -296,8 +297,8 @@ class Imitation(Task):
         xp = namespace(physics.qpos)
         offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
         rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
-        places = xp.asarray(self._places)[now] - physics.xpos[..., self._compared, :]
-        apart = (places * places).sum(axis=-1)
+        places = xp.asarray(self._places)[now] - xp.take(physics.xpos, self._compared, axis=-2)
+        apart = xp.einsum("...i,...i->...", places, places)
         bodies, limbs = apart[..., : len(self._tracked)], apart[..., len(self._tracked) :]
         quat = xp.asarray(self.reference.xquat)[now][..., 0, :]
         cosine = (quat * physics.xquat[..., 0, :]).sum(axis=-1)

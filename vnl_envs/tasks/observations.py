@@ -23,9 +23,14 @@ class Frame:
     position: Array
     rotation: Array
 
-    def inward(self, points: Array) -> Array:
-        """World points (..., n, 3) in this frame, m."""
-        return (points - self.position[..., None, :]) @ self.rotation
+    def affine(self) -> Array:
+        """What maps homogeneous world points (x, y, z, 1) into this frame, (..., 4, 3).
+
+        One product, where a difference with the position would walk over short rows.
+        """
+        xp = namespace(self.position)
+        moved = self.position[..., None, :] @ self.rotation
+        return xp.concat([self.rotation, -moved], axis=-2)
 
     def heading(self) -> Array:
         """Unit vector of the forward axis on the ground, (..., 2)."""
