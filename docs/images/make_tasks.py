@@ -1,0 +1,62 @@
+"""Draw the picture of the README: one frame of each task.
+
+python docs/images/make_tasks.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import vnl_envs
+from vnl_envs.envs.core import Core
+from vnl_envs.rendering import Picture
+from vnl_envs.scoring.policies import make_policy
+
+SIZE = (480, 360)
+# Task, policy, steps before the picture, and how far along x the body is put, m.
+FRAMES = (
+    ("vnl/RodentImitation-v0", "track", 12, 0.0, {"clips": ["walk"], "start": 30}),
+    ("vnl/RodentJumpGap-v0", "zero", 4, 0.52, {"gaps": 0.12}),
+    ("vnl/RodentGoalReaching-v0", "zero", 4, 0.0, {}),
+    ("vnl/HumanoidImitation-v0", "track", 14, 0.0, {"clips": ["walk"], "start": 60}),
+    ("vnl/HumanoidJumpGap-v0", "zero", 4, 2.6, {"gaps": 0.8}),
+    ("vnl/HumanoidGoalReaching-v0", "zero", 4, 0.0, {}),
+)
+ONLY = np.array([0])
+
+
+def draw(task_id: str, policy: str, steps: int, x: float, options: dict) -> np.ndarray:
+    """One frame of a task, (height, width, 3) uint8."""
+    core = Core(vnl_envs.make_task(task_id, **options), 1, 1)
+    rows = core.draw([np.random.default_rng(5)])
+    if "goals" in rows:
+        # The first goal ahead and to the side, where the camera sees it.
+        low = core.task.distance[0]
+        rows["goals"][:, 0], rows["yaw"][:] = (0.8 * low, -0.5 * low), 0.0
+    core.reset(ONLY, rows)
+    start, _ = core.task.begin(core.episode)
+    qpos = start.qpos.copy()
+    qpos[:, 0] += x
+    core.engine.start(ONLY, core.task.body, qpos, *start[1:])
+    actor = make_policy(policy, core)
+    for _ in range(steps):
+        core.step(actor.act(core))
+    picture = Picture(core.task.world, *SIZE)
+    episode, carry = ({k: v[0] for k, v in part.items()} for part in (core.episode, core.carry))
+    image = picture.draw(core.engine.data(0), core.task.overlays(core.physics[0], episode, carry))
+    picture.close()
+    return image
+
+
+def main() -> None:
+    """Write tasks.jpg beside this file."""
+    images = [draw(*frame) for frame in FRAMES]
+    sheet = np.vstack([np.hstack(images[:3]), np.hstack(images[3:])])
+    Image.fromarray(sheet).save(Path(__file__).with_name("tasks.jpg"), quality=85)
+
+
+if __name__ == "__main__":
+    main()
