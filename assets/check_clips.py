@@ -71,8 +71,8 @@ def main() -> None:
         "# Embedded clips: checks",
         "",
         "Written by `python assets/check_clips.py`. *Deepest*: lowest point of any contact geom",
-        "below the ground. *Followed*: frames that position servos alone keep up (`--policy track`)",
-        "from the first one. *Forces*: medians over the clip of what inverse dynamics without",
+        "below the ground. *Followed*: frames that position servos alone keep up, from the first",
+        "(`--policy track`). *Forces*: medians over the clip of what inverse dynamics without",
         "contacts needs at the root, in body weights; 0 and 1 is standing.",
     ]
     for task_id in TASKS:
