@@ -12,6 +12,7 @@ from vnl_envs import checks
 from vnl_envs.envs.core import Core
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import Picture
+from vnl_envs.tasks.task import Task
 
 VISION_SIZE = 64
 METADATA = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
@@ -122,10 +123,101 @@ class Face:
             rows = np.atleast_2d(array)
             index = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise ValueError(f"the action of environment {index} has a number that is not finite")
-        return np.minimum(np.maximum(array.astype(np.float32, copy=False), -1.0), 1.0)
+        return np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
 
     def close(self) -> None:
         """Free the pictures' memory."""
         if self._eye is not None:
             self._eye.close()
             self._eye = None
+
+
+class Facade:
+    """What the environments show of their core, and how they are pickled."""
+
+    _face: Face
+    _arguments: dict[str, Any]
+    spec: Any
+
+    @property
+    def core(self) -> Core:
+        """What joins task and engine, for tools that look inside."""
+        return self._face.core
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.core.task
+
+    @property
+    def dt(self) -> float:
+        """Duration of a control step, s."""
+        return self.task.dt
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Name of each part of the flat observation -> its slice, in order."""
+        return dict(self.core.layout)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return self.core.engine.model
+
+    @property
+    def env_hash(self) -> str:
+        """Identity of the task; see `vnl_envs.env_hash`."""
+        from vnl_envs.identity import env_hash
+
+        return env_hash(self._arguments["task_id"], self.task)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the coming steps depend on, as plain arrays."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
+
+
+def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: Any) -> Any:
+    env = cls(**arguments)
+    env.spec = spec
+    env.set_state(state)
+    return env
+
+
+def restored_generator(state: Any) -> np.random.Generator:
+    """A generator in a saved state.
+
+    Raises:
+        ValueError: it is not a state of one.
+    """
+    generator = np.random.default_rng(0)
+    try:
+        generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"state part 'generator' is not a generator's state ({error})") from None
+    return generator
+
+
+def reset_options(options: Any) -> dict[str, Any]:
+    """The options of a reset, {} for None.
+
+    Raises:
+        ValueError: they are not a dictionary.
+    """
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"reset options must be a dictionary, got {type(options).__name__}")
+    return options or {}
+
+
+def check_reset_options(options: dict[str, Any]) -> Any:
+    """The episode among reset options, None if there is none.
+
+    Raises:
+        ValueError: there are other options.
+    """
+    unknown = sorted(set(options) - {"episode"})
+    if unknown:
+        raise ValueError(f"reset has the option 'episode' only, got {unknown}")
+    return options.get("episode")

@@ -8,16 +8,21 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vnl_envs.envs.core import Core
-from vnl_envs.envs.face import METADATA, Face
+from vnl_envs.envs.face import (
+    METADATA,
+    Facade,
+    Face,
+    check_reset_options,
+    reset_options,
+    restored_generator,
+)
 from vnl_envs.gl import has_display
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window
-from vnl_envs.tasks.task import Task
 
 _ONLY = np.array([0])
 
 
-class SingleEnv(gymnasium.Env[Any, np.ndarray]):
+class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
     """A registered task as a Gymnasium environment.
 
     `info` after a step holds `reward_terms` and `metrics` (of the episode so far) by name,
@@ -65,31 +70,6 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         self._over = True
 
     @property
-    def core(self) -> Core:
-        """What joins task and engine, for tools that look inside."""
-        return self._face.core
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return self._face.core.task
-
-    @property
-    def dt(self) -> float:
-        """Duration of a control step, s."""
-        return self.task.dt
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Name of each part of the flat observation -> its slice, in order."""
-        return dict(self._face.core.layout)
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        """The compiled model."""
-        return self._face.core.engine.model
-
-    @property
     def data(self) -> mujoco.MjData:
         """A snapshot of the simulation: writing to it changes nothing."""
         return self._face.core.engine.data(0)
@@ -98,13 +78,6 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
     def episode(self) -> dict[str, np.ndarray]:
         """The current episode, for `reset(options={"episode": …})`."""
         return {k: v[0].copy() for k, v in self._face.core.episode.items()}
-
-    @property
-    def env_hash(self) -> str:
-        """Identity of the task; see `vnl_envs.env_hash`."""
-        from vnl_envs.identity import env_hash
-
-        return env_hash(self._arguments["task_id"], self.task)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -187,50 +160,3 @@ class SingleEnv(gymnasium.Env[Any, np.ndarray]):
         self.core.set_state(state)
         self.np_random = generator
         self._over = state["over"]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
-
-
-def restored_generator(state: Any) -> np.random.Generator:
-    """A generator in a saved state.
-
-    Raises:
-        ValueError: it is not a state of one.
-    """
-    generator = np.random.default_rng(0)
-    try:
-        generator.bit_generator.state = state
-    except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"state part 'generator' is not a generator's state ({error})") from None
-    return generator
-
-
-def reset_options(options: Any) -> dict[str, Any]:
-    """The options of a reset, {} for None.
-
-    Raises:
-        ValueError: they are not a dictionary.
-    """
-    if options is not None and not isinstance(options, dict):
-        raise ValueError(f"reset options must be a dictionary, got {type(options).__name__}")
-    return options or {}
-
-
-def check_reset_options(options: dict[str, Any]) -> Any:
-    """The episode among reset options, None if there is none.
-
-    Raises:
-        ValueError: there are other options.
-    """
-    unknown = sorted(set(options) - {"episode"})
-    if unknown:
-        raise ValueError(f"reset has the option 'episode' only, got {unknown}")
-    return options.get("episode")
-
-
-def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: Any) -> Any:
-    env = cls(**arguments)
-    env.spec = spec
-    env.set_state(state)
-    return env

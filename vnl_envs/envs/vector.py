@@ -11,19 +11,19 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs import checks
-from vnl_envs.envs.core import Core, Step
-from vnl_envs.envs.face import METADATA, Face
-from vnl_envs.envs.single import (
-    _restore,
+from vnl_envs.envs.core import Step
+from vnl_envs.envs.face import (
+    METADATA,
+    Facade,
+    Face,
     check_reset_options,
     reset_options,
     restored_generator,
 )
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
-from vnl_envs.tasks.task import Task
 
 
-class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
+class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
     """A registered task, `num_envs` times; environment i is the single one seeded seed + i.
 
     Args:
@@ -76,31 +76,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         self._picture: Picture | None = None
         # Environments without an episode under way.
         self._over = np.ones(num_envs, bool)
-
-    @property
-    def core(self) -> Core:
-        """What joins task and engine, for tools that look inside."""
-        return self._face.core
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return self._face.core.task
-
-    @property
-    def dt(self) -> float:
-        """Duration of a control step, s."""
-        return self.task.dt
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Name of each part of the flat observation -> its slice, in order."""
-        return dict(self._face.core.layout)
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        """The compiled model."""
-        return self._face.core.engine.model
 
     @property
     def episodes(self) -> dict[str, np.ndarray]:
@@ -281,9 +256,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
         self.core.set_state(state)
         self._generators = generators
         self._over = np.array(state["over"])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
 
 
 def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
