@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import threading
 import time
-import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mujoco
@@ -38,6 +39,7 @@ class Picture:
     def __init__(
         self, world: World, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
     ) -> None:
+        self._free: Callable[[], None] | None = None
         use_backend()
         self._world = world
         model = world.model
@@ -46,8 +48,9 @@ class Picture:
         visual.offwidth = max(visual.offwidth, width)
         visual.offheight = max(visual.offheight, height)
         self._renderer = mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
-        # At the latest when Python ends, while the OpenGL library is still there.
-        self._free = weakref.finalize(self, _free, self._renderer)
+        # When Python ends, freed before the OpenGL library, which was registered earlier, is.
+        self._free = functools.partial(_free, self._renderer)
+        atexit.register(self._free)
         self._ghosts = Ghosts(world)
         self._camera = camera
         self._warm = False
@@ -75,7 +78,13 @@ class Picture:
 
     def close(self) -> None:
         """Free the renderer."""
-        self._free()
+        if self._free is not None:
+            atexit.unregister(self._free)
+            self._free()
+            self._free = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _free(renderer: mujoco.Renderer) -> None:
