@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import gymnasium
@@ -138,6 +139,7 @@ class Facade:
     _face: Face
     _arguments: dict[str, Any]
     spec: Any
+    get_state: Callable[[], dict[str, Any]]
 
     @property
     def core(self) -> Core:
@@ -170,10 +172,6 @@ class Facade:
         from vnl_envs.identity import env_hash
 
         return env_hash(self._arguments["task_id"], self.task)
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything the coming steps depend on, as plain arrays."""
-        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._arguments, self.get_state(), self.spec)
