@@ -268,6 +268,6 @@ def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
         if isinstance(value, dict):
             out[key] = _masked(value, mask)
         else:
-            out[key] = value if everywhere else np.where(mask, value, np.zeros_like(value))
+            out[key] = value if everywhere else np.where(mask, value, value.dtype.type(0))
         out["_" + key] = mask
     return out
