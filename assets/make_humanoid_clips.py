@@ -33,9 +33,9 @@ from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
 from vnl_envs.bodies import HUMANOID, BodyModel
-from vnl_envs.bodies.body import servo_control
+from vnl_envs.bodies.body import lowest_point, servo_control
 from vnl_envs.motion.clip import RATE, Clip, write_clips
-from vnl_envs.motion.kinematics import derive_reference, forward_kinematics, lowest_point
+from vnl_envs.motion.kinematics import derive_reference, forward_kinematics
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
 

@@ -30,8 +30,9 @@ from mujoco.batch import Batch
 
 from vnl_envs.assets import asset
 from vnl_envs.bodies import HUMANOID, RODENT, Body, PhysicsOptions, lumping
+from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import read_clips
-from vnl_envs.motion.kinematics import Reference, derive_reference, lowest_point
+from vnl_envs.motion.kinematics import Reference, derive_reference
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
 

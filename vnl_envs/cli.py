@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 import vnl_envs
+
+if TYPE_CHECKING:
+    from vnl_envs.envs.core import Core
 
 app = typer.Typer(
     name="vnl-envs",
@@ -64,7 +67,7 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 @app.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
     """List the tasks: id, body, spaces and horizon."""
-    rows = [_summary(task_id) for task_id in vnl_envs.task_ids()]
+    rows = [_summary(task_id, _core(task_id)) for task_id in vnl_envs.task_ids()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -77,10 +80,13 @@ def list_tasks(as_json: AsJson = False) -> None:
     console.print(table)
 
 
-def _summary(task_id: str) -> dict[str, Any]:
+def _core(task_id: str, **options: Any) -> Core:
     from vnl_envs.envs.core import Core
 
-    core = Core(vnl_envs.make_task(task_id), 1, 1)
+    return Core(vnl_envs.make_task(task_id, **options), 1, 1)
+
+
+def _summary(task_id: str, core: Core) -> dict[str, Any]:
     return {
         "id": task_id,
         "body": core.task.body.body.name,
@@ -94,15 +100,14 @@ def _summary(task_id: str) -> dict[str, Any]:
 @app.command()
 def info(task_id: TaskId, option: Options = None, as_json: AsJson = False) -> None:
     """Describe a task: observations, reward terms, options, metrics and its hash."""
-    from vnl_envs.envs.core import Core
     from vnl_envs.identity import env_hash
     from vnl_envs.tasks.metrics import STANDARD
 
     with _one_line_errors():
-        core = Core(vnl_envs.make_task(task_id, **_parse(option)), 1, 1)
+        core = _core(task_id, **_parse(option))
     task = core.task
     described = {
-        **_summary(task_id),
+        **_summary(task_id, core),
         "env_hash": env_hash(task_id, task),
         "observation": {name: [s.start, s.stop] for name, s in core.layout.items()},
         "actions": list(task.body.actuator_names),

@@ -14,7 +14,7 @@ from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
-from vnl_envs.scoring.evaluate import episode_generators
+from vnl_envs.scoring.evaluate import begin_episodes
 from vnl_envs.scoring.policies import make_policy
 
 FORMATS = (".mp4", ".gif")
@@ -79,9 +79,7 @@ class Player:
         self._begin()
 
     def _begin(self) -> None:
-        draw, own = episode_generators(self.seed, self.index)
-        self.core.reset(_ONLY, self.core.draw([draw]))
-        self.policy.begin(_ONLY, [own])
+        begin_episodes(self.core, self.policy, _ONLY, self.seed, [self.index])
         self.index += 1
 
     def step(self) -> None:
@@ -92,8 +90,4 @@ class Player:
 
     def draw(self, picture: Picture) -> np.ndarray:
         """A picture of now."""
-        core = self.core
-        episode, carry = ({k: v[0] for k, v in part.items()} for part in (core.episode, core.carry))
-        return picture.draw(
-            core.engine.data(0), core.task.overlays(core.physics[0], episode, carry)
-        )
+        return picture.draw(self.core.engine.data(0), self.core.overlays(0))

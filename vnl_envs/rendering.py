@@ -43,7 +43,7 @@ class Picture:
         use_backend()
         self._world = world
         model = world.model
-        # The offscreen buffer is sized by the model; a copy, so that the world's stays as it is.
+        # The offscreen buffer is sized by the model; it grows to the largest picture.
         visual = model.vis.global_
         visual.offwidth = max(visual.offwidth, width)
         visual.offheight = max(visual.offheight, height)

@@ -45,8 +45,7 @@ def draw(task_id: str, policy: str, steps: int, x: float, options: dict) -> np.n
     for _ in range(steps):
         core.step(actor.act(core))
     picture = Picture(core.task.world, *SIZE)
-    episode, carry = ({k: v[0] for k, v in part.items()} for part in (core.episode, core.carry))
-    image = picture.draw(core.engine.data(0), core.task.overlays(core.physics[0], episode, carry))
+    image = picture.draw(core.engine.data(0), core.overlays(0))
     picture.close()
     return image
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
+from vnl_envs import checks
+
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
 
@@ -102,7 +104,7 @@ class Body:
         forward, up: the directions of travel and of the head's top, as axes of the root's frame.
         head: body of the head.
         hands, feet: end effectors, front and hind for a quadruped.
-        tracked_bodies: bodies whose positions imitation compares (without the root).
+        tracked_bodies: bodies whose positions imitation compares.
         contact_geoms: geoms that may touch the ground; all others pass through it.
         touch: names of the touch sensors, each with the geoms it feels with. Spheres and
             capsules only, each one of `contact_geoms`.
@@ -141,11 +143,6 @@ class Body:
         """Prefix of the body's elements in a world."""
         return f"{self.name}/"
 
-    @property
-    def end_effectors(self) -> tuple[str, ...]:
-        """Hands, then feet."""
-        return self.hands + self.feet
-
     def spec(
         self, actuation: Actuation = "position", physics: ContactPhysics = "fast"
     ) -> mujoco.MjSpec:
@@ -160,10 +157,8 @@ class Body:
         Raises:
             ValueError: an option is unknown, or a named geom does not exist.
         """
-        if actuation not in ("position", "torque"):
-            raise ValueError(f"actuation must be 'position' or 'torque', got {actuation!r}")
-        if physics not in ("fast", "full"):
-            raise ValueError(f"physics must be 'fast' or 'full', got {physics!r}")
+        checks.choice("actuation", actuation, ("position", "torque"))
+        checks.choice("physics", physics, ("fast", "full"))
         spec = self.make_spec()
         # Memory is sized by the world, not by what the file once asked for.
         spec.njmax = spec.nconmax = -1
@@ -216,18 +211,14 @@ class BodyModel:
         root = model.body(prefix + body.root)
         if root.jntnum[0] < 1 or model.jnt_type[root.jntadr[0]] != mujoco.mjtJoint.mjJNT_FREE:
             raise ValueError(f"body {body.name!r}: {body.root!r} has no free joint")
-        self._bodies = _owned([model.body(i).name for i in range(model.nbody)], prefix)
-        self._joints = _owned([model.joint(i).name for i in range(model.njnt)], prefix)
+        self.bodies = _owned([model.body(i).name for i in range(model.nbody)], prefix)
+        joints = _owned([model.joint(i).name for i in range(model.njnt)], prefix)
         actuators = _owned([model.actuator(i).name for i in range(model.nu)], prefix)
-        in_body = (model.geom_bodyid >= self._bodies.start) & (
-            model.geom_bodyid < self._bodies.stop
-        )
-        geoms = np.flatnonzero(in_body)
-        self.bodies = self._bodies
+        owners = model.geom_bodyid
+        geoms = np.flatnonzero((owners >= self.bodies.start) & (owners < self.bodies.stop))
         self.geoms = slice(int(geoms[0]), int(geoms[-1]) + 1)
         self.ctrl = actuators
-        free = self._joints.start
-        last = self._joints.stop - 1
+        free, last = joints.start, joints.stop - 1
         self.qpos = slice(int(model.jnt_qposadr[free]), int(model.jnt_qposadr[last]) + 1)
         self.qvel = slice(int(model.jnt_dofadr[free]), int(model.jnt_dofadr[last]) + 1)
         with_act = [int(a) for a in model.actuator_actadr[actuators] if a >= 0]
@@ -250,9 +241,9 @@ class BodyModel:
         biastype = model.actuator_biastype[self.ctrl]
         self.servos = bool((biastype == mujoco.mjtBias.mjBIAS_AFFINE).all())
         self.standing_qpos, self.standing_control = self._stand()
-        self._ctrl_low, self._ctrl_high = model.actuator_ctrlrange[self.ctrl].T.copy()
-        self._reach_low = self.standing_control - self._ctrl_low
-        self._reach_high = self._ctrl_high - self.standing_control
+        low, high = model.actuator_ctrlrange[self.ctrl].T
+        self._reach_low = self.standing_control - low
+        self._reach_high = high - self.standing_control
 
     @property
     def nq(self) -> int:
@@ -332,7 +323,8 @@ class BodyModel:
         free[7:] = joints
         mujoco.mj_fwdPosition(self.model, data)
         if self.body.standing is None:
-            free[2] = -self._lowest(data)
+            geoms = data.geom_xpos[self.geoms], data.geom_xmat[self.geoms]
+            free[2] = -lowest_point(self, *geoms)
         if self.servos:
             return free.copy(), servo
         # A motor in place of a servo holds the pose with the force that the servo would exert.
@@ -354,11 +346,6 @@ class BodyModel:
         w, x, y, z = quat.tolist()
         return w, x, y, z
 
-    def _lowest(self, data: mujoco.MjData) -> float:
-        rows, half, radius = self.capsules(*self.body.contact_geoms)
-        ids = rows + self.geoms.start
-        return float((data.geom_xpos[ids, 2] - abs(data.geom_xmat[ids, 8]) * half - radius).min())
-
     def fallen(self, physics: Any) -> Any:
         """Whether the root is below `Body.fallen_height`, (...,)."""
         return physics.qpos[..., 2] < self.body.fallen_height
@@ -373,6 +360,13 @@ def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
     # What has always been a motor follows no pose: its control is 0.
     gain = np.where(gain == 0, np.inf, gain)
     return np.clip(-(bias[:, 0] + bias[:, 1] * actuator_length) / gain, low, high)
+
+
+def lowest_point(body: BodyModel, geom_xpos: np.ndarray, geom_xmat: np.ndarray) -> np.ndarray:
+    """Height of the lowest point of any contact geom, (...,), m. Spheres and capsules."""
+    rows, half, radius = body.capsules(*body.body.contact_geoms)
+    bottom = geom_xpos[..., rows, 2] - np.abs(geom_xmat[..., rows, 8]) * half - radius
+    return bottom.min(axis=-1)
 
 
 def _owned(names: list[str], prefix: str) -> slice:

@@ -11,7 +11,7 @@ import numpy as np
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.physics import Physics
 from vnl_envs.tasks.metrics import Accumulator
-from vnl_envs.tasks.task import Observation, Task
+from vnl_envs.tasks.task import Observation, Overlay, Task
 
 GROUPS = ("proprioception", "task")
 
@@ -33,6 +33,12 @@ class Step:
     diverged: np.ndarray
     success: np.ndarray
     terms: dict[str, np.ndarray]
+
+    def end(self, index: int) -> str:
+        """How the episode of a simulation ended that did: terminated, truncated or diverged."""
+        if self.diverged[index]:
+            return "diverged"
+        return "truncated" if self.truncated[index] else "terminated"
 
 
 class Core:
@@ -156,6 +162,13 @@ class Core:
         start, _ = self.task.begin(_take(self.episode, ids))
         self.engine.start(ids, self.task.body, *start)
 
+    def overlays(self, index: int) -> list[Overlay]:
+        """What is drawn and not simulated in one simulation."""
+        episode, carry = (
+            {k: v[index] for k, v in rows.items()} for rows in (self.episode, self.carry)
+        )
+        return self.task.overlays(self.physics[index], episode, carry)
+
     def figures(self) -> dict[str, np.ndarray]:
         """The metrics of every simulation's episode so far, (num,) each."""
         figures = self._accumulator.result(self._totals)
@@ -199,12 +212,7 @@ class Core:
                     )
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore `get_state`'s.
-
-        Raises:
-            ValueError: the state is of another task or number of simulations.
-        """
-        self.check_state(state)
+        """Restore `get_state`'s, which `check_state` has accepted."""
         self.engine.set_state(state["physics"])
         self.episode = {k: np.array(v) for k, v in state["episode"].items()}
         self.carry = {k: np.array(v) for k, v in state["carry"].items()}

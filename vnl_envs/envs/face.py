@@ -92,16 +92,7 @@ class Face:
                 VISION_SIZE,
                 camera=body.prefix + body.egocentric_camera,
             )
-        return self._eye.draw(self.data(index), self.overlays(index))
-
-    def overlays(self, index: int) -> list[Any]:
-        """What is drawn and not simulated in one simulation."""
-        core = self.core
-        return core.task.overlays(
-            core.physics[index],
-            {k: v[index] for k, v in core.episode.items()},
-            {k: v[index] for k, v in core.carry.items()},
-        )
+        return self._eye.draw(self.data(index), self.core.overlays(index))
 
     def data(self, index: int) -> mujoco.MjData:
         """A snapshot of one simulation; the same object is written anew by the next call."""

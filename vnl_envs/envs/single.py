@@ -125,14 +125,14 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
             return None
         if self._picture is None:
             self._picture = Picture(self.task.world, *self._size)
-        return self._picture.draw(self._face.data(0), self._face.overlays(0))
+        return self._picture.draw(self._face.data(0), self.core.overlays(0))
 
     def _show(self) -> None:
         if self.render_mode != "human":
             return
         if self._window is None:
             self._window = Window(self.task.world, self.model)
-        self._window.show(self.data, self._face.overlays(0), self.dt)
+        self._window.show(self.data, self.core.overlays(0), self.dt)
 
     def close(self) -> None:
         """Close windows and free the renderer."""

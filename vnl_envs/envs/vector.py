@@ -224,7 +224,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         if self._picture is None:
             self._picture = Picture(self.task.world, *self._size)
         return tuple(
-            self._picture.draw(self._face.data(i), self._face.overlays(i))
+            self._picture.draw(self._face.data(i), self.core.overlays(i))
             for i in range(self.num_envs)
         )
 

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from vnl_envs.bodies.body import BodyModel, servo_control
+from vnl_envs.bodies.body import BodyModel, lowest_point, servo_control
 from vnl_envs.motion.clip import RATE, Clip
 
 _CHUNK = 4096
@@ -115,10 +115,3 @@ def forward_kinematics(body: BodyModel, qpos: np.ndarray) -> dict[str, np.ndarra
         batch.forward(ids=np.arange(len(part)), stage=mujoco.mjtStage.mjSTAGE_POS.value)
         chunks.append({k: fields[k][: len(part), rows[k]].copy() for k in rows})
     return {k: np.concatenate([c[k] for c in chunks]) for k in rows}
-
-
-def lowest_point(body: BodyModel, geom_xpos: np.ndarray, geom_xmat: np.ndarray) -> np.ndarray:
-    """Height of the lowest point of any contact geom, (F,), m. Spheres and capsules."""
-    rows, half, radius = body.capsules(*body.body.contact_geoms)
-    bottom = geom_xpos[..., rows, 2] - np.abs(geom_xmat[..., rows, 8]) * half - radius
-    return bottom.min(axis=-1)

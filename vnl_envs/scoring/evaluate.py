@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ from vnl_envs.registry import make_task
 from vnl_envs.scoring.intervals import bootstrap_mean
 from vnl_envs.scoring.policies import Policy, make_policy
 from vnl_envs.tasks.metrics import STANDARD, Metric
-
-ENDS = ("terminated", "truncated", "diverged")
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,17 @@ def episode_generators(seed: int, index: int) -> tuple[np.random.Generator, np.r
     return np.random.default_rng(children[0]), np.random.default_rng(children[1])
 
 
+def begin_episodes(
+    core: Core, policy: Policy, ids: np.ndarray, seed: int, numbers: Iterable[int]
+) -> list[str]:
+    """Start the episodes `numbers` of a seed in simulations `ids`; return their labels."""
+    draws, own = zip(*(episode_generators(seed, int(i)) for i in numbers), strict=True)
+    rows = core.draw(list(draws))
+    core.reset(ids, rows)
+    policy.begin(ids, own)
+    return [core.task.label({k: v[i] for k, v in rows.items()}) for i in range(len(ids))]
+
+
 class _Run:
     """Feeds a list of episodes through the simulations of a core."""
 
@@ -167,14 +176,10 @@ class _Run:
         if not len(ids):
             return
         numbers = np.arange(self._next, self._next + len(ids))
-        pairs = [episode_generators(self._seed, int(i)) for i in numbers]
         self._next += len(ids)
         self._running[ids] = numbers
-        rows = self._core.draw([pair[0] for pair in pairs])
-        self._core.reset(ids, rows)
-        self._policy.begin(ids, [pair[1] for pair in pairs])
-        for row, number in enumerate(numbers):
-            self.labels[number] = self._core.task.label({k: v[row] for k, v in rows.items()})
+        labels = begin_episodes(self._core, self._policy, ids, self._seed, numbers)
+        self.labels[numbers] = labels
 
     def step(self) -> int:
         """One control step; return how many episodes ended."""
@@ -190,8 +195,7 @@ class _Run:
             number = self._running[i]
             for name, values in figures.items():
                 self.values[name][number] = values[i]
-            kinds = (result.terminated[i], result.truncated[i], result.diverged[i])
-            self.ends[number] = ENDS[2] if kinds[2] else ENDS[int(kinds[1])]
+            self.ends[number] = result.end(int(i))
             self.success[number] = result.success[i]
         self.remaining -= len(ids)
         self._start(ids)

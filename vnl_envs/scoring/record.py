@@ -13,7 +13,7 @@ from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
-from vnl_envs.scoring.evaluate import ENDS, episode_generators
+from vnl_envs.scoring.evaluate import begin_episodes
 from vnl_envs.scoring.policies import make_policy
 
 _ONLY = np.array([0])
@@ -50,12 +50,8 @@ def record(
         for index in tqdm(
             range(episodes), desc=task_id, unit="episode", disable=None if progress else True
         ):
-            draw, own = episode_generators(seed, index)
-            rows = core.draw([draw])
-            core.reset(_ONLY, rows)
-            actor.begin(_ONLY, [own])
+            (label,) = begin_episodes(core, actor, _ONLY, seed, [index])
             group = file.create_group(f"episode_{index}")
-            label = core.task.label({k: v[0] for k, v in rows.items()})
             steps += _write_episode(group, core, actor, label)
     return steps
 
@@ -93,8 +89,7 @@ def _write_episode(group: h5py.Group, core: Core, actor: Any, label: str) -> int
     for name, values in recorded.items():
         group.create_dataset(name, data=np.array(values), compression="gzip")
     _write_contacts(group, contacts)
-    end = ENDS[2] if result.diverged[0] else ENDS[int(result.truncated[0])]
-    group.attrs.update(label=label, end=end, success=bool(result.success[0]))
+    group.attrs.update(label=label, end=result.end(0), success=bool(result.success[0]))
     return len(actions)
 
 
