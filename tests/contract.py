@@ -446,9 +446,8 @@ class TaskContract:
                 data = mujoco.MjData(env.model)
                 mujoco.mj_setState(env.model, data, before["physics"][i], STATE)
                 placed = task.place(
-                    physics_of(task, data), rows(before["episode"], slice(i, i + 1)),
-                    rows(before["carry"], slice(i, i + 1)),
-                )  # fmt: skip
+                    rows(before["episode"], slice(i, i + 1)), rows(before["carry"], slice(i, i + 1))
+                ).mocap_pos
                 if placed is not None:
                     data.mocap_pos[:] = placed[0]
                 data.ctrl[task.body.ctrl] = task.body.control(action[i])

@@ -96,7 +96,7 @@ def environments(
     core = env.unwrapped.core
     mocap, resets = [], []
     for action in actions:
-        placed = core.task.place(core.physics, core.episode, core.carry)
+        placed = core.task.place(core.episode, core.carry).mocap_pos
         mocap.append(np.zeros((num, 0, 3)) if placed is None else placed)
         ids = step(action)
         resets.append((ids, core.engine.get_state()[ids]))

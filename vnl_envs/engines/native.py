@@ -94,9 +94,14 @@ class NativeEngine:
             self._warned = self._warnings.copy()
         return failed
 
-    def place(self, mocap_pos: np.ndarray) -> None:
-        """Move scenery, (num, nmocap, 3) m."""
-        self._mocap_pos[:] = mocap_pos
+    def place(
+        self, body: BodyModel, mocap_pos: np.ndarray | None, force: np.ndarray | None
+    ) -> None:
+        """Move scenery, (num, nmocap, 3) m, and push a body's root, (num, 3) N."""
+        if mocap_pos is not None:
+            self._mocap_pos[:] = mocap_pos
+        if force is not None:
+            self._batch.bind("xfrc_applied")[:, body.bodies.start, :3] = force
 
     def start(
         self,

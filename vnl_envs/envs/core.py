@@ -127,10 +127,9 @@ class Core:
         Results of the others mean nothing.
         """
         task, engine = self.task, self.engine
-        platforms = task.place(self.physics, self.episode, self.carry)
-        if platforms is not None:
-            engine.place(platforms)
-        engine.ctrl[:, task.body.ctrl] = task.body.control(action)
+        engine.place(task.body, *task.place(self.episode, self.carry))
+        applied = task.applied_action(action, self.episode, self.carry)
+        engine.ctrl[:, task.body.ctrl] = task.body.control(applied)
         failed = engine.step(task.world.substeps, ids)
         physics = self.physics
         broken = failed.any()

@@ -13,7 +13,7 @@ from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
 from vnl_envs.tasks.metrics import Metric
 from vnl_envs.tasks.observations import Frame, frame
-from vnl_envs.tasks.task import Carry, Episode, Outcome, Start, Task
+from vnl_envs.tasks.task import Carry, Episode, Outcome, Placement, Start, Task
 
 # More gaps than an animal can pass within the horizon; beyond them the sequence repeats.
 GAPS = 64
@@ -127,9 +127,9 @@ class JumpGap(Task):
         carry |= self._course(zero, episode)
         return start._replace(mocap_pos=self._mocap(carry)), carry
 
-    def place(self, physics: Physics, episode: Episode, carry: Carry) -> Array:
+    def place(self, episode: Episode, carry: Carry) -> Placement:
         """The platforms around the body."""
-        return self._mocap(carry)
+        return Placement(mocap_pos=self._mocap(carry))
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry

@@ -39,6 +39,18 @@ class Start(NamedTuple):
     mocap_pos: Array | None = None
 
 
+class Placement(NamedTuple):
+    """What acts on a simulation from outside during a control step; None leaves it as it is.
+
+    Attributes:
+        mocap_pos: (..., nmocap, 3) positions of movable scenery, m.
+        force: (..., 3) force on the body's root at its centre of mass, N, world frame.
+    """
+
+    mocap_pos: Array | None = None
+    force: Array | None = None
+
+
 class Outcome(NamedTuple):
     """What one control step gave.
 
@@ -142,9 +154,22 @@ class Task(ABC):
     ) -> dict[str, Array]:
         """The observations beyond the body's own, by name, each (..., size)."""
 
-    def place(self, physics: Physics, episode: Episode, carry: Carry) -> Array | None:
-        """Where movable scenery shall stand during the next step, (..., nmocap, 3) m."""
-        return None
+    @property
+    def unwrapped(self) -> Task:
+        """The task itself, without what wraps it."""
+        return self
+
+    def model_fields(self, episode: Episode) -> dict[str, Array]:
+        """Fields of the model that differ in an episode, each (..., *field's shape)."""
+        return {}
+
+    def applied_action(self, action: Array, episode: Episode, carry: Carry) -> Array:
+        """The action that reaches the actuators where a policy chose `action`, (..., nu)."""
+        return action
+
+    def place(self, episode: Episode, carry: Carry) -> Placement:
+        """What acts from outside during the next step: scenery that moves, a push."""
+        return Placement()
 
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance of world points to the ground, (..., n, 3) -> (..., n), m."""
