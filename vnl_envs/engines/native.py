@@ -20,6 +20,15 @@ _DIVERGED = slice(
     mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1
 )
 
+# What the next step depends on, and nothing that a step overwrites: controls and forces are set
+# before it, and MuJoCo's flags and user data never change.
+_TRAVELS = (
+    mujoco.mjtState.mjSTATE_FULLPHYSICS.value
+    | mujoco.mjtState.mjSTATE_WARMSTART.value
+    | mujoco.mjtState.mjSTATE_MOCAP_POS.value
+    | mujoco.mjtState.mjSTATE_MOCAP_QUAT.value
+)
+
 MAX_SPEED = 1e6
 """A simulation has diverged when a velocity (m/s or rad/s) is not below this, or not a number."""
 
@@ -33,21 +42,26 @@ class NativeEngine:
         model: the compiled model.
         num: simulations.
         threads: 0 uses every CPU.
+        transient: whether every step begins with `set_rows`. Simulations then keep no `MjData`,
+            which saves memory, and a step that follows another saves no time.
 
     Attributes:
         model: the engine's own copy of the model.
-        num, threads: as given.
+        num, threads, transient: as given.
         ctrl: (num, nu) controls, written before a step.
     """
 
-    def __init__(self, model: mujoco.MjModel, num: int, threads: int = 0) -> None:
-        self.num, self.threads = num, threads
+    def __init__(
+        self, model: mujoco.MjModel, num: int, threads: int = 0, transient: bool = False
+    ) -> None:
+        self.num, self.threads, self.transient = num, threads, transient
+        self._columns = _columns(model)
         self._build(model)
 
     def _build(self, model: mujoco.MjModel) -> None:
         # A simulation alone needs no thread but the caller's.
         threads = 1 if self.num == 1 else self.threads
-        self._batch = Batch(model, self.num, nthread=threads, persistent=True)
+        self._batch = Batch(model, self.num, nthread=threads, persistent=not self.transient)
         _BATCHES.add(self._batch)
         self._pid = os.getpid()
         self.model = self._batch.model
@@ -135,6 +149,15 @@ class NativeEngine:
         self._batch.forward(stage=_CURRENT)
         self._warned = self._warnings.copy()
 
+    def rows(self) -> np.ndarray:
+        """What the next step depends on, (num, k) float64, to be carried about."""
+        return self._batch.state[:, self._columns]
+
+    def set_rows(self, rows: np.ndarray) -> None:
+        """Put simulations into states that `rows` gave; views are current after the next step."""
+        self._survive_fork()
+        self._batch.state[:, self._columns] = rows
+
     def data(self, index: int, into: mujoco.MjData | None = None) -> mujoco.MjData:
         """One simulation's `MjData`, a copy."""
         return self._batch.get_data(index, into)
@@ -147,6 +170,18 @@ class NativeEngine:
         self._build(self.model)
         self._batch.state[:] = state
         self._batch.forward(stage=_CURRENT)
+
+
+def _columns(model: mujoco.MjModel) -> np.ndarray:
+    """Where in a row of the integration state stands what `_TRAVELS`."""
+    kept, start = [], 0
+    for bit in range(mujoco.mjtState.mjNSTATE.value):
+        part = mujoco.mjtState.mjSTATE_INTEGRATION.value & (1 << bit)
+        size = mujoco.mj_stateSize(model, part) if part else 0
+        if part & _TRAVELS:
+            kept.append(np.arange(start, start + size))
+        start += size
+    return np.concatenate(kept)
 
 
 _BATCHES: weakref.WeakSet[Batch] = weakref.WeakSet()

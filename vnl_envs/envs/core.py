@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vnl_envs.engines.native import NativeEngine
-from vnl_envs.physics import Physics
-from vnl_envs.tasks.metrics import Accumulator
-from vnl_envs.tasks.task import Observation, Overlay, Task
+from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.tasks.metrics import Accumulator, Metric
+from vnl_envs.tasks.task import Observation, Outcome, Overlay, Task
 
 GROUPS = ("proprioception", "task")
 
@@ -20,19 +20,19 @@ Rows = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Step:
-    """What a control step gave, rows being simulations.
+    """What a control step gave.
 
     Attributes:
-        reward: (n,) float64. terminated, truncated, diverged, success: (n,) bool.
-        terms: reward terms by name, (n,) each.
+        reward: (...,). terminated, truncated, diverged, success: (...,) bool.
+        terms: reward terms by name, (...,) each.
     """
 
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    diverged: np.ndarray
-    success: np.ndarray
-    terms: dict[str, np.ndarray]
+    reward: Array
+    terminated: Array
+    truncated: Array
+    diverged: Array
+    success: Array
+    terms: dict[str, Array]
 
     def end(self, index: int) -> str:
         """How the episode of a simulation ended that did: terminated, truncated or diverged."""
@@ -60,8 +60,8 @@ class Core:
         self.task = task
         self.num = num
         self.engine = NativeEngine(task.world.model, num, threads)
-        self._accumulator = Accumulator(task.metrics)
-        self._totals = self._accumulator.begin((num,))
+        self.judge = Judge(task.metrics)
+        self._totals = self.judge.accumulator.begin((num,))
         self.episode, self.carry = self._blank()
         self.layout = self._layout()
         self.size = max(s.stop for s in self.layout.values())
@@ -117,9 +117,9 @@ class Core:
         for rows, new in ((self.episode, episode), (self.carry, carry)):
             for name, value in new.items():
                 rows[name][ids] = value
-        self._totals[ids] = self._accumulator.begin((len(ids),))
+        self._totals[ids] = self.judge.accumulator.begin((len(ids),))
         observed = self.task.observe(self.physics[ids], episode, carry)
-        self.observation[ids] = self._flat(observed)
+        self.observation[ids] = flat(observed)
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
@@ -137,24 +137,10 @@ class Core:
             self._revive(np.flatnonzero(failed))
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
-        flat = self._flat(outcome.observation)
-        reward, terms, metrics = outcome.reward, outcome.terms, outcome.metrics
-        terminated, truncated = outcome.terminated, outcome.truncated
-        success = outcome.success
-        if broken:
-            flat[failed] = self.observation[failed]
-            reward = np.where(failed, 0.0, reward)
-            terms = {k: np.where(failed, 0.0, v) for k, v in terms.items()}
-            terminated, truncated = terminated | failed, truncated & ~failed
-            success = success & ~failed
-        self.observation = flat
-        totals = self._accumulator.add(self._totals, reward, metrics)
-        if broken:
-            # The diverged state says nothing: only the step itself counts.
-            totals[failed] = self._totals[failed]
-            totals[failed, 1] += 1
-        self._totals = totals
-        return Step(reward, terminated, truncated, failed, success, terms)
+        step, self._totals, self.observation = self.judge(
+            outcome, failed if broken else None, self._totals, self.observation
+        )
+        return step
 
     def _revive(self, ids: np.ndarray) -> None:
         """Put diverged simulations back into a finite state; their episode is over."""
@@ -170,13 +156,13 @@ class Core:
 
     def figures(self) -> dict[str, np.ndarray]:
         """The metrics of every simulation's episode so far, (num,) each."""
-        figures = self._accumulator.result(self._totals)
-        return dict(zip(self._accumulator.names, figures.T, strict=True))
+        figures = self.judge.accumulator.result(self._totals)
+        return dict(zip(self.judge.accumulator.names, figures.T, strict=True))
 
     def figures_of(self, index: int) -> dict[str, float]:
         """The metrics of one simulation's episode so far."""
-        figures = self._accumulator.result(self._totals[index])
-        return dict(zip(self._accumulator.names, figures.tolist(), strict=True))
+        figures = self.judge.accumulator.result(self._totals[index])
+        return dict(zip(self.judge.accumulator.names, figures.tolist(), strict=True))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the coming steps depend on, as plain arrays."""
@@ -218,9 +204,59 @@ class Core:
         self._totals = np.array(state["totals"])
         self.observation = np.array(state["observation"])
 
-    def _flat(self, observed: Observation) -> np.ndarray:
-        parts = [value for group in GROUPS for value in observed[group].values()]
+
+class Judge:
+    """What a control step gave, from the task's outcome and from what diverged. NumPy or JAX.
+
+    Args:
+        metrics: of the task.
+
+    Attributes:
+        accumulator: of the metrics.
+    """
+
+    def __init__(self, metrics: tuple[Metric, ...]) -> None:
+        self.accumulator = Accumulator(metrics)
+
+    def __call__(
+        self, outcome: Outcome, failed: Array | None, totals: Array, observation: Array
+    ) -> tuple[Step, Array, Array]:
+        """The step, the accumulator's next state and the flat observations.
+
+        An episode that diverged ends without reward, with its last finite observation.
+
+        Args:
+            outcome: of the task, (...,).
+            failed: (...,) what diverged; None for nothing.
+            totals: (..., M) the accumulator's state before the step.
+            observation: (..., D) observations before the step.
+        """
+        observed = flat(outcome.observation)
+        reward, terms = outcome.reward, outcome.terms
+        terminated, truncated, success = outcome.terminated, outcome.truncated, outcome.success
+        after = self.accumulator.add(totals, reward, outcome.metrics)
+        xp = namespace(reward)
+        if failed is None:
+            failed = xp.zeros(terminated.shape, dtype=bool)
+        else:
+            wide = failed[..., None]
+            observed = xp.where(wide, observation, observed)
+            reward = xp.where(failed, 0.0, reward)
+            terms = {k: xp.where(failed, 0.0, v) for k, v in terms.items()}
+            terminated, truncated = terminated | failed, truncated & ~failed
+            success = success & ~failed
+            # The diverged state says nothing: only the step itself counts.
+            after = xp.where(wide, self.accumulator.count(totals), after)
+        return Step(reward, terminated, truncated, failed, success, terms), after, observed
+
+
+def flat(observed: Observation) -> Array:
+    """Both groups of observations side by side, (..., D) float32."""
+    parts = [value for group in GROUPS for value in observed[group].values()]
+    xp = namespace(parts[0])
+    if xp is np:
         return np.concatenate(parts, axis=-1, dtype=np.float32, casting="same_kind")
+    return xp.concat([xp.astype(part, xp.float32) for part in parts], axis=-1)
 
 
 def _row(name: str, given: Any, drawn: np.ndarray) -> np.ndarray:

@@ -50,6 +50,7 @@ class Accumulator:
         self._add = np.array([kind in ("mean", "sum") for kind in kinds])
         self._max = np.array([kind == "max" for kind in kinds])
         self._mean = np.array([kind == "mean" for kind in kinds])
+        self._one_step = np.array([name == "length" for name in self.names], float)
 
     def begin(self, shape: tuple[int, ...]) -> np.ndarray:
         """The state before an episode's first step, (*shape, M)."""
@@ -65,8 +66,19 @@ class Accumulator:
         kept = xp.where(self._max, xp.maximum(state, row), row)
         return xp.where(self._add, state + row, kept)
 
+    def count(self, state: Array) -> Array:
+        """The state after one more step that says nothing but its own number."""
+        return state + self._one_step
+
     def result(self, state: Array) -> Array:
         """Figures of the episode so far, (..., M), in the order of `names`."""
         xp = namespace(state)
         steps = xp.maximum(state[..., 1:2], 1.0)
         return xp.where(self._mean, state / steps, state)
+
+    def increments(self, before: Array, after: Array) -> Array:
+        """What a step added to the figures, (..., M): their sum over an episode is its figure."""
+        xp = namespace(after)
+        # Before the first step there are no figures.
+        known = xp.where(before[..., 1:2] > 0, self.result(before), 0.0)
+        return self.result(after) - known
