@@ -11,7 +11,7 @@ import numpy as np
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.tasks.metrics import Accumulator, Metric
-from vnl_envs.tasks.task import Observation, Outcome, Overlay, Task
+from vnl_envs.tasks.task import Observation, Outcome, Overlay, Start, Task
 
 GROUPS = ("proprioception", "task")
 
@@ -48,6 +48,7 @@ class Core:
         task: the task.
         num: simulations.
         threads: of the engine; 0 uses every CPU.
+        transient: whether every step is preceded by `recall`; see `NativeEngine`.
 
     Attributes:
         observation: (num, D) float32, the observation of every simulation, always current.
@@ -56,10 +57,10 @@ class Core:
         episode, carry: rows of what the task knows of each simulation.
     """
 
-    def __init__(self, task: Task, num: int, threads: int = 0) -> None:
+    def __init__(self, task: Task, num: int, threads: int = 0, transient: bool = False) -> None:
         self.task = task
         self.num = num
-        self.engine = NativeEngine(task.world.model, num, threads)
+        self.engine = NativeEngine(task.world.model, num, threads, transient)
         self.judge = Judge(task.metrics)
         self._totals = self.judge.accumulator.begin((num,))
         self.episode, self.carry = self._blank()
@@ -94,7 +95,12 @@ class Core:
 
     def draw(self, generators: list[np.random.Generator]) -> Rows:
         """An episode from each generator."""
-        u = np.stack([rng.random(self.task.uniforms, np.float32) for rng in generators])
+        return self.episodes(
+            np.stack([rng.random(self.task.uniforms, np.float32) for rng in generators])
+        )
+
+    def episodes(self, u: np.ndarray) -> Rows:
+        """Episodes from uniform numbers, (n, uniforms) float32."""
         return {k: np.asarray(v) for k, v in self.task.episode(u).items()}
 
     def check_episode(self, episode: Mapping[str, Any]) -> Rows:
@@ -120,6 +126,13 @@ class Core:
         self._totals[ids] = self.judge.accumulator.begin((len(ids),))
         observed = self.task.observe(self.physics[ids], episode, carry)
         self.observation[ids] = flat(observed)
+
+    def put(self, start: Start, episode: Rows, carry: Rows) -> None:
+        """Put every simulation into a state in the midst of an episode."""
+        self.engine.start(np.arange(self.num), self.task.body, *start)
+        self.episode, self.carry = dict(episode), dict(carry)
+        self._totals = self.judge.accumulator.begin((self.num,))
+        self.observation = flat(self.task.observe(self.physics, episode, carry))
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
@@ -163,6 +176,22 @@ class Core:
         """The metrics of one simulation's episode so far."""
         figures = self.judge.accumulator.result(self._totals[index])
         return dict(zip(self.judge.accumulator.names, figures.tolist(), strict=True))
+
+    def memory(self) -> dict[str, Any]:
+        """What the coming steps depend on, to be carried about; the rows themselves, no copies."""
+        return {
+            "physics": self.engine.rows(),
+            "episode": self.episode,
+            "carry": self.carry,
+            "totals": self._totals,
+            "observation": self.observation,
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a `memory`; what the engine derives is current after the next step."""
+        self.engine.set_rows(memory["physics"])
+        self.episode, self.carry = dict(memory["episode"]), dict(memory["carry"])
+        self._totals, self.observation = memory["totals"], memory["observation"]
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the coming steps depend on, as plain arrays."""

@@ -147,7 +147,7 @@ class JumpGap(Task):
         # one is and the body still stands.
         passed = course["passed"]
         edge = course["gap_far"][..., 0] - course["gap_width"][..., 0]
-        attempt = passed + xp.where(x > edge, 1, 0)
+        attempt = passed + (x > edge)
         cleared = xp.where(terminated, carry["cleared"], xp.maximum(passed, carry["cleared"]))
         attempted = xp.maximum(attempt, carry["attempted"])
         carry = {

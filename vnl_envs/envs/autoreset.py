@@ -1,0 +1,251 @@
+"""Batches of functional environments for trainers: a new episode wherever one has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from vnl_envs import checks
+from vnl_envs.envs.functional import FunctionalEnv, State
+
+RandomizationFn = Callable[[Any], tuple[Any, Any]]
+"""An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""
+
+
+def wrap_for_training(
+    env: Any,
+    episode_length: int | None = None,
+    action_repeat: int = 1,
+    randomization_fn: RandomizationFn | None = None,
+) -> AutoReset:
+    """A functional environment as Brax's trainers want it: `ppo.train(…, wrap_env_fn=this)`.
+
+    Args:
+        env: what `make_functional` made.
+        episode_length: control steps after which an episode is truncated; None: the task decides.
+        action_repeat: control steps with the same action; rewards add up.
+        randomization_fn: gives each simulation of the batch a model of its own.
+    """
+    return AutoReset(EpisodeLimit(Batched(env, randomization_fn), episode_length, action_repeat))
+
+
+class Wrapper:
+    """An environment around another; what it lacks, it takes from that one."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    @property
+    def unwrapped(self) -> FunctionalEnv:
+        """The functional environment."""
+        return self.env.unwrapped
+
+
+class Batched(Wrapper):
+    """Simulations side by side, (B, ...).
+
+    Args:
+        env: a functional environment.
+        randomization_fn: see `wrap_for_training`.
+    """
+
+    def __init__(self, env: FunctionalEnv, randomization_fn: RandomizationFn | None = None) -> None:
+        super().__init__(env)
+        model = env.unwrapped.mjx_model if randomization_fn else None
+        self._model, self._axes = randomization_fn(model) if randomization_fn else (None, None)
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts of episodes from keys (B, ...)."""
+        return self._map(self.env.reset, rng)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """A control step with actions (B, nu)."""
+        return self._map(self.env.step, state, action)
+
+    def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
+        """New episodes where `done` (B,)."""
+        return self._map(self.env.restart, state, done, rng)
+
+    def _map(self, function: Callable[..., State], *args: Any) -> State:
+        if self._axes is None:
+            return jax.vmap(function)(*args)
+
+        def with_model(model: Any, *args: Any) -> State:
+            with self.unwrapped.using(model):
+                return function(*args)
+
+        return jax.vmap(with_model, in_axes=(self._axes, *(0 for _ in args)))(self._model, *args)
+
+
+class EpisodeLimit(Wrapper):
+    """Truncates, repeats actions, and sums up episodes as Brax's own `EpisodeWrapper` does.
+
+    A truncation by the task itself stays one: Brax's takes it for a failure. `info` gains `steps`,
+    `episode_done` and `episode_metrics`.
+
+    Args:
+        env: a batched environment.
+        episode_length: control steps after which an episode is truncated; None: the task decides.
+        action_repeat: control steps with the same action.
+    """
+
+    def __init__(self, env: Any, episode_length: int | None = None, action_repeat: int = 1) -> None:
+        super().__init__(env)
+        self._limit = env.unwrapped.task.horizon
+        if episode_length is not None:
+            self._limit = checks.integer("episode_length", episode_length, 1)
+        self._repeat = checks.integer("action_repeat", action_repeat, 1)
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts of episodes from keys (B, ...)."""
+        state = self.env.reset(rng)
+        # Weak types would make the first step another program.
+        zero = jnp.zeros(state.done.shape, jnp.float32)
+        names = ("sum_reward", "length", *state.metrics)
+        info = {
+            "steps": zero,
+            "episode_done": zero,
+            "episode_metrics": dict.fromkeys(names, zero),
+        }
+        return state.replace(info={**state.info, **info})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """A control step, or `action_repeat` of them, with actions (B, nu)."""
+        before = state.info
+        ongoing = 1.0 - before["episode_done"]
+        totals = {k: v * ongoing for k, v in before["episode_metrics"].items()}
+        steps = before["steps"] * ongoing
+        state = state.replace(info={**before, "steps": steps, "episode_metrics": totals})
+        if self._repeat == 1:
+            return self._limited(self._add(state, self.env.step(state, action)))
+        live = jnp.zeros_like(state.done)
+
+        def repeat(state: State, _: None) -> tuple[State, None]:
+            after = self._limited(self._add(state, self.env.step(state, action)))
+            # An episode that ended in the midst of the repetition has no more steps.
+            after = after.replace(reward=state.reward + after.reward)
+            return _where(state.done > 0, state, after), None
+
+        state = state.replace(reward=live, done=live)
+        return jax.lax.scan(repeat, state, None, length=self._repeat)[0]
+
+    @staticmethod
+    def _add(before: State, after: State) -> State:
+        """The state after a step with the episode's sums so far."""
+        gained = {"sum_reward": after.reward, "length": jnp.ones_like(after.reward)}
+        gained |= after.metrics
+        totals = before.info["episode_metrics"]
+        info = {
+            "steps": before.info["steps"] + 1,
+            "episode_metrics": {k: totals[k] + gained[k] for k in totals},
+        }
+        return after.replace(info={**after.info, **info})
+
+    def _limited(self, state: State) -> State:
+        """The state, truncated where its time is over."""
+        late = (state.info["steps"] >= self._limit) & (state.done == 0)
+        truncation = jnp.where(late, 1.0, state.info["truncation"])
+        done = jnp.where(late, 1.0, state.done)
+        info = {"truncation": truncation, "time_out": truncation, "episode_done": done}
+        return state.replace(done=done, info={**state.info, **info})
+
+
+class AutoReset(Wrapper):
+    """Begins a *new* episode where one has ended, in the same step.
+
+    `obs` is then the new episode's first observation; the old one's last is `info["final_obs"]`,
+    and reward, done and the rest of `info` are the old one's. Each simulation draws its episodes
+    from a key of its own, `info["key"]`, whatever the others do.
+
+    Args:
+        env: a batched environment with `EpisodeLimit`.
+    """
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts of episodes from keys (B, ...)."""
+        keys = jax.vmap(jax.random.split)(rng)
+        state = self.env.reset(keys[:, 0])
+        info = {"final_obs": state.obs, "key": keys[:, 1]}
+        return state.replace(info={**state.info, **info})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """A control step with actions (B, nu)."""
+        state = self.env.step(state, action)
+        state = state.replace(info={**state.info, "final_obs": state.obs})
+        done = state.done > 0
+        overflow = state.info["overflow"]
+        jax.lax.cond((overflow > 0).any(), _report_overflow, lambda _: None, overflow)
+        # Above vmap: under it, both branches would run at every step.
+        return jax.lax.cond(done.any(), self._renew, lambda state, _: state, state, done)
+
+    def _renew(self, state: State, done: jax.Array) -> State:
+        keys = jax.vmap(jax.random.split)(state.info["key"])
+        state = self.env.restart(state, done, keys[:, 0])
+        key = _where(done, keys[:, 1], state.info["key"])
+        return state.replace(info={**state.info, "key": key})
+
+
+class Sharded(Wrapper):
+    """A batched environment whose batch is spread over devices.
+
+    Args:
+        env: an environment with a batch axis, such as `wrap_for_training` makes.
+        devices: over which; all by default.
+    """
+
+    def __init__(self, env: Any, devices: Sequence[jax.Device] | None = None) -> None:
+        super().__init__(env)
+        devices = jax.devices() if devices is None else list(devices)
+        self.mesh = Mesh(np.array(devices), ("batch",))
+        spread = PartitionSpec("batch")
+        self._reset = jax.jit(
+            jax.shard_map(
+                env.reset, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
+            )
+        )
+        self._step = jax.jit(
+            jax.shard_map(
+                env.step, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
+            )
+        )
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts of episodes from keys (B, ...).
+
+        Raises:
+            ValueError: B does not divide over the devices.
+        """
+        count = self.mesh.size
+        if rng.shape[0] % count:
+            raise ValueError(f"a batch of {rng.shape[0]} does not divide over {count} devices")
+        return self._reset(rng)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """A control step with actions (B, nu)."""
+        return self._step(state, action)
+
+
+def _where(mask: jax.Array, yes: Any, no: Any) -> Any:
+    """Leaves (B, ...) of one tree where the mask (B,) holds, of the other elsewhere."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+
+    return jax.tree.map(choose, yes, no)
+
+
+def _report_overflow(overflow: jax.Array) -> None:
+    jax.debug.print(
+        "vnl_envs: contacts of {n} simulations did not fit into the engine's buffers",
+        n=(overflow > 0).sum(),
+    )

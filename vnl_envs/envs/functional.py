@@ -1,0 +1,416 @@
+"""Tasks as pure functions for JAX: `jit`, `vmap`, `scan`, `shard_map`, Brax-style trainers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+try:
+    import jax
+except ImportError:
+    raise ImportError(
+        "batched JAX environments need JAX and MJX: pip install vnl_envs[jax]"
+    ) from None
+import jax.numpy as jnp
+import mujoco
+
+from vnl_envs import checks
+from vnl_envs.envs.core import Judge, Step, flat
+from vnl_envs.envs.host import Host
+from vnl_envs.registry import make_task
+from vnl_envs.tasks.task import Start, Task
+
+Impl = Literal["native", "warp", "jax"]
+IMPLS = ("auto", "native", "warp", "jax")
+# What runs best where: MJX-JAX on a CPU is 50 to 300 times slower than C.
+_BY_PLATFORM = {"cpu": "native", "gpu": "warp", "cuda": "warp", "rocm": "jax", "tpu": "jax"}
+OBSERVATIONS = ("flat", "dict", "privileged")
+_UNIFORM_BITS = 24
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Everything that the coming steps depend on: who resets this resets the whole episode.
+
+    Attributes:
+        physics: of the engine: an `mjx.Data`, or on the native engine its float64 numbers as
+            pairs of words, (k, 2) uint32.
+        episode, carry: of the task; float64 numbers of the native engine as pairs of words.
+        totals: the metrics' accumulator.
+        observation: (D,) float32, of this state.
+    """
+
+    physics: Any
+    episode: dict[str, Any]
+    carry: dict[str, Any]
+    totals: Any
+    observation: Any
+
+    def replace(self, **changes: Any) -> Data:
+        """A copy with some parts changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class State:
+    """What MuJoCo Playground and Brax call a state. All leaves are arrays.
+
+    Attributes:
+        data: see `Data`.
+        obs: (D,) float32, or a dictionary of such.
+        reward: () float32 in [0, 1].
+        done: () float32, 1 where the episode is over.
+        metrics: name -> () float32, what the last step added to the episode's figures: their sum
+            over an episode, which trainers take, is the figure. Reward terms as "reward/<name>".
+        info: `truncation` and `time_out`, 1 where time or motion ran out; `is_success`;
+            `diverged`; `overflow`, 1 where contacts did not fit into the engine's buffers.
+    """
+
+    data: Any
+    obs: Any
+    reward: Any
+    done: Any
+    metrics: dict[str, Any]
+    info: dict[str, Any]
+
+    def replace(self, **changes: Any) -> State:
+        """A copy with some parts changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def make_functional(
+    task_id: str,
+    impl: str = "auto",
+    observation: str = "flat",
+    threads: int = 0,
+    **options: Any,
+) -> FunctionalEnv:
+    """The functional form of a registered task; see `FunctionalEnv`.
+
+    Raises:
+        ValueError: an unknown id, implementation or option.
+        RuntimeError: the implementation is not installed.
+    """
+    return FunctionalEnv(task_id, impl, observation, threads, **options)
+
+
+class FunctionalEnv:
+    """A registered task as pure functions of one simulation; batches are `jax.vmap`.
+
+    Args:
+        task_id: a registered id.
+        impl: "native" (C MuJoCo on threads, behind a callback), "warp" (MJX-Warp), "jax"
+            (MJX-JAX), or "auto": native on a CPU, warp on CUDA, jax on a TPU.
+        observation: "flat" (one vector), "dict" (one vector per group) or "privileged" ("state",
+            the flat vector, and "privileged_state", for a critic: without noise and with the
+            perturbations).
+        threads: of the native engine; 0 uses every CPU.
+        options: of the task, see `vnl_envs.task_options`.
+
+    Attributes:
+        task_id, impl, task: as given and made.
+        layout: name of each part of the flat observation -> its slice, in order.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        impl: str = "auto",
+        observation: str = "flat",
+        threads: int = 0,
+        **options: Any,
+    ) -> None:
+        checks.choice("impl", impl, IMPLS)
+        checks.choice("observation", observation, OBSERVATIONS)
+        threads = checks.integer("threads", threads, 0)
+        self.task_id = task_id
+        self.impl = _BY_PLATFORM.get(jax.default_backend(), "jax") if impl == "auto" else impl
+        self.task = make_task(task_id, **options)
+        self._observation = observation
+        self._host = Host(self.task, threads)
+        self._backend: _Backend = (
+            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl, self._host)
+        )
+        self.layout = self._host.layout
+        self._mjx_model: Any = self._backend.model
+        self._template = jax.eval_shape(self.reset, jax.random.key(0))
+
+    # Functions
+
+    def reset(self, rng: jax.Array) -> State:
+        """The start of an episode drawn from a key."""
+        return self._first(self._backend.begin(self._mjx_model, self._uniforms(rng)))
+
+    def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> State:
+        """A state in the midst of an episode; numbers travel as float32."""
+        given = Start(*(None if part is None else jnp.asarray(part) for part in start))
+        rows = [{k: jnp.asarray(v) for k, v in part.items()} for part in (episode, carry)]
+        return self._first(self._backend.put(self._mjx_model, given, *rows))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One control step with an action (nu,) in [-1, 1].
+
+        An action that is not a number ends the episode as diverged.
+
+        Raises:
+            ValueError: the state is of another task, implementation or option, or the action of
+                another shape.
+        """
+        self._check(state, action)
+        action = jnp.clip(jnp.asarray(action, jnp.float32), -1.0, 1.0)
+        data, step, increments, overflow = self._backend.step(self._mjx_model, state.data, action)
+        figures = dict(zip(self._host.names, jnp.unstack(increments, axis=-1), strict=True))
+        flags = {
+            "truncation": step.truncated,
+            "time_out": step.truncated,
+            "is_success": step.success,
+            "diverged": step.diverged,
+            "overflow": overflow,
+        }
+        return State(
+            data=data,
+            obs=self._observe(data),
+            reward=jnp.asarray(step.reward, jnp.float32),
+            done=jnp.asarray(step.terminated | step.truncated, jnp.float32),
+            metrics={
+                **{name: figures[name] for name in self._figures},
+                **{f"reward/{k}": jnp.asarray(v, jnp.float32) for k, v in step.terms.items()},
+            },
+            # What wrappers keep here stays.
+            info={**state.info, **{k: jnp.asarray(v, jnp.float32) for k, v in flags.items()}},
+        )
+
+    def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
+        """The state, but with data and observation of a new episode where `done`."""
+        data = self._backend.restart(self._mjx_model, state.data, done, self._uniforms(rng))
+        return state.replace(data=data, obs=self._observe(data))
+
+    # What trainers ask for
+
+    @property
+    def observation_size(self) -> Any:
+        """D, or name -> (size,) of a dictionary."""
+        obs = self._template.obs
+        return {k: v.shape for k, v in obs.items()} if isinstance(obs, dict) else obs.shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        """Number of actuators."""
+        return self.task.body.nu
+
+    @property
+    def dt(self) -> float:
+        """Duration of a control step, s."""
+        return self.task.dt
+
+    @property
+    def sim_dt(self) -> float:
+        """Duration of a physics step, s."""
+        return self.mj_model.opt.timestep
+
+    @property
+    def n_substeps(self) -> int:
+        """Physics steps in one control step."""
+        return self.task.world.substeps
+
+    @property
+    def unwrapped(self) -> FunctionalEnv:
+        """The environment itself."""
+        return self
+
+    @property
+    def mj_model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return self.task.world.model
+
+    @property
+    def mjx_model(self) -> Any:
+        """The model whose fields a `randomization_fn` may vary."""
+        return self._mjx_model
+
+    @property
+    def env_hash(self) -> str:
+        """Identity of the task; see `vnl_envs.env_hash`."""
+        from vnl_envs.identity import env_hash
+
+        return env_hash(self.task_id, self.task)
+
+    @contextlib.contextmanager
+    def using(self, model: Any) -> Iterator[FunctionalEnv]:
+        """The environment with another model, such as one of a randomized batch."""
+        before, self._mjx_model = self._mjx_model, model
+        try:
+            yield self
+        finally:
+            self._mjx_model = before
+
+    # Inside
+
+    @property
+    def _figures(self) -> tuple[str, ...]:
+        """Metrics shown: the standard two are every trainer's own, infinite ones spoil means."""
+        return tuple(n for n in self._host.finite if n not in ("return", "length"))
+
+    def _uniforms(self, rng: jax.Array) -> jax.Array:
+        """Multiples of 2^-24 in [0, 1), (uniforms,) float32, as Gymnasium's generators draw."""
+        bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
+        return (bits >> (32 - _UNIFORM_BITS)).astype(jnp.float32) * 2.0**-_UNIFORM_BITS
+
+    def _first(self, data: Data) -> State:
+        zero = jnp.zeros((), jnp.float32)
+        names = (*self._figures, *(f"reward/{name}" for name in self._host.terms))
+        flags = ("truncation", "time_out", "is_success", "diverged", "overflow")
+        return State(
+            data=data,
+            obs=self._observe(data),
+            reward=zero,
+            done=zero,
+            metrics=dict.fromkeys(names, zero),
+            info=dict.fromkeys(flags, zero),
+        )
+
+    def _observe(self, data: Data) -> Any:
+        if self._observation == "flat":
+            return data.observation
+        if self._observation == "privileged":
+            return {"state": data.observation, "privileged_state": data.observation}
+        return {name: data.observation[span] for name, span in self._host.groups.items()}
+
+    def _check(self, state: State, action: Any) -> None:
+        """Shapes only, so at no cost once compiled."""
+        if jnp.shape(action) != (self.action_size,):
+            raise ValueError(
+                f"an action of {self.task_id} has shape ({self.action_size},), got "
+                f"{jnp.shape(action)}; batches are jax.vmap's"
+            )
+        own, given = (
+            dict(jax.tree_util.tree_leaves_with_path(data))
+            for data in (self._template.data, state.data)
+        )
+        for path in own.keys() | given.keys():
+            here, there = own.get(path), given.get(path)
+            if getattr(here, "shape", None) != getattr(there, "shape", None):
+                raise ValueError(
+                    f"the state is not one of {self.task_id} with impl={self.impl!r}: its data"
+                    f"{jax.tree_util.keystr(path)} has shape {getattr(there, 'shape', None)}, "
+                    f"expected {getattr(here, 'shape', None)}; batches are jax.vmap's"
+                )
+
+
+class _Backend(Protocol):
+    """An engine joined to a task, as pure functions of one simulation."""
+
+    model: Any
+
+    def begin(self, model: Any, u: jax.Array) -> Data:
+        """A new episode from uniform numbers."""
+
+    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
+        """A state in the midst of an episode."""
+
+    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
+        """The next data, what the step gave, the figures' increments, and what overflowed."""
+
+    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
+        """The data, but a new episode's where `done`."""
+
+
+class _Native:
+    """The native engine and NumPy, behind one callback per step of a whole batch."""
+
+    model: Any = None
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), host.memory)
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        flag = jax.ShapeDtypeStruct((), jnp.bool_)
+        self._gave = {
+            "reward": number,
+            "terms": dict.fromkeys(host.terms, number),
+            **dict.fromkeys(("terminated", "truncated", "diverged", "success"), flag),
+            "increments": jax.ShapeDtypeStruct((len(host.names),), jnp.float32),
+        }
+
+    def begin(self, model: Any, u: jax.Array) -> Data:
+        return Data(**self._call(self._host.begin, self._memory, u))
+
+    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
+        given = {k: v for k, v in start._asdict().items() if v is not None}
+        return Data(**self._call(self._host.put, self._memory, given, episode, carry))
+
+    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
+        shapes = (self._memory, self._gave)
+        memory, gave = self._call(self._host.step, shapes, vars(data), action)
+        increments = gave.pop("increments")
+        return Data(**memory), Step(**gave), increments, jnp.zeros(())
+
+    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
+        return Data(**self._call(self._host.restart, self._memory, vars(data), done, u))
+
+    @staticmethod
+    def _call(function: Any, shapes: Any, *args: Any) -> Any:
+        # Nothing is differentiated through C; what surrounds the call may be.
+        args = jax.lax.stop_gradient(args)
+        return jax.pure_callback(function, shapes, *args, vmap_method="broadcast_all")
+
+
+class _Mjx:
+    """MJX and the task in JAX."""
+
+    def __init__(self, task: Task, impl: str, host: Host) -> None:
+        # Imported here: the native engine needs no MJX.
+        from vnl_envs.engines.mjx import MjxEngine
+
+        self._task = task
+        self._engine = MjxEngine(task.world.model, impl)
+        self._judge = Judge(task.metrics)
+        self._carry = {k: np.asarray(v).dtype for k, v in host.memory["carry"].items()}
+        self.model = self._engine.model
+
+    def begin(self, model: Any, u: jax.Array) -> Data:
+        episode = self._task.episode(u)
+        return self.put(model, *_swap(self._task.begin(episode), episode))
+
+    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
+        physics = self._engine.start(model, self._task.body, *start)
+        view = self._engine.physics(physics, self._task.body)
+        return Data(
+            physics=physics,
+            episode=dict(episode),
+            carry=dict(carry),
+            totals=jnp.asarray(self._judge.accumulator.begin(()), jnp.float32),
+            observation=flat(self._task.observe(view, episode, carry)),
+        )
+
+    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
+        task, engine = self._task, self._engine
+        episode, carry = data.episode, data.carry
+        placed = task.place(episode, carry)
+        control = task.body.control(task.applied_action(action, episode, carry))
+        physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *placed)
+        failed = engine.diverged(physics) | ~jnp.isfinite(action).all()
+        view = engine.physics(physics, task.body)
+        carry, outcome = task.evaluate(view, action, episode, carry)
+        step, totals, observation = self._judge(outcome, failed, data.totals, data.observation)
+        after = Data(physics, episode, dict(carry), totals, observation)
+        # A diverged simulation stays where it last was finite; its episode is over.
+        kept = data.replace(totals=totals)
+        after = jax.tree.map(lambda old, new: jnp.where(failed, old, new), kept, after)
+        increments = self._judge.accumulator.increments(data.totals, totals)
+        return after, step, increments, engine.overflow(physics)
+
+    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
+        new = self.begin(model, u)
+        return jax.tree.map(lambda a, b: jnp.where(done, a, b), new, data)
+
+
+def _swap(begun: tuple[Start, Mapping[str, Any]], episode: Any) -> tuple[Start, Any, Any]:
+    start, carry = begun
+    return start, episode, carry
