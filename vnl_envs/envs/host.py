@@ -109,7 +109,10 @@ class Host:
         return self._cores[num]
 
     def _begin(self, core: Core, u: np.ndarray) -> None:
-        core.reset(np.arange(core.num), core.episodes(u))
+        # Not `reset`: the rows of an earlier call were JAX's memory.
+        episode = core.episodes(u)
+        start, carry = self.task.begin(episode)
+        core.put(start, episode, carry)
 
     def _remember(self, core: Core) -> Tree:
         return _map(_to_words, _map(np.asarray, core.memory(), self._types))
