@@ -74,15 +74,7 @@ def forward(
 
 def physics_of(task: Task, *datas: mujoco.MjData) -> Physics:
     """The view that a task has of these states, one row each."""
-    body = task.body
-    spans = {
-        "qpos": body.qpos,
-        "qvel": body.qvel,
-        "act": body.act,
-        **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
-        **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
-    }
-    return Physics(**{k: np.stack([getattr(d, k)[v] for d in datas]) for k, v in spans.items()})
+    return task.body.physics(*datas)
 
 
 def physics_at(task: Task, qpos: Any, qvel: Any = None, act: Any = None) -> Physics:

@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "Body": "vnl_envs.bodies.body",
     "Clip": "vnl_envs.motion.clip",
+    "FunctionalEnv": "vnl_envs.envs.functional",
+    "JaxVectorEnv": "vnl_envs.envs.jax_vector",
     "PhysicsOptions": "vnl_envs.bodies.body",
     "SB3VecEnv": "vnl_envs.envs.sb3",
     "SingleEnv": "vnl_envs.envs.single",
@@ -25,6 +27,8 @@ _LAZY = {
     "env_hash": "vnl_envs.identity",
     "evaluate": "vnl_envs.scoring.evaluate",
     "load_clips": "vnl_envs.motion.datasets",
+    "make_functional": "vnl_envs.envs.functional",
+    "wrap_for_training": "vnl_envs.envs.autoreset",
 }
 
 __all__ = [

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs import checks
+from vnl_envs.physics import Physics
 
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
@@ -264,6 +265,23 @@ class BodyModel:
     def na(self) -> int:
         """Number of actuator activation states."""
         return self.act.stop - self.act.start
+
+    @property
+    def spans(self) -> dict[str, slice]:
+        """Which rows of the world's arrays a `Physics` view of this body consists of."""
+        return {
+            "qpos": self.qpos,
+            "qvel": self.qvel,
+            "act": self.act,
+            **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), self.bodies),
+            **dict.fromkeys(("geom_xpos", "geom_xmat"), self.geoms),
+        }
+
+    def physics(self, *datas: mujoco.MjData) -> Physics:
+        """The view of this body in some simulations, one row each."""
+        return Physics(
+            **{k: np.stack([getattr(d, k)[v] for d in datas]) for k, v in self.spans.items()}
+        )
 
     def body_index(self, *names: str) -> np.ndarray:
         """Rows of the body's own `xpos` for the named bodies, in that order."""

@@ -80,14 +80,7 @@ class NativeEngine:
         name = body.body.name
         if name not in self._views:
             bind = self._batch.bind
-            rows = {
-                "qpos": body.qpos,
-                "qvel": body.qvel,
-                "act": body.act,
-                **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
-                **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
-            }
-            self._views[name] = Physics(**{k: bind(k)[:, v] for k, v in rows.items()})
+            self._views[name] = Physics(**{k: bind(k)[:, v] for k, v in body.spans.items()})
             # A field bound between calls is zero until the next one.
             self._batch.forward(stage=_CURRENT)
         return self._views[name]
@@ -157,6 +150,10 @@ class NativeEngine:
         """Put simulations into states that `rows` gave; views are current after the next step."""
         self._survive_fork()
         self._batch.state[:, self._columns] = rows
+
+    def fill(self, data: mujoco.MjData, row: np.ndarray) -> None:
+        """Write one row of `rows` into a simulation of the same model."""
+        mujoco.mj_setState(self.model, data, row, _TRAVELS)
 
     def data(self, index: int, into: mujoco.MjData | None = None) -> mujoco.MjData:
         """One simulation's `MjData`, a copy."""

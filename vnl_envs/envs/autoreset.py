@@ -61,8 +61,10 @@ class Batched(Wrapper):
 
     def __init__(self, env: FunctionalEnv, randomization_fn: RandomizationFn | None = None) -> None:
         super().__init__(env)
-        model = env.unwrapped.mjx_model if randomization_fn else None
-        self._model, self._axes = randomization_fn(model) if randomization_fn else (None, None)
+        self._model: Any = None
+        self._axes: Any = None
+        if randomization_fn is not None:
+            self._model, self._axes = randomization_fn(env.unwrapped.mjx_model)
 
     def reset(self, rng: jax.Array) -> State:
         """Starts of episodes from keys (B, ...)."""

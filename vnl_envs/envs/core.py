@@ -127,7 +127,7 @@ class Core:
         observed = self.task.observe(self.physics[ids], episode, carry)
         self.observation[ids] = flat(observed)
 
-    def put(self, start: Start, episode: Rows, carry: Rows) -> None:
+    def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> None:
         """Put every simulation into a state in the midst of an episode."""
         self.engine.start(np.arange(self.num), self.task.body, *start)
         self.episode, self.carry = dict(episode), dict(carry)

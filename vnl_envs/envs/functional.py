@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -22,7 +22,8 @@ from vnl_envs import checks
 from vnl_envs.envs.core import Judge, Step, flat
 from vnl_envs.envs.host import Host
 from vnl_envs.registry import make_task
-from vnl_envs.tasks.task import Start, Task
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.tasks.task import Overlay, Start, Task
 
 Impl = Literal["native", "warp", "jax"]
 IMPLS = ("auto", "native", "warp", "jax")
@@ -250,7 +251,29 @@ class FunctionalEnv:
         finally:
             self._mjx_model = before
 
+    def render(
+        self, trajectory: State | Sequence[State], height: int = HEIGHT, width: int = WIDTH
+    ) -> Any:
+        """Pictures (height, width, 3) uint8 of states without a batch axis, one or a list."""
+        single = isinstance(trajectory, State)
+        states = [trajectory] if isinstance(trajectory, State) else trajectory
+        with contextlib.closing(Picture(self.task.world, width, height)) as picture:
+            drawn = [picture.draw(self.mj_data(s), self._overlays(s)) for s in states]
+        return drawn[0] if single else drawn
+
+    def mj_data(self, state: State) -> mujoco.MjData:
+        """The simulation of a state without a batch axis, as C MuJoCo has it."""
+        data = mujoco.MjData(self.mj_model)
+        self._backend.fill(data, state.data)
+        mujoco.mj_forward(self.mj_model, data)
+        return data
+
     # Inside
+
+    def _overlays(self, state: State) -> list[Overlay]:
+        memory = self._backend.memory(state.data)
+        view = self.task.body.physics(self.mj_data(state))[0]
+        return self.task.overlays(view, memory["episode"], memory["carry"])
 
     @property
     def _figures(self) -> tuple[str, ...]:
@@ -320,6 +343,12 @@ class _Backend(Protocol):
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         """The data, but a new episode's where `done`."""
 
+    def memory(self, data: Data) -> dict[str, Any]:
+        """Episode and carry of concrete data as NumPy has them."""
+
+    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
+        """Write the physics of concrete data into a C simulation."""
+
 
 class _Native:
     """The native engine and NumPy, behind one callback per step of a whole batch."""
@@ -353,6 +382,12 @@ class _Native:
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         return Data(**self._call(self._host.restart, self._memory, vars(data), done, u))
+
+    def memory(self, data: Data) -> dict[str, Any]:
+        return self._host.numbers(vars(data))
+
+    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
+        self._host.fill(mj_data, vars(data))
 
     @staticmethod
     def _call(function: Any, shapes: Any, *args: Any) -> Any:
@@ -397,9 +432,9 @@ class _Mjx:
         physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *placed)
         failed = engine.diverged(physics) | ~jnp.isfinite(action).all()
         view = engine.physics(physics, task.body)
-        carry, outcome = task.evaluate(view, action, episode, carry)
+        next_carry, outcome = task.evaluate(view, action, episode, carry)
         step, totals, observation = self._judge(outcome, failed, data.totals, data.observation)
-        after = Data(physics, episode, dict(carry), totals, observation)
+        after = Data(physics, episode, dict(next_carry), totals, observation)
         # A diverged simulation stays where it last was finite; its episode is over.
         kept = data.replace(totals=totals)
         after = jax.tree.map(lambda old, new: jnp.where(failed, old, new), kept, after)
@@ -409,6 +444,13 @@ class _Mjx:
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         new = self.begin(model, u)
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), new, data)
+
+    def memory(self, data: Data) -> dict[str, Any]:
+        return jax.tree.map(np.asarray, {"episode": data.episode, "carry": data.carry})
+
+    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
+        for name in ("qpos", "qvel", "act", "mocap_pos"):
+            getattr(mj_data, name)[:] = np.asarray(getattr(data.physics, name))
 
 
 def _swap(begun: tuple[Start, Mapping[str, Any]], episode: Any) -> tuple[Start, Any, Any]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from vnl_envs.envs.core import Core
@@ -70,7 +71,7 @@ class Host:
         An action that is not a number breaks the simulation that it is given to.
         """
         batch, (memory, action) = _flatten(action.shape[:-1], memory, action)
-        memory = self._numbers(memory)
+        memory = self.numbers(memory)
         broken = ~np.isfinite(action).all(axis=-1)
         if broken.any():
             action = np.where(broken[:, None], np.float32(0), action)
@@ -97,11 +98,19 @@ class Host:
         with self._lock:
             core = self._core(len(done))
             # The core writes to its rows.
-            core.recall(_map(np.array, self._numbers(memory)))
+            core.recall(_map(np.array, self.numbers(memory)))
             ids = np.flatnonzero(done)
             if len(ids):
                 core.reset(ids, core.episodes(u[ids]))
             return _shape(self._remember(core), batch)
+
+    def numbers(self, memory: Tree) -> Tree:
+        """A memory, or rows of such, with 64-bit numbers in place of their words."""
+        return _map(_to_numbers, _map(np.asarray, memory), self._types)
+
+    def fill(self, data: mujoco.MjData, memory: Tree) -> None:
+        """Write the state of one memory into a simulation."""
+        self._core(1).engine.fill(data, self.numbers(memory)["physics"])
 
     def _core(self, num: int) -> Core:
         if num not in self._cores:
@@ -116,10 +125,6 @@ class Host:
 
     def _remember(self, core: Core) -> Tree:
         return _map(_to_words, _map(np.asarray, core.memory(), self._types))
-
-    def _numbers(self, memory: Tree) -> Tree:
-        """A memory with its words as the 64-bit numbers that they make up."""
-        return _map(_to_numbers, memory, self._types)
 
 
 def _map(function: Any, *trees: Tree) -> Tree:

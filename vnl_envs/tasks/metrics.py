@@ -77,8 +77,14 @@ class Accumulator:
         return xp.where(self._mean, state / steps, state)
 
     def increments(self, before: Array, after: Array) -> Array:
-        """What a step added to the figures, (..., M): their sum over an episode is its figure."""
+        """What a step added to the figures, (..., M): their sum over an episode is its figure.
+
+        What is not finite yet counts as 0, and so do figures before the first step.
+        """
         xp = namespace(after)
-        # Before the first step there are no figures.
-        known = xp.where(before[..., 1:2] > 0, self.result(before), 0.0)
-        return self.result(after) - known
+
+        def known(state: Array) -> Array:
+            figures = self.result(state)
+            return xp.where((state[..., 1:2] > 0) & xp.isfinite(figures), figures, 0.0)
+
+        return known(after) - known(before)

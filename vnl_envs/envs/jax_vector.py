@@ -1,0 +1,118 @@
+"""Gymnasium's vector interface over a functional environment: its spaces, JAX's arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from vnl_envs import checks
+from vnl_envs.envs.autoreset import wrap_for_training
+from vnl_envs.envs.face import METADATA, reset_options
+from vnl_envs.envs.functional import FunctionalEnv, State
+
+
+class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
+    """`num_envs` simulations of a registered task, stepped by one compiled function.
+
+    Observations, rewards and flags are JAX arrays, and so are the entries of `infos`; for NumPy
+    or torch put `gymnasium.wrappers.vector.JaxToNumpy` or `JaxToTorch` around it. Autoreset is
+    SAME_STEP: where an episode has ended, the observation is the next one's first, the old one's
+    last is in `infos["final_obs"]`, and everything else is the old one's.
+
+    Args:
+        task_id: a registered id.
+        num_envs: simulations.
+        impl, observation, threads, options: see `FunctionalEnv`.
+    """
+
+    metadata = {**METADATA, "render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        task_id: str,
+        num_envs: int = 1,
+        impl: str = "auto",
+        observation: str = "flat",
+        threads: int = 0,
+        **options: Any,
+    ) -> None:
+        self.num_envs = checks.integer("num_envs", num_envs, 1)
+        self.functional = FunctionalEnv(task_id, impl, observation, threads, **options)
+        self.single_observation_space = _space(self.functional.observation_size)
+        shape = (self.functional.action_size,)
+        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, shape, np.float32)
+        batch = gymnasium.vector.utils.batch_space
+        self.observation_space = batch(self.single_observation_space, num_envs)
+        self.action_space = batch(self.single_action_space, num_envs)
+        env = wrap_for_training(self.functional)
+        self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        self._seed = int(np.random.default_rng().integers(2**31))
+        self.state: State | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes; simulation i draws its episodes from the key of seed + i.
+
+        Raises:
+            ValueError: an option, of which there is none.
+        """
+        if reset_options(options):
+            raise ValueError(f"reset has no options here, got {sorted(options or {})}")
+        if seed is not None:
+            self._seed = checks.integer("seed", seed, 0)
+        seeds = jnp.arange(self.num_envs, dtype=jnp.uint32) + np.uint32(self._seed % 2**32)
+        self.state = self._reset(jax.vmap(jax.random.PRNGKey)(seeds))
+        # The next reset without a seed begins other episodes.
+        self._seed += self.num_envs
+        return self.state.obs, {}
+
+    def step(
+        self, actions: jax.Array
+    ) -> tuple[Any, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """One control step with actions (num_envs, nu) in [-1, 1].
+
+        Raises:
+            ValueError: actions of a wrong shape.
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if self.state is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step(): no episode is under way")
+        if np.shape(actions) != self.action_space.shape:
+            raise ValueError(
+                f"actions must have shape {self.action_space.shape}, got {np.shape(actions)}"
+            )
+        self.state = state = self._step(self.state, actions)
+        done, truncated = state.done > 0, state.info["truncation"] > 0
+        return state.obs, state.reward, done & ~truncated, truncated, self._infos(state, done)
+
+    def _infos(self, state: State, done: jax.Array) -> dict[str, Any]:
+        everywhere = np.ones(self.num_envs, bool)
+        terms = {k.removeprefix("reward/"): v for k, v in state.metrics.items() if "/" in k}
+        figures = {k: v for k, v in state.info["episode_metrics"].items() if "/" not in k}
+        return {
+            "reward_terms": _masked(terms, everywhere),
+            "metrics": _masked(figures, everywhere),
+            **_masked({k: state.info[k] > 0 for k in ("is_success", "diverged")}, everywhere),
+            "final_obs": state.info["final_obs"],
+            "_reward_terms": everywhere,
+            "_metrics": everywhere,
+            "_final_obs": done,
+        }
+
+
+def _space(size: Any) -> gymnasium.Space:
+    """The space of one observation: (D,), or name -> (size,)."""
+    if isinstance(size, dict):
+        return gymnasium.spaces.Dict({name: _space(shape[0]) for name, shape in size.items()})
+    return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def _masked(values: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    """Infos in Gymnasium's form, each with its mask."""
+    return {**values, **{f"_{name}": mask for name in values}}
