@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs import checks
-from vnl_envs.physics import Physics
+from vnl_envs.physics import Array, Physics, namespace
 
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
@@ -297,14 +297,13 @@ class BodyModel:
         owners = self.model.actuator_actadr[self.ctrl] >= 0
         return control[..., np.flatnonzero(owners)]
 
-    def control(self, action: np.ndarray) -> np.ndarray:
+    def control(self, action: Array) -> Array:
         """Controls of actions in [-1, 1], (..., nu) -> (..., nu).
 
         0 is the standing pose's control and ±1 the actuator's limits, piecewise linear between.
         """
-        return self.standing_control + action * np.where(
-            action < 0, self._reach_low, self._reach_high
-        )
+        reach = namespace(action).where(action < 0, self._reach_low, self._reach_high)
+        return self.standing_control + action * reach
 
     def action(self, control: np.ndarray) -> np.ndarray:
         """The actions of controls, the inverse of `control`, (..., nu) -> (..., nu)."""

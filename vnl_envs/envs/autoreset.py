@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from vnl_envs import checks
-from vnl_envs.envs.functional import FunctionalEnv, State
+from vnl_envs.envs.functional import FunctionalEnv, State, choose
 
 RandomizationFn = Callable[[Any], tuple[Any, Any]]
 """An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""
@@ -136,7 +137,7 @@ class EpisodeLimit(Wrapper):
             after = self._limited(self._add(state, self.env.step(state, action)))
             # An episode that ended in the midst of the repetition has no more steps.
             after = after.replace(reward=state.reward + after.reward)
-            return _where(state.done > 0, state, after), None
+            return choose(state.done > 0, state, after), None
 
         state = state.replace(reward=live, done=live)
         return jax.lax.scan(repeat, state, None, length=self._repeat)[0]
@@ -193,7 +194,7 @@ class AutoReset(Wrapper):
     def _renew(self, state: State, done: jax.Array) -> State:
         keys = jax.vmap(jax.random.split)(state.info["key"])
         state = self.env.restart(state, done, keys[:, 0])
-        key = _where(done, keys[:, 1], state.info["key"])
+        key = choose(done, keys[:, 1], state.info["key"])
         return state.replace(info={**state.info, "key": key})
 
 
@@ -203,23 +204,22 @@ class Sharded(Wrapper):
     Args:
         env: an environment with a batch axis, such as `wrap_for_training` makes.
         devices: over which; all by default.
+
+    Raises:
+        ValueError: the implementation does not shard.
     """
 
     def __init__(self, env: Any, devices: Sequence[jax.Device] | None = None) -> None:
         super().__init__(env)
+        if env.unwrapped.impl == "warp":
+            raise ValueError("impl='warp' keeps buffers without a batch axis: use jax.pmap for it")
         devices = jax.devices() if devices is None else list(devices)
         self.mesh = Mesh(np.array(devices), ("batch",))
         spread = PartitionSpec("batch")
-        self._reset = jax.jit(
-            jax.shard_map(
-                env.reset, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
-            )
+        shard = functools.partial(
+            jax.shard_map, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
         )
-        self._step = jax.jit(
-            jax.shard_map(
-                env.step, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
-            )
-        )
+        self._reset, self._step = jax.jit(shard(env.reset)), jax.jit(shard(env.step))
 
     def reset(self, rng: jax.Array) -> State:
         """Starts of episodes from keys (B, ...).
@@ -235,15 +235,6 @@ class Sharded(Wrapper):
     def step(self, state: State, action: jax.Array) -> State:
         """A control step with actions (B, nu)."""
         return self._step(state, action)
-
-
-def _where(mask: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaves (B, ...) of one tree where the mask (B,) holds, of the other elsewhere."""
-
-    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
-
-    return jax.tree.map(choose, yes, no)
 
 
 def _report_overflow(overflow: jax.Array) -> None:

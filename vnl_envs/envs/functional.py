@@ -437,13 +437,12 @@ class _Mjx:
         after = Data(physics, episode, dict(next_carry), totals, observation)
         # A diverged simulation stays where it last was finite; its episode is over.
         kept = data.replace(totals=totals)
-        after = jax.tree.map(lambda old, new: jnp.where(failed, old, new), kept, after)
+        after = choose(failed, kept, after)
         increments = self._judge.accumulator.increments(data.totals, totals)
         return after, step, increments, engine.overflow(physics)
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        new = self.begin(model, u)
-        return jax.tree.map(lambda a, b: jnp.where(done, a, b), new, data)
+        return choose(done, self.begin(model, u), data)
 
     def memory(self, data: Data) -> dict[str, Any]:
         return jax.tree.map(np.asarray, {"episode": data.episode, "carry": data.carry})
@@ -451,6 +450,18 @@ class _Mjx:
     def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
         for name in ("qpos", "qvel", "act", "mocap_pos"):
             getattr(mj_data, name)[:] = np.asarray(getattr(data.physics, name))
+
+
+def choose(mask: jax.Array, yes: Any, no: Any) -> Any:
+    """Leaves (..., *) of one tree where the mask (...) holds, of the other elsewhere."""
+
+    def leaf(yes: Any, no: Any) -> Any:
+        # An `mjx.Data` has leaves without a batch axis and knows which.
+        if hasattr(no, "where"):
+            return no.where(mask, yes)
+        return jnp.where(mask.reshape(mask.shape + (1,) * (no.ndim - mask.ndim)), yes, no)
+
+    return jax.tree.map(leaf, yes, no, is_leaf=lambda part: hasattr(part, "where"))
 
 
 def _swap(begun: tuple[Start, Mapping[str, Any]], episode: Any) -> tuple[Start, Any, Any]:
