@@ -86,11 +86,17 @@ class NativeEngine:
         return self._views[name]
 
     def step(self, substeps: int, ids: np.ndarray | None = None) -> np.ndarray:
-        """Advance simulations (all if None); return which of all diverged in it, (num,) bool."""
+        """Advance simulations (all if None); return which of all diverged in it, (num,) bool.
+
+        Without substeps they stay as they are, and only become current.
+        """
         self._survive_fork()
         failed = np.zeros(self.num, bool)
         try:
-            self._batch.step(ids, nstep=substeps, stage=_CURRENT)
+            if substeps:
+                self._batch.step(ids, nstep=substeps, stage=_CURRENT)
+            else:
+                self._batch.forward(ids, stage=_CURRENT)
         except SimulationError as error:
             failed[error.ids] = True
         # A comparison with NaN is False.

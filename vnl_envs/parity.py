@@ -1,0 +1,135 @@
+"""How far the engines agree: the same states, episodes and actions on each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vnl_envs.envs.core import Core
+from vnl_envs.envs.functional import FunctionalEnv, State, make_functional
+from vnl_envs.tasks.task import Start, Task
+
+STATES = 64
+_ENVS = 16
+# Control steps after which states are taken: early, and once episodes have ended.
+_TIMES = (2, 9, 23, 47)
+_ACTION_SIZE = 0.3
+
+
+class Sample(NamedTuple):
+    """States along rollouts of the native engine, (n, ...), and an action for each.
+
+    Attributes:
+        start: positions, velocities, activations and scenery.
+        episode: of the task.
+        carry: of the step that led to the state, so that judging the state gives that step's
+            reward and end.
+        action: (n, nu) float32.
+    """
+
+    start: Start
+    episode: dict[str, np.ndarray]
+    carry: dict[str, np.ndarray]
+    action: np.ndarray
+
+    def head(self, count: int) -> Sample:
+        """The first rows."""
+        return jax.tree.map(lambda array: array[:count], self)
+
+
+def sample_states(task: Task, seed: int = 0) -> Sample:
+    """`STATES` states under random actions, last ones of episodes included, in random order."""
+    rng = np.random.default_rng(seed)
+    core = Core(task, _ENVS)
+    draws = [np.random.default_rng([seed, i]) for i in range(_ENVS)]
+    everyone = np.arange(_ENVS)
+    core.reset(everyone, core.draw(draws))
+    # Shoved forward, so that bodies make progress which earns a reward.
+    start = _start(core)
+    start.qvel[:, 0] += rng.uniform(0, task.body.body.reach, _ENVS)
+    core.engine.start(everyone, task.body, *start)
+    taken = []
+    for step in range(max(_TIMES) + 1):
+        carry = {k: v.copy() for k, v in core.carry.items()}
+        result = core.step(_actions(rng, _ENVS, task))
+        if step in _TIMES:
+            taken.append((_start(core), {k: v.copy() for k, v in core.episode.items()}, carry))
+        ids = np.flatnonzero(result.terminated | result.truncated)
+        if len(ids):
+            core.reset(ids, core.draw([draws[i] for i in ids]))
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts), *taken)
+    order = rng.permutation(STATES)
+    start, episode, carry = jax.tree.map(lambda array: array[order], rows)
+    return Sample(start, episode, carry, _actions(rng, STATES, task))
+
+
+def _actions(rng: np.random.Generator, num: int, task: Task) -> np.ndarray:
+    size = (num, task.body.nu)
+    return rng.uniform(-_ACTION_SIZE, _ACTION_SIZE, size).astype(np.float32)
+
+
+def _start(core: Core) -> Start:
+    physics = core.physics
+    mocap = np.stack([core.engine.data(i).mocap_pos for i in range(core.num)])
+    qpos, qvel, act = (part.copy() for part in (physics.qpos, physics.qvel, physics.act))
+    return Start(qpos, qvel, act, mocap if mocap.size else None)
+
+
+class Side:
+    """One engine's answer to a sample.
+
+    Args:
+        task_id: a registered id.
+        impl: see `FunctionalEnv`.
+        options: of the task.
+    """
+
+    def __init__(self, task_id: str, impl: str, **options: Any) -> None:
+        self.env = make_functional(task_id, impl, **options)
+        self._still = make_functional(task_id, impl, **options)
+        # No physics step: the task judges the very state that it is given.
+        world = dataclasses.replace(self._still.task.world, substeps=0)
+        self._still.task.world = world
+        self.put = jax.jit(jax.vmap(self.env.put))
+        self.step = jax.jit(jax.vmap(self.env.step))
+        self._judge = jax.jit(jax.vmap(self._still.step))
+
+    def at(self, sample: Sample) -> dict[str, np.ndarray]:
+        """Quantities of the sample's states, by name."""
+        state = self.put(sample.start, sample.episode, sample.carry)
+        return quantities(self.env, self._judge(state, sample.action))
+
+    def after(self, sample: Sample) -> dict[str, np.ndarray]:
+        """Quantities one control step later, by name."""
+        state = self.put(sample.start, sample.episode, sample.carry)
+        return quantities(self.env, self.step(state, sample.action))
+
+
+def quantities(env: FunctionalEnv, state: State) -> dict[str, np.ndarray]:
+    """What is compared, (n, k) each: observations by name, reward, flags, metrics."""
+    observed = np.asarray(state.data.observation)
+    parts = {name: observed[:, span] for name, span in env.layout.items()}
+    flags = {"done": state.done, "truncation": state.info["truncation"]}
+    figures = {f"metric {name}": value for name, value in state.metrics.items()}
+    scalars = {"reward": state.reward, **flags, **figures}
+    return parts | {name: np.asarray(value)[:, None] for name, value in scalars.items()}
+
+
+def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, Any]:
+    """For each quantity: the states' greatest differences, their median, 90 % point and maximum.
+
+    A difference is absolute where the value is below 1, else relative.
+    """
+    table = {}
+    for name, a in ours.items():
+        b = theirs[name]
+        worst = (np.abs(a - b) / np.maximum(np.abs(b), 1.0)).max(axis=1)
+        table[name] = {
+            "median": float(np.median(worst)),
+            "p90": float(np.quantile(worst, 0.9)),
+            "max": float(worst.max()),
+        }
+    return table
