@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vnl_envs
+from vnl_envs import checks
 
 if TYPE_CHECKING:
     from vnl_envs.envs.core import Core
@@ -214,23 +215,40 @@ def score_table(title: str, summaries: list[Any]) -> Table:
 
 @app.command()
 def bench(
-    task_id: TaskId,
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="a task id, see `vnl-envs list`")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="every task on every engine, as batched JAX environments")
+    ] = False,
+    impl: Annotated[list[str] | None, typer.Option(help="with --all: only these engines")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="with --all: only these batches")] = None,
     num_envs: Annotated[int, typer.Option(min=2, help="environments of the vector")] = 64,
     threads: Annotated[int, typer.Option(help="0: every CPU")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="control steps per round")] = 20,
     rounds: Annotated[int, typer.Option(min=1, help="counted rounds")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Measure steps per second beside the bare physics, taking turns in one run."""
+    """Measure steps per second: beside the bare physics, or (--all) of every engine under JAX."""
+    if every:
+        with _one_line_errors():
+            _bench_all([task_id] if task_id else list(vnl_envs.task_ids()), impl, batch, as_json)
+        return
+    with _one_line_errors():
+        if task_id is None:
+            raise ValueError("give a task id, or --all for every task; see `vnl-envs list`")
+        _bench_one(task_id, num_envs, threads, steps, rounds, as_json)
+
+
+def _bench_one(
+    task_id: str, num_envs: int, threads: int, steps: int, rounds: int, as_json: bool
+) -> None:
     from vnl_envs import benchmark
 
-    with _one_line_errors():
-        measured = {
-            f"vector of {num_envs}": benchmark.beside_bare(
-                task_id, num_envs, threads, steps, rounds
-            ),
-            "single": benchmark.beside_bare(task_id, 1, 1, steps * 10, rounds),
-        }
+    measured = {
+        f"vector of {num_envs}": benchmark.beside_bare(task_id, num_envs, threads, steps, rounds),
+        "single": benchmark.beside_bare(task_id, 1, 1, steps * 10, rounds),
+    }
     rows = [
         {"what": what, "steps_per_s": ours, "bare_steps_per_s": bare, "ratio": ratio}
         for what, (ours, bare, ratio) in measured.items()
@@ -245,6 +263,31 @@ def bench(
         table.add_row(str(row["what"]), *cells, f"{row['ratio']:.2f}")
     console.print(table)
     console.print(", ".join(f"{k} {v}" for k, v in benchmark.machine().items()))
+
+
+def _bench_all(
+    task_ids: list[str], impls: list[str] | None, batches: list[int] | None, as_json: bool
+) -> None:
+    from vnl_envs import functional_benchmark as bench
+
+    for task_id in task_ids:
+        vnl_envs.task_options(task_id)
+    for name in impls or ():
+        checks.choice("impl", name, bench.IMPLS)
+    result = bench.measure_all(
+        task_ids, impls or bench.IMPLS, batches or bench.BATCHES,
+        progress=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    table = Table("task", "engine", "batch", "trace s", "compile s", "steps/s", "of vector", "note")
+    for row in result["rows"]:
+        cells = [row[key] for key in ("trace_s", "compile_s", "steps_per_s", "of_vector")]
+        texts = ["" if cell is None else f"{cell:.3g}" for cell in cells]
+        table.add_row(row["task"], row["impl"], str(row["batch"]), *texts, row["note"])
+    console.print(table)
+    console.print(", ".join(f"{k} {v}" for k, v in result["machine"].items()))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
 from vnl_envs.tasks.task import Overlay, Start, Task
 
-Impl = Literal["native", "warp", "jax"]
 IMPLS = ("auto", "native", "warp", "jax")
 # What runs best where: MJX-JAX on a CPU is 50 to 300 times slower than C.
 _BY_PLATFORM = {"cpu": "native", "gpu": "warp", "cuda": "warp", "rocm": "jax", "tpu": "jax"}
@@ -131,7 +130,9 @@ class FunctionalEnv:
         checks.choice("observation", observation, OBSERVATIONS)
         threads = checks.integer("threads", threads, 0)
         self.task_id = task_id
-        self.impl = _BY_PLATFORM.get(jax.default_backend(), "jax") if impl == "auto" else impl
+        self.impl: Any = impl
+        if impl == "auto":
+            self.impl = _BY_PLATFORM.get(jax.default_backend(), "jax")
         self.task = make_task(task_id, **options)
         self._observation = observation
         self._host = Host(self.task, threads)
@@ -399,7 +400,7 @@ class _Native:
 class _Mjx:
     """MJX and the task in JAX."""
 
-    def __init__(self, task: Task, impl: str, host: Host) -> None:
+    def __init__(self, task: Task, impl: Any, host: Host) -> None:
         # Imported here: the native engine needs no MJX.
         from vnl_envs.engines.mjx import MjxEngine
 
