@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Body": "vnl_envs.bodies.body",
     "Clip": "vnl_envs.motion.clip",
+    "Perturbations": "vnl_envs.perturbations",
     "PhysicsOptions": "vnl_envs.bodies.body",
     "SB3VecEnv": "vnl_envs.envs.sb3",
     "SingleEnv": "vnl_envs.envs.single",
