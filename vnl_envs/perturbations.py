@@ -534,9 +534,9 @@ class _Model:
             ValueError: an actuator is of another kind.
         """
         model, on = self._model, self._actuators
-        linear = (mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtGain.mjGAIN_AFFINE)
-        bias = (mujoco.mjtBias.mjBIAS_NONE, mujoco.mjtBias.mjBIAS_AFFINE)
-        kinds = np.isin(model.actuator_gaintype, linear) & np.isin(model.actuator_biastype, bias)
+        gains = [mujoco.mjtGain.mjGAIN_FIXED.value, mujoco.mjtGain.mjGAIN_AFFINE.value]
+        biases = [mujoco.mjtBias.mjBIAS_NONE.value, mujoco.mjtBias.mjBIAS_AFFINE.value]
+        kinds = np.isin(model.actuator_gaintype, gains) & np.isin(model.actuator_biastype, biases)
         if not kinds[on].all():
             raise ValueError("the perturbation 'gain' needs actuators that are servos or motors")
 

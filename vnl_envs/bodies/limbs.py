@@ -15,9 +15,10 @@ _NOTHING, _LENGTH, _SIZE = range(3)
 
 
 class Limbs:
-    """The limbs of a body: everything below the first body that leads to one hand or foot only.
+    """The limbs of a body: the first body with joints that leads to one hand or foot only, and all
+    that it carries.
 
-    A limb is scaled as a whole about the place where it is attached, which stays where it is: its
+    A limb is scaled as a whole about the origin of its first body, which stays where it is: its
     segments become `length` times as long and `size` times as thick, at the same density.
 
     Args:
@@ -34,7 +35,8 @@ class Limbs:
         self.bodies = self._attached > 0
         self._carried = self.bodies & (self._attached != ids)
         self._geoms = self.bodies[model.geom_bodyid]
-        self._joints = self.bodies[model.jnt_bodyid]
+        # Where the first body turns is a matter of the trunk.
+        self._joints = self._carried[model.jnt_bodyid]
         self._sites = self.bodies[model.site_bodyid]
         self._columns = np.where(self._geoms[:, None], _columns(model), _NOTHING)
         self._check(body)
@@ -49,9 +51,6 @@ class Limbs:
         meshes = self._geoms & (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
         if (meshes & ((model.geom_contype | model.geom_conaffinity) > 0)).any():
             raise ValueError(f"body {name!r}: limbs of colliding meshes cannot be scaled")
-        moved = self._joints & ~self._carried[model.jnt_bodyid] & model.jnt_pos.any(axis=1)
-        if moved.any():
-            raise ValueError(f"body {name!r}: limbs must turn about their first body's origin")
         if (model.wrap_type != mujoco.mjtWrap.mjWRAP_JOINT).any():
             raise ValueError(f"body {name!r}: limbs with spatial tendons cannot be scaled")
 
@@ -107,7 +106,7 @@ def _attached(body: BodyModel) -> np.ndarray:
         trunk.update(*(set(path) & set(other) for other in paths[:i]))
     out = np.zeros(body.model.nbody, int)
     for name, path in zip((*body.body.hands, *body.body.feet), paths[:-1], strict=True):
-        own = [i for i in path if i not in trunk]
+        own = [i for i in path if i not in trunk and body.model.body_jntnum[i]]
         if not own:
             raise ValueError(f"body {body.body.name!r}: {name!r} has no limb of its own")
         out[own[-1]] = own[-1]
@@ -128,7 +127,7 @@ def _columns(model: mujoco.MjModel) -> np.ndarray:
     """What scales each column of `geom_size`, (ngeom, 3)."""
     kinds = mujoco.mjtGeom
     out = np.full((model.ngeom, 3), _NOTHING)
-    for geom, kind in enumerate(model.geom_type):
+    for geom, kind in enumerate(map(kinds, model.geom_type.tolist())):
         if kind == kinds.mjGEOM_SPHERE:
             out[geom, 0] = _SIZE
         elif kind in (kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER):
