@@ -566,7 +566,8 @@ class _Model:
     def gravity(self, tilt: Array) -> Array:
         """Gravity, m/s², (..., 3), turned by the angle that `tilt` (..., 2) rad is long."""
         xp = namespace(tilt)
-        strength = float(np.linalg.norm(self._model.opt.gravity))
+        # In the model's precision: without a tilt these are its very numbers.
+        strength = np.full(3, np.linalg.norm(self._model.opt.gravity))
         angle = xp.sqrt((tilt * tilt).sum(axis=-1, keepdims=True))
         # The sine over the angle, which is 1 at 0.
         ratio = xp.where(angle > 0, xp.sin(angle) / xp.where(angle > 0, angle, 1.0), 1.0)

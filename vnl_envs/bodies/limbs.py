@@ -195,8 +195,9 @@ class _Contacts:
         along = xp.where(self._limb, length[..., None], 1.0)
         across = xp.where(self._limb, size[..., None], 1.0)
         before = centre - half - self._radius
-        after = base + along * (centre - base - half) - across * self._radius
-        return before.min(axis=-1) - after.min(axis=-1)
+        # As a change: factors of 1 leave the very bits.
+        change = (along - 1.0) * (centre - base - half) - (across - 1.0) * self._radius
+        return before.min(axis=-1) - (before + change).min(axis=-1)
 
     def _frames(self, qpos: Array) -> tuple[Array, Array]:
         """Origins (..., n, 3), m, and orientations (..., n, 3, 3) of the bodies in `_order`."""
