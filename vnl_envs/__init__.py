@@ -18,6 +18,7 @@ _LAZY = {
     "Clip": "vnl_envs.motion.clip",
     "FunctionalEnv": "vnl_envs.envs.functional",
     "JaxVectorEnv": "vnl_envs.envs.jax_vector",
+    "Perturbations": "vnl_envs.perturbations",
     "PhysicsOptions": "vnl_envs.bodies.body",
     "SB3VecEnv": "vnl_envs.envs.sb3",
     "SingleEnv": "vnl_envs.envs.single",

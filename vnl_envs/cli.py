@@ -120,7 +120,7 @@ def info(task_id: TaskId, option: Options = None, as_json: AsJson = False) -> No
         typer.echo(json.dumps(described, indent=2))
         return
     console.print(f"[bold]{task_id}[/bold]  hash {described['env_hash']}")
-    console.print((type(task).__doc__ or "").split("\n\n    Args:")[0], markup=False)
+    console.print((type(task.unwrapped).__doc__ or "").split("\n\n    Args:")[0], markup=False)
     observation = Table("observation", "slice", "size", title="Observation", title_justify="left")
     for name, span in core.layout.items():
         size = span.stop - span.start

@@ -11,7 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from vnl_envs.registry import get_row
+from vnl_envs.registry import PERTURBATIONS, get_row
 from vnl_envs.tasks.task import Task
 
 # What is not part of the physics: looks, and what the compiler derives from the rest.
@@ -77,10 +77,16 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
     u = np.full((1, task.uniforms), 0.5, np.float32)
     episode = task.episode(u)
     row, body = get_row(task_id), dataclasses.asdict(task.body.body)
-    settings = {name: getattr(task, name, value) for name, value in row.settings.items()}
-    for name in type(task).options:
-        settings[name] = getattr(task, name, None)
+    bare = task.unwrapped
+    settings = {name: getattr(bare, name, value) for name, value in row.settings.items()}
+    settings.pop(PERTURBATIONS, None)
+    for name in type(bare).options:
+        settings[name] = getattr(bare, name, None)
+    perturbations = getattr(task, PERTURBATIONS, None)
+    # A task without them has the hash that it had before there were any.
+    perturbed = {PERTURBATIONS: dataclasses.asdict(perturbations)} if perturbations else {}
     return {
+        **perturbed,
         "settings": {k: _plain(v) for k, v in settings.items()},
         "episode": {k: list(np.shape(v)[1:]) for k, v in episode.items()},
         "uniforms": task.uniforms,

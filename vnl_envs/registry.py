@@ -23,6 +23,13 @@ WORLD_OPTIONS = {
 }
 """Options of every task, given to `build_world`."""
 
+PERTURBATIONS = "perturbations"
+_PERTURBATIONS = {
+    PERTURBATIONS: 'what differs by episode, a mapping such as {"mass": 0.2}: '
+    "mass, friction, gain, gravity_tilt, limb_length, limb_size, push, observation_noise, "
+    "action_delay, action_repeat; see docs/perturbations.md"
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -66,7 +73,8 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         id: "namespace/Name-vN".
         body: name of a registered body.
         task: a `Task` subclass, or "module:Class" to import when first used.
-        settings: keyword arguments of the task's constructor: its constants for this body.
+        settings: keyword arguments of the task's constructor: its constants for this body; and
+            `perturbations`, if it has any by default.
 
     Raises:
         ValueError: the id is taken, not of that form, or the body is unknown.
@@ -120,7 +128,7 @@ def task_class(row: Row) -> type[Task]:
 
 def task_options(id: str) -> dict[str, str]:
     """Options of a task that users may give, with what they mean."""
-    return {**task_class(get_row(id)).options, **WORLD_OPTIONS}
+    return {**task_class(get_row(id)).options, **WORLD_OPTIONS, **_PERTURBATIONS}
 
 
 def make_task(id: str, **options: Any) -> Task:
@@ -133,6 +141,7 @@ def make_task(id: str, **options: Any) -> Task:
     Raises:
         ValueError: an unknown id or option, or a value that the task refuses.
     """
+    from vnl_envs.perturbations import perturbed
     from vnl_envs.scenes.world import build_world
 
     row = get_row(id)
@@ -143,9 +152,10 @@ def make_task(id: str, **options: Any) -> Task:
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
     cls = task_class(row)
     settings = {**row.settings, **options}
+    perturbations = settings.pop(PERTURBATIONS, None)
     inspect.signature(cls).bind(None, **settings)
     world = build_world(cls.scene(**settings), [get_body(row.body)], **world_options)
-    return cls(world, **settings)
+    return perturbed(cls(world, **settings), perturbations)
 
 
 def _load(value: Any) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Mapping
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.constants import need_constants
 from vnl_envs.physics import Physics
 
 # Positions and velocities current after a step; see `Batch.step`.
@@ -73,6 +75,8 @@ class NativeEngine:
         self._warnings = self._batch.warning[:, _DIVERGED, 1]
         self._warned = self._warnings.copy()
         self._views: dict[str, Physics] = {}
+        # Names of the model's fields that simulations have for themselves.
+        self._edited: set[str] = set()
 
     def physics(self, body: BodyModel) -> Physics:
         """A live view of one body, refreshed by every call that advances or sets a state."""
@@ -137,6 +141,35 @@ class NativeEngine:
         batch.forward(ids, stage=_CURRENT)
         self._warned = self._warnings.copy()
 
+    def edit(self, ids: np.ndarray, fields: Mapping[str, np.ndarray]) -> None:
+        """Give simulations `ids` values of their own of the model's fields.
+
+        What MuJoCo derives from them follows. A simulation whose values stay costs a comparison.
+        To be called before a state is set.
+
+        Args:
+            ids: (n,) simulations.
+            fields: name as in `mujoco.batch.MODEL_FIELDS` -> (n, *field's shape).
+        """
+        if not fields:
+            return
+        self._survive_fork()
+        stale = np.zeros(len(ids), bool)
+        for name, value in fields.items():
+            own = self._batch.expand(name)
+            new = np.asarray(value, own.dtype)
+            if need_constants([name]):
+                stale |= (own[ids] != new).reshape(len(ids), -1).any(axis=1)
+            own[ids] = new
+        self._edited.update(fields)
+        if stale.any():
+            self._batch.set_const(ids[stale])
+
+    def model_of(self, index: int, into: mujoco.MjModel | None = None) -> mujoco.MjModel:
+        """One simulation's model, a copy; the common one where no field was ever edited."""
+        self._survive_fork()
+        return self._batch.get_model(index, into) if self._edited else self.model
+
     def get_state(self) -> np.ndarray:
         """The whole integration state of every simulation, (num, nstate) float64."""
         return self._batch.state.copy()
@@ -170,7 +203,9 @@ class NativeEngine:
         if os.getpid() == self._pid:
             return
         state = self.get_state()
+        fields = {name: self._batch.expand(name).copy() for name in self._edited}
         self._build(self.model)
+        self.edit(np.arange(self.num), fields)
         self._batch.state[:] = state
         self._batch.forward(stage=_CURRENT)
 

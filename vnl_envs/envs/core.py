@@ -119,6 +119,7 @@ class Core:
     def reset(self, ids: np.ndarray, episode: Rows) -> None:
         """Start episodes (rows of len(ids)) in simulations `ids`."""
         start, carry = self.task.begin(episode)
+        self.engine.edit(ids, self.task.model_fields(episode))
         self.engine.start(ids, self.task.body, *start)
         for rows, new in ((self.episode, episode), (self.carry, carry)):
             for name, value in new.items():
@@ -133,6 +134,14 @@ class Core:
         self.episode, self.carry = dict(episode), dict(carry)
         self._totals = self.judge.accumulator.begin((self.num,))
         self.observation = flat(self.task.observe(self.physics, episode, carry))
+
+    def edit(self, ids: np.ndarray | None = None) -> None:
+        """Give simulations `ids` (all if None) the models that their rows of `episode` ask for.
+
+        To be called before their states are set. Rows whose models stay cost a comparison.
+        """
+        ids = np.arange(self.num) if ids is None else ids
+        self.engine.edit(ids, self.task.model_fields(_take(self.episode, ids)))
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
@@ -227,8 +236,9 @@ class Core:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`'s, which `check_state` has accepted."""
-        self.engine.set_state(state["physics"])
         self.episode = {k: np.array(v) for k, v in state["episode"].items()}
+        self.edit()
+        self.engine.set_state(state["physics"])
         self.carry = {k: np.array(v) for k, v in state["carry"].items()}
         self._totals = np.array(state["totals"])
         self.observation = np.array(state["observation"])
@@ -298,7 +308,7 @@ def _row(name: str, given: Any, drawn: np.ndarray) -> np.ndarray:
     if value.dtype.kind not in "iuf" or not np.isfinite(value).all():
         raise ValueError(f"episode part {name!r} must be finite numbers")
     row = value.astype(drawn.dtype)
-    if drawn.dtype.kind == "i" and (row != value).any():
+    if drawn.dtype.kind in "iu" and (row != value).any():
         raise ValueError(f"episode part {name!r} must be integers, got {given!r}")
     return row[None]
 

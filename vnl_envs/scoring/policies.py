@@ -58,8 +58,9 @@ class Track(_Stateless):
 
     def act(self, core: Core) -> np.ndarray:
         """See `Imitation.track`."""
-        assert isinstance(core.task, Imitation)
-        return core.task.track(core.episode, core.carry).astype(np.float32)
+        task = core.task.unwrapped
+        assert isinstance(task, Imitation)
+        return task.track(core.episode, core.carry).astype(np.float32)
 
 
 class Function(_Stateless):
@@ -98,7 +99,7 @@ def make_policy(policy: str | Callable[[np.ndarray], Any], core: Core) -> Policy
     if policy == "random":
         return Random()
     if policy == "track":
-        if not isinstance(core.task, Imitation):
+        if not isinstance(core.task.unwrapped, Imitation):
             raise ValueError("the policy 'track' needs an imitation task")
         if not core.task.body.servos:
             raise ValueError("the policy 'track' needs actuation='position'")

@@ -58,6 +58,10 @@ class Proprioception:
 
     Args:
         body: whose.
+
+    Attributes:
+        geoms: (n,) rows of the body's own geoms that feel touch.
+        half, radius: (n,) their half-lengths and radii, m.
     """
 
     def __init__(self, body: BodyModel) -> None:
@@ -66,7 +70,7 @@ class Proprioception:
         self._limbs = body.body_index(*names)
         touch = body.body.touch
         geoms = list(dict.fromkeys(name for group in touch.values() for name in group))
-        self._geoms, self._half, self._radius = body.capsules(*geoms)
+        self.geoms, self.half, self.radius = body.capsules(*geoms)
         width = max(map(len, touch.values()))
         # Short groups repeat their first geom.
         self._groups = np.array(
@@ -106,16 +110,23 @@ class Proprioception:
             "linear_velocity": vectors[..., 0, :],
             "angular_velocity": (qvel[..., None, 3:6] @ self._body.ego)[..., 0, :],
             "limb_position": vectors[..., 1:, :].reshape((*batch, -1)),
-            "touch": self._touch(physics, clearance),
+            "touch": self.touch(physics, clearance, self.half, self.radius),
         }
 
-    def _touch(self, physics: Physics, clearance: Callable[[Array], Array]) -> Array:
-        """Whether any geom of each sensor reaches into the ground, (..., sensors)."""
+    def touch(
+        self, physics: Physics, clearance: Callable[[Array], Array], half: Array, radius: Array
+    ) -> Array:
+        """Whether any geom of each sensor reaches into the ground, (..., sensors).
+
+        Args:
+            physics, clearance: see `__call__`.
+            half, radius: of `geoms`, (..., n), m.
+        """
         xp = namespace(physics.qpos)
-        centre = physics.geom_xpos[..., self._geoms, :]
+        centre = physics.geom_xpos[..., self.geoms, :]
         # The third column of the orientation is the capsule's axis.
-        arm = physics.geom_xmat[..., self._geoms, 2::3] * self._half[:, None]
-        n = len(self._half)
+        arm = physics.geom_xmat[..., self.geoms, 2::3] * half[..., None]
+        n = len(self.geoms)
         height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
-        lowest = xp.minimum(height[..., :n], height[..., n:]) - self._radius
+        lowest = xp.minimum(height[..., :n], height[..., n:]) - radius
         return xp.where(lowest[..., self._groups].min(axis=-1) < 0, 1.0, 0.0)

@@ -22,7 +22,11 @@ Carry = Mapping[str, Array]
 """What the task remembers during an episode, each (..., *)."""
 
 Observation = dict[str, dict[str, Array]]
-"""Group -> name -> (..., size); the groups are "proprioception" and "task"."""
+"""Group -> name -> (..., size). The groups are "proprioception" and "task", which policies see;
+perturbed tasks add `PRIVILEGED`, which is no part of an environment's observation."""
+
+PRIVILEGED = "privileged"
+"""Group of what only an asymmetric critic may see, see `vnl_envs.perturbations.PerturbedTask`."""
 
 
 class Start(NamedTuple):
@@ -107,7 +111,7 @@ class Task(ABC):
     options: ClassVar[dict[str, str]] = {}
     """Keyword arguments that users may give to `gym.make`, with what they mean."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
+    metrics: tuple[Metric, ...] = ()
     uniforms: int
 
     def __init__(self, world: World, horizon: int) -> None:

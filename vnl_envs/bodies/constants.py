@@ -1,0 +1,64 @@
+"""Constants of a model that follow from its other fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+DERIVED = (
+    "body_invweight0",
+    "body_subtreemass",
+    "dof_M0",
+    "dof_invweight0",
+    "tendon_invweight0",
+    "actuator_acc0",
+)
+"""What `mj_setConst` derives from masses and the physics reads, of which engines have copies."""
+
+
+def need_constants(names: Iterable[str]) -> bool:
+    """Whether constants are derived from any of these fields.
+
+    MuJoCo's list leaves out friction and gains; gravity (`opt.gravity`) enters no constant.
+    """
+    return any(name in mujoco.MjModel._setconst_inputs for name in names)
+
+
+def derived_fields(
+    model: mujoco.MjModel, fields: Mapping[str, np.ndarray], threads: int = 0
+) -> dict[str, np.ndarray]:
+    """The constants that follow from edits of a model, for engines that do not derive them.
+
+    Args:
+        model: the model before the edits.
+        fields: `Task.model_fields`, each (..., *field's shape).
+        threads: 0 uses every CPU.
+
+    Returns:
+        The fields of `DERIVED`, each (..., *field's shape) float64; {} where none changes. About
+        0.3 ms each for a rat.
+    """
+    if not need_constants(fields):
+        return {}
+    name, value = next(iter(fields.items()))
+    batch_shape = np.shape(value)[: np.ndim(value) - np.ndim(_default(model, name))]
+    num = math.prod(batch_shape)
+    if not num:
+        return {k: np.zeros((*batch_shape, *_default(model, k).shape)) for k in DERIVED}
+    batch = Batch(model, num, nthread=threads)
+    for name, value in fields.items():
+        own = batch.expand(name)
+        own[:] = np.reshape(value, own.shape)
+    batch.set_const()
+    derived = {k: batch.expand(k) for k in DERIVED if _default(model, k).size}
+    return {k: v.reshape((*batch_shape, *v.shape[1:])).copy() for k, v in derived.items()}
+
+
+def _default(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """A field by its name in `mujoco.batch`."""
+    owner = model.opt if name.startswith("opt.") else model
+    return np.asarray(getattr(owner, name.removeprefix("opt.")))

@@ -1,0 +1,265 @@
+"""Limbs of other lengths and thicknesses: which fields of a model change, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.physics import Array, namespace
+
+# What scales a column of `geom_size`.
+_NOTHING, _LENGTH, _SIZE = range(3)
+
+
+class Limbs:
+    """The limbs of a body: the first body with joints that leads to one hand or foot only, and all
+    that it carries.
+
+    A limb is scaled as a whole about the origin of its first body, which stays where it is: its
+    segments become `length` times as long and `size` times as thick, at the same density.
+
+    Args:
+        body: whose limbs.
+
+    Raises:
+        ValueError: a hand or foot has no limb of its own, or a limb has what cannot be scaled.
+    """
+
+    def __init__(self, body: BodyModel) -> None:
+        model = self._model = body.model
+        self._attached = _attached(body)
+        ids = np.arange(model.nbody)
+        self.bodies = self._attached > 0
+        self._carried = self.bodies & (self._attached != ids)
+        self._geoms = self.bodies[model.geom_bodyid]
+        # Where the first body turns is a matter of the trunk.
+        self._joints = self._carried[model.jnt_bodyid]
+        self._sites = self.bodies[model.site_bodyid]
+        self._columns = np.where(self._geoms[:, None], _columns(model), _NOTHING)
+        self._check(body)
+        # Of the longest principal axis, along which a segment's mass scales with its length.
+        inertia = model.body_inertia
+        self._along = inertia.argmin(axis=1)[:, None] == np.arange(3)
+        self._spread = (inertia.sum(axis=1) / 2 - inertia.min(axis=1))[:, None]
+        self._contacts = _Contacts(body, self._attached)
+
+    def _check(self, body: BodyModel) -> None:
+        model, name = self._model, body.body.name
+        meshes = self._geoms & (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
+        if (meshes & ((model.geom_contype | model.geom_conaffinity) > 0)).any():
+            raise ValueError(f"body {name!r}: limbs of colliding meshes cannot be scaled")
+        if (model.wrap_type != mujoco.mjtWrap.mjWRAP_JOINT).any():
+            raise ValueError(f"body {name!r}: limbs with spatial tendons cannot be scaled")
+
+    def fields(self, length: Array, size: Array) -> dict[str, Array]:
+        """Fields of the model with limbs scaled by factors (...,), each (..., *field's shape)."""
+        xp = namespace(length)
+        model = self._model
+        along, across = length[..., None, None], size[..., None, None]
+        columns = xp.where(self._columns == _LENGTH, along, 1.0)
+        columns = xp.where(self._columns == _SIZE, across, columns)
+        # A scaled distribution of mass has its second moments scaled, axis by axis: S² across,
+        # L² along. The moment about an axis is the sum of those of the other two.
+        inertia = across**2 * model.body_inertia
+        inertia = inertia + xp.where(self._along, 0.0, (along**2 - across**2) * self._spread)
+        volume = length * size**2
+        inertia = volume[..., None, None] * inertia
+        return {
+            "body_pos": xp.where(self._carried[:, None], along, 1.0) * model.body_pos,
+            "body_ipos": xp.where(self.bodies[:, None], along, 1.0) * model.body_ipos,
+            "body_mass": xp.where(self.bodies, volume[..., None], 1.0) * model.body_mass,
+            "body_inertia": xp.where(self.bodies[:, None], inertia, model.body_inertia),
+            "jnt_pos": xp.where(self._joints[:, None], along, 1.0) * model.jnt_pos,
+            "geom_pos": xp.where(self._geoms[:, None], along, 1.0) * model.geom_pos,
+            "geom_size": columns * model.geom_size,
+            "site_pos": xp.where(self._sites[:, None], along, 1.0) * model.site_pos,
+        }
+
+    def capsules(
+        self, geoms: np.ndarray, half: np.ndarray, radius: np.ndarray, length: Array, size: Array
+    ) -> tuple[Array, Array]:
+        """Half-lengths and radii (..., n), m, that spheres and capsules of the world have."""
+        xp = namespace(length)
+        limb = self._geoms[geoms]
+        half = half * xp.where(limb, length[..., None], 1.0)
+        return half, radius * xp.where(limb, size[..., None], 1.0)
+
+    def sink(self, qpos: Array, length: Array, size: Array) -> Array:
+        """How much lower the lowest contact geom of a pose (..., nq) becomes, (...,), m."""
+        return self._contacts.sink(qpos, length, size)
+
+
+def _attached(body: BodyModel) -> np.ndarray:
+    """For each of the world's bodies the first body of its limb, 0 where it is in none, (nbody,).
+
+    The trunk is what leads to the head or to more than one hand or foot.
+    """
+    parents, first = body.model.body_parentid, body.bodies.start
+    ends = body.body_index(*body.body.hands, *body.body.feet) + first
+    head = body.body_index(body.body.head) + first
+    paths = [_path(parents, int(end), first) for end in (*ends, *head)]
+    trunk = {first, *paths[-1]}
+    for i, path in enumerate(paths):
+        trunk.update(*(set(path) & set(other) for other in paths[:i]))
+    out = np.zeros(body.model.nbody, int)
+    for name, path in zip((*body.body.hands, *body.body.feet), paths[:-1], strict=True):
+        own = [i for i in path if i not in trunk and body.model.body_jntnum[i]]
+        if not own:
+            raise ValueError(f"body {body.body.name!r}: {name!r} has no limb of its own")
+        out[own[-1]] = own[-1]
+    for i in range(first + 1, body.bodies.stop):
+        out[i] = out[i] or out[parents[i]]
+    return out
+
+
+def _path(parents: np.ndarray, body: int, root: int) -> list[int]:
+    """Bodies from one up to the root."""
+    path = [body]
+    while path[-1] != root:
+        path.append(int(parents[path[-1]]))
+    return path
+
+
+def _columns(model: mujoco.MjModel) -> np.ndarray:
+    """What scales each column of `geom_size`, (ngeom, 3)."""
+    kinds = mujoco.mjtGeom
+    out = np.full((model.ngeom, 3), _NOTHING)
+    for geom, kind in enumerate(map(kinds, model.geom_type.tolist())):
+        if kind == kinds.mjGEOM_SPHERE:
+            out[geom, 0] = _SIZE
+        elif kind in (kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER):
+            out[geom, :2] = _SIZE, _LENGTH
+        elif kind in (kinds.mjGEOM_ELLIPSOID, kinds.mjGEOM_BOX):
+            out[geom] = _SIZE
+            out[geom, model.geom_size[geom].argmax()] = _LENGTH
+    return out
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One hinge of each body of a level: address in the body's qpos, angle at which the body is
+    as compiled, matrix of the cross product with the axis, place; `on` is 0 for bodies without.
+    """
+
+    address: np.ndarray
+    zero: np.ndarray
+    cross: np.ndarray
+    place: np.ndarray
+    on: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Bodies whose parents are known: rows of those, offset, orientation, hinges in order."""
+
+    parents: np.ndarray
+    offset: np.ndarray
+    orientation: np.ndarray
+    turns: tuple[_Turn, ...]
+
+
+class _Contacts:
+    """Heights of the contact geoms by forward kinematics in array code, level by level.
+
+    Args:
+        body: whose geoms; the bodies that lead to them turn about hinges.
+        attached: see `_attached`.
+    """
+
+    def __init__(self, body: BodyModel, attached: np.ndarray) -> None:
+        model = body.model
+        geoms, self._half, self._radius = body.capsules(*body.body.contact_geoms)
+        geoms = geoms + body.geoms.start
+        owners = model.geom_bodyid[geoms]
+        self._order, self._levels = _levels(body, owners)
+        self._owner = np.array([self._order.index(int(i)) for i in owners])
+        limb = attached[owners]
+        self._limb = limb > 0
+        self._base = np.array([self._order.index(int(i) or self._order[0]) for i in limb])
+        self._place = model.geom_pos[geoms][..., None]
+        self._axis = _matrices(model.geom_quat[geoms])[..., 2:]
+
+    def sink(self, qpos: Array, length: Array, size: Array) -> Array:
+        """See `Limbs.sink`."""
+        xp = namespace(qpos)
+        position, rotation = self._frames(qpos)
+        rotation = rotation[..., self._owner, :, :]
+        height = position[..., 2]
+        centre = height[..., self._owner] + (rotation @ self._place)[..., 2, 0]
+        half = xp.abs((rotation @ self._axis)[..., 2, 0]) * self._half
+        # A limb is scaled about its first body's origin.
+        base = height[..., self._base]
+        along = xp.where(self._limb, length[..., None], 1.0)
+        across = xp.where(self._limb, size[..., None], 1.0)
+        before = centre - half - self._radius
+        # As a change: factors of 1 leave the very bits.
+        change = (along - 1.0) * (centre - base - half) - (across - 1.0) * self._radius
+        return before.min(axis=-1) - (before + change).min(axis=-1)
+
+    def _frames(self, qpos: Array) -> tuple[Array, Array]:
+        """Origins (..., n, 3), m, and orientations (..., n, 3, 3) of the bodies in `_order`."""
+        xp = namespace(qpos)
+        positions = qpos[..., None, :3]
+        rotations = _matrices(qpos[..., 3:7])[..., None, :, :]
+        for level in self._levels:
+            rotation = rotations[..., level.parents, :, :]
+            position = positions[..., level.parents, :] + (rotation @ level.offset)[..., 0]
+            rotation = rotation @ level.orientation
+            for turn in level.turns:
+                angle = ((qpos[..., turn.address] - turn.zero) * turn.on)[..., None, None]
+                # Rodrigues' formula.
+                square = turn.cross @ turn.cross
+                by = np.eye(3) + xp.sin(angle) * turn.cross + (1.0 - xp.cos(angle)) * square
+                turned = rotation @ by
+                position = position + ((rotation - turned) @ turn.place)[..., 0]
+                rotation = turned
+            positions = xp.concat([positions, position], axis=-2)
+            rotations = xp.concat([rotations, rotation], axis=-3)
+        return positions, rotations
+
+
+def _levels(body: BodyModel, owners: np.ndarray) -> tuple[list[int], list[_Level]]:
+    """The bodies that lead to some, the root first, and how each depth follows from the last."""
+    model, root = body.model, body.bodies.start
+    paths = [_path(model.body_parentid, int(i), root)[::-1] for i in owners]
+    order, levels = [root], []
+    for depth in range(1, max(map(len, paths))):
+        ids = sorted({path[depth] for path in paths if len(path) > depth})
+        parents = np.array([order.index(int(model.body_parentid[i])) for i in ids])
+        offset, quat = model.body_pos[ids][..., None], model.body_quat[ids]
+        most = int(model.body_jntnum[ids].max())
+        turns = tuple(_turn(body, ids, n) for n in range(most))
+        levels.append(_Level(parents, offset, _matrices(quat), turns))
+        order += ids
+    return order, levels
+
+
+def _turn(body: BodyModel, ids: list[int], number: int) -> _Turn:
+    """The joint `number` of each of some bodies."""
+    model = body.model
+    on = model.body_jntnum[ids] > number
+    joints = np.where(on, model.body_jntadr[ids] + number, 0)
+    if (model.jnt_type[joints[on]] != mujoco.mjtJoint.mjJNT_HINGE).any():
+        raise ValueError(f"body {body.body.name!r}: limbs with other joints than hinges")
+    address = np.where(on, model.jnt_qposadr[joints] - body.qpos.start, 0)
+    zero = model.qpos0[model.jnt_qposadr[joints]]
+    x, y, z = model.jnt_axis[joints].T
+    nil = np.zeros_like(x)
+    cross = np.array([[nil, -z, y], [z, nil, -x], [-y, x, nil]])
+    place = model.jnt_pos[joints][..., None]
+    return _Turn(address, zero, cross.transpose(2, 0, 1), place, on.astype(float))
+
+
+def _matrices(quat: Array) -> Array:
+    """Rotation matrices of unit quaternions (w, x, y, z), (..., 4) -> (..., 3, 3)."""
+    xp = namespace(quat)
+    w, x, y, z = (quat[..., i] for i in range(4))
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
