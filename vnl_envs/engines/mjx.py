@@ -114,6 +114,7 @@ class MjxEngine:
         if impl == "jax":
             # The solver's matrices are dense anyway, and dense code is far shorter.
             model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+            _average_impedance(model)
             self._integrate = _integrator(model)
             self._tree = Tree(model)
             self.model = mjx.put_model(model, impl=impl)
@@ -262,6 +263,7 @@ class MjxEngine:
             mjx.tendon_armature,
             mjx.factor_m,
             mjx.collision,
+            _align_capsules,
             mjx.make_constraint,
             mjx.transmission,
         ):
@@ -304,6 +306,40 @@ def _integrator(model: mujoco.MjModel) -> Any:
         raise NotImplementedError(
             f"impl='jax' has the integrators {names}, not {kinds(model.opt.integrator).name}"
         ) from None
+
+
+def _average_impedance(model: mujoco.MjModel) -> None:
+    """Make MJX-JAX do what MuJoCo does with an impedance that changes over no width.
+
+    MuJoCo and Warp take the mean of its two ends, MJX-JAX the upper end: on the rat's joint limits
+    that is fifty times as stiff. Where the width is huge, the lower end is all that matters.
+    """
+    for name in ("jnt_solimp", "dof_solimp", "tendon_solimp_lim", "tendon_solimp_fri"):
+        solimp = getattr(model, name)
+        flat = solimp[:, 2] <= mujoco.mjMINVAL
+        ends = np.clip(solimp[flat, :2], mujoco.mjMINIMP, mujoco.mjMAXIMP)
+        solimp[flat, 0], solimp[flat, 2] = ends.mean(axis=1), mujoco.mjMAXVAL
+
+
+def _align_capsules(m: mjx.Model, d: mjx.Data) -> mjx.Data:
+    """Turn the friction pyramid of a capsule on a plane along the capsule, as MuJoCo does.
+
+    MJX turns it along the world's axes where the capsule is steeper than 60 degrees.
+    """
+    contact = d._impl.contact
+    if not contact.dist.size:
+        return d
+    kind = jnp.asarray(m.geom_type)[contact.geom]
+    wanted = (int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_CAPSULE))
+    normal, axis = contact.frame[:, 0], d.geom_xmat[contact.geom[:, 1], :, 2]
+    along = axis - normal * (normal * axis).sum(axis=1, keepdims=True)
+    square = (along * along).sum(axis=1, keepdims=True)
+    lies = square > 1e-10
+    along = along / jnp.sqrt(jnp.where(lies, square, 1))
+    frame = jnp.stack([normal, along, jnp.cross(normal, along)], axis=1)
+    aligned = (kind == np.array(wanted)).all(axis=1) & lies[:, 0]
+    frame = jnp.where(aligned[:, None, None], frame, contact.frame)
+    return d.tree_replace({"_impl.contact.frame": frame})
 
 
 def _lost() -> int:
