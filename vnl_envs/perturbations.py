@@ -320,6 +320,10 @@ class PerturbedTask(Task):
             own["command"] = xp.zeros((*batch, nu), dtype=xp.float32)
         return start, {**carry, **{PREFIX + name: value for name, value in own.items()}}
 
+    def native_only(self) -> tuple[str, ...]:
+        """See `Perturbations`."""
+        return self.perturbations.native_only()
+
     def model_fields(self, episode: Episode) -> dict[str, Array]:
         """The task's, and what the perturbations change."""
         fields = dict(self.inner.model_fields(_inner(episode)))

@@ -28,6 +28,11 @@ def need_constants(names: Iterable[str]) -> bool:
     return any(name in mujoco.MjModel._setconst_inputs for name in names)
 
 
+def derived_names(model: mujoco.MjModel) -> tuple[str, ...]:
+    """Those of `DERIVED` that a model has."""
+    return tuple(name for name in DERIVED if getattr(model, name).size)
+
+
 def derived_fields(
     model: mujoco.MjModel, fields: Mapping[str, np.ndarray], threads: int = 0
 ) -> dict[str, np.ndarray]:
@@ -48,13 +53,15 @@ def derived_fields(
     batch_shape = np.shape(value)[: np.ndim(value) - np.ndim(_default(model, name))]
     num = math.prod(batch_shape)
     if not num:
-        return {k: np.zeros((*batch_shape, *_default(model, k).shape)) for k in DERIVED}
+        return {
+            k: np.zeros((*batch_shape, *_default(model, k).shape)) for k in derived_names(model)
+        }
     batch = Batch(model, num, nthread=threads)
     for name, value in fields.items():
         own = batch.expand(name)
         own[:] = np.reshape(value, own.shape)
     batch.set_const()
-    derived = {k: batch.expand(k) for k in DERIVED if _default(model, k).size}
+    derived = {k: batch.expand(k) for k in derived_names(model)}
     return {k: v.reshape((*batch_shape, *v.shape[1:])).copy() for k, v in derived.items()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.tasks.metrics import Accumulator, Metric
-from vnl_envs.tasks.task import Observation, Outcome, Overlay, Start, Task
+from vnl_envs.tasks.task import PRIVILEGED, Observation, Outcome, Overlay, Start, Task
 
 GROUPS = ("proprioception", "task")
 
@@ -52,9 +52,11 @@ class Core:
 
     Attributes:
         observation: (num, D) float32, the observation of every simulation, always current.
+        privileged: (num, P) float32, what only a critic may see of it.
         layout: name of each part of a flat observation -> its slice, in order.
         groups: group -> slice of the flat observation.
         episode, carry: rows of what the task knows of each simulation.
+        fields: rows of model fields by name, for simulations that differ whatever the episode.
     """
 
     def __init__(self, task: Task, num: int, threads: int = 0, transient: bool = False) -> None:
@@ -64,10 +66,14 @@ class Core:
         self.judge = Judge(task.metrics)
         self._totals = self.judge.accumulator.begin((num,))
         self.episode, self.carry = self._blank()
-        self.layout = self._layout()
+        self.fields: Rows = {}
+        observed = self._observed()
+        privileged = flat_privileged(observed).shape[-1]
+        self.layout = _layout(observed)
         self.size = max(s.stop for s in self.layout.values())
         self.groups = _group_slices(self.layout)
         self.observation = np.zeros((num, self.size), np.float32)
+        self.privileged = np.zeros((num, privileged), np.float32)
 
     def _blank(self) -> tuple[Rows, Rows]:
         """Rows of the shapes and types that episodes and carries have."""
@@ -76,17 +82,12 @@ class Core:
         _, carry = self.task.begin(episode)
         return episode, {k: np.array(v) for k, v in carry.items()}
 
-    def _layout(self) -> dict[str, slice]:
+    def _observed(self) -> Observation:
+        """What is observed of one simulation, for names and sizes."""
         first = np.array([0])
-        observed = self.task.observe(
+        return self.task.observe(
             self.physics[first], _take(self.episode, first), _take(self.carry, first)
         )
-        layout, start = {}, 0
-        for group in GROUPS:
-            for name, value in observed[group].items():
-                layout[f"{group}/{name}"] = slice(start, start + value.shape[-1])
-                start += value.shape[-1]
-        return layout
 
     @property
     def physics(self) -> Physics:
@@ -119,7 +120,7 @@ class Core:
     def reset(self, ids: np.ndarray, episode: Rows) -> None:
         """Start episodes (rows of len(ids)) in simulations `ids`."""
         start, carry = self.task.begin(episode)
-        self.engine.edit(ids, self.task.model_fields(episode))
+        self._edit(ids, episode)
         self.engine.start(ids, self.task.body, *start)
         for rows, new in ((self.episode, episode), (self.carry, carry)):
             for name, value in new.items():
@@ -127,13 +128,16 @@ class Core:
         self._totals[ids] = self.judge.accumulator.begin((len(ids),))
         observed = self.task.observe(self.physics[ids], episode, carry)
         self.observation[ids] = flat(observed)
+        self.privileged[ids] = flat_privileged(observed)
 
     def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> None:
         """Put every simulation into a state in the midst of an episode."""
-        self.engine.start(np.arange(self.num), self.task.body, *start)
         self.episode, self.carry = dict(episode), dict(carry)
+        self.edit()
+        self.engine.start(np.arange(self.num), self.task.body, *start)
         self._totals = self.judge.accumulator.begin((self.num,))
-        self.observation = flat(self.task.observe(self.physics, episode, carry))
+        observed = self.task.observe(self.physics, episode, carry)
+        self.observation, self.privileged = flat(observed), flat_privileged(observed)
 
     def edit(self, ids: np.ndarray | None = None) -> None:
         """Give simulations `ids` (all if None) the models that their rows of `episode` ask for.
@@ -141,7 +145,11 @@ class Core:
         To be called before their states are set. Rows whose models stay cost a comparison.
         """
         ids = np.arange(self.num) if ids is None else ids
-        self.engine.edit(ids, self.task.model_fields(_take(self.episode, ids)))
+        self._edit(ids, _take(self.episode, ids))
+
+    def _edit(self, ids: np.ndarray, episode: Mapping[str, Any]) -> None:
+        fields = {**self.task.model_fields(episode), **_take(self.fields, ids)}
+        self.engine.edit(ids, fields)
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
@@ -159,8 +167,9 @@ class Core:
             self._revive(np.flatnonzero(failed))
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
-        step, self._totals, self.observation = self.judge(
-            outcome, failed if broken else None, self._totals, self.observation
+        before = self.observation, self.privileged
+        step, self._totals, (self.observation, self.privileged) = self.judge(
+            outcome, failed if broken else None, self._totals, before
         )
         return step
 
@@ -194,13 +203,16 @@ class Core:
             "carry": self.carry,
             "totals": self._totals,
             "observation": self.observation,
+            "privileged": self.privileged,
         }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Go on from a `memory`; what the engine derives is current after the next step."""
-        self.engine.set_rows(memory["physics"])
         self.episode, self.carry = dict(memory["episode"]), dict(memory["carry"])
         self._totals, self.observation = memory["totals"], memory["observation"]
+        self.privileged = memory["privileged"]
+        self.edit()
+        self.engine.set_rows(memory["physics"])
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the coming steps depend on, as plain arrays."""
@@ -210,6 +222,7 @@ class Core:
             "carry": {k: v.copy() for k, v in self.carry.items()},
             "totals": self._totals.copy(),
             "observation": self.observation.copy(),
+            "privileged": self.privileged.copy(),
         }
 
     def check_state(self, state: Any, *more: str) -> None:
@@ -242,6 +255,7 @@ class Core:
         self.carry = {k: np.array(v) for k, v in state["carry"].items()}
         self._totals = np.array(state["totals"])
         self.observation = np.array(state["observation"])
+        self.privileged = np.array(state["privileged"])
 
 
 class Judge:
@@ -258,9 +272,9 @@ class Judge:
         self.accumulator = Accumulator(metrics)
 
     def __call__(
-        self, outcome: Outcome, failed: Array | None, totals: Array, observation: Array
-    ) -> tuple[Step, Array, Array]:
-        """The step, the accumulator's next state and the flat observations.
+        self, outcome: Outcome, failed: Array | None, totals: Array, before: tuple[Array, Array]
+    ) -> tuple[Step, Array, tuple[Array, Array]]:
+        """The step, the accumulator's next state, and the flat observations with the privileged.
 
         An episode that diverged ends without reward, with its last finite observation.
 
@@ -268,9 +282,9 @@ class Judge:
             outcome: of the task, (...,).
             failed: (...,) what diverged; None for nothing.
             totals: (..., M) the accumulator's state before the step.
-            observation: (..., D) observations before the step.
+            before: (..., D) and (..., P) observations before the step.
         """
-        observed = flat(outcome.observation)
+        observed = flat(outcome.observation), flat_privileged(outcome.observation)
         reward, terms = outcome.reward, outcome.terms
         terminated, truncated, success = outcome.terminated, outcome.truncated, outcome.success
         after = self.accumulator.add(totals, reward, outcome.metrics)
@@ -279,7 +293,7 @@ class Judge:
             failed = xp.zeros(terminated.shape, dtype=bool)
         else:
             wide = failed[..., None]
-            observed = xp.where(wide, observation, observed)
+            observed = tuple(xp.where(wide, a, b) for a, b in zip(before, observed, strict=True))
             reward = xp.where(failed, 0.0, reward)
             terms = {k: xp.where(failed, 0.0, v) for k, v in terms.items()}
             terminated, truncated = terminated | failed, truncated & ~failed
@@ -291,7 +305,18 @@ class Judge:
 
 def flat(observed: Observation) -> Array:
     """Both groups of observations side by side, (..., D) float32."""
-    parts = [value for group in GROUPS for value in observed[group].values()]
+    return _side_by_side([value for group in GROUPS for value in observed[group].values()])
+
+
+def flat_privileged(observed: Observation) -> Array:
+    """What only a critic may see, (..., P) float32; P is 0 where nothing is perturbed."""
+    if PRIVILEGED in observed:
+        return _side_by_side(list(observed[PRIVILEGED].values()))
+    some = next(iter(observed[GROUPS[0]].values()))
+    return namespace(some).astype(some[..., :0], np.float32)
+
+
+def _side_by_side(parts: list[Array]) -> Array:
     xp = namespace(parts[0])
     if xp is np:
         return np.concatenate(parts, axis=-1, dtype=np.float32, casting="same_kind")
@@ -315,6 +340,16 @@ def _row(name: str, given: Any, drawn: np.ndarray) -> np.ndarray:
 
 def _take(rows: Mapping[str, np.ndarray], ids: np.ndarray) -> Rows:
     return {name: value[ids] for name, value in rows.items()}
+
+
+def _layout(observed: Observation) -> dict[str, slice]:
+    """Name of each part of a flat observation -> its slice, in order."""
+    layout, start = {}, 0
+    for group in GROUPS:
+        for name, value in observed[group].items():
+            layout[f"{group}/{name}"] = slice(start, start + value.shape[-1])
+            start += value.shape[-1]
+    return layout
 
 
 def _group_slices(layout: dict[str, slice]) -> dict[str, slice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,9 +18,11 @@ except ImportError:
     ) from None
 import jax.numpy as jnp
 import mujoco
+from mujoco.batch import MODEL_FIELDS
 
 from vnl_envs import checks
-from vnl_envs.envs.core import Judge, Step, flat
+from vnl_envs.bodies.constants import derived_fields, derived_names, need_constants
+from vnl_envs.envs.core import Judge, Step, flat, flat_privileged
 from vnl_envs.envs.host import Host
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
@@ -43,6 +46,9 @@ class Data:
         episode, carry: of the task; float64 numbers of the native engine as pairs of words.
         totals: the metrics' accumulator.
         observation: (D,) float32, of this state.
+        privileged: (P,) float32, what only a critic may see; P is 0 where nothing is perturbed.
+        model: fields of the model that differ in this episode, by name, with what follows from
+            them; the native engine derives them from the episode.
     """
 
     physics: Any
@@ -50,6 +56,8 @@ class Data:
     carry: dict[str, Any]
     totals: Any
     observation: Any
+    privileged: Any
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Data:
         """A copy with some parts changed."""
@@ -137,23 +145,26 @@ class FunctionalEnv:
         self._observation = observation
         self._host = Host(self.task, threads)
         self._backend: _Backend = (
-            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl, self._host)
+            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl)
         )
         self.layout = self._host.layout
-        self._mjx_model: Any = self._backend.model
+        # Swapped by those who randomize, by Playground under this name.
+        self._mjx_model: Any = None
+        drawn = self.task.episode(np.zeros((1, self.task.uniforms), np.float32))
+        self._episode_fields = tuple(self.task.model_fields(drawn))
         self._template = jax.eval_shape(self.reset, jax.random.key(0))
 
     # Functions
 
     def reset(self, rng: jax.Array) -> State:
         """The start of an episode drawn from a key."""
-        return self._first(self._backend.begin(self._mjx_model, self._uniforms(rng)))
+        return self._first(self._backend.begin(self._model(), self._uniforms(rng)))
 
     def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> State:
         """A state in the midst of an episode; numbers travel as float32."""
         given = Start(*(None if part is None else jnp.asarray(part) for part in start))
         rows = [{k: jnp.asarray(v) for k, v in part.items()} for part in (episode, carry)]
-        return self._first(self._backend.put(self._mjx_model, given, *rows))
+        return self._first(self._backend.put(self._model(), given, *rows))
 
     def step(self, state: State, action: jax.Array) -> State:
         """One control step with an action (nu,) in [-1, 1].
@@ -166,7 +177,7 @@ class FunctionalEnv:
         """
         self._check(state, action)
         action = jnp.clip(jnp.asarray(action, jnp.float32), -1.0, 1.0)
-        data, step, increments, overflow = self._backend.step(self._mjx_model, state.data, action)
+        data, step, increments, overflow = self._backend.step(self._model(), state.data, action)
         figures = dict(zip(self._host.names, jnp.unstack(increments, axis=-1), strict=True))
         flags = {
             "truncation": step.truncated,
@@ -190,7 +201,7 @@ class FunctionalEnv:
 
     def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
         """The state, but with data and observation of a new episode where `done`."""
-        data = self._backend.restart(self._mjx_model, state.data, done, self._uniforms(rng))
+        data = self._backend.restart(self._model(), state.data, done, self._uniforms(rng))
         return state.replace(data=data, obs=self._observe(data))
 
     # What trainers ask for
@@ -233,7 +244,9 @@ class FunctionalEnv:
 
     @property
     def mjx_model(self) -> Any:
-        """The model whose fields a `randomization_fn` may vary."""
+        """The model whose fields a `randomization_fn` may vary, on every engine."""
+        if self._mjx_model is None:
+            self._mjx_model = self._backend.model
         return self._mjx_model
 
     @property
@@ -271,6 +284,20 @@ class FunctionalEnv:
 
     # Inside
 
+    def _model(self) -> Any:
+        """The model in use; None for the engine's own.
+
+        Raises:
+            ValueError: a field is varied by the episode and by a randomization, too.
+        """
+        model = self._mjx_model
+        if model is not None:
+            varied = _varied(self._backend.model, model)
+            both = sorted(set(varied) & set(self._episode_fields))
+            if both:
+                raise ValueError(f"perturbations and a randomization both vary {both}")
+        return model
+
     def _overlays(self, state: State) -> list[Overlay]:
         memory = self._backend.memory(state.data)
         view = self.task.body.physics(self.mj_data(state))[0]
@@ -303,7 +330,8 @@ class FunctionalEnv:
         if self._observation == "flat":
             return data.observation
         if self._observation == "privileged":
-            return {"state": data.observation, "privileged_state": data.observation}
+            critic = data.privileged if data.privileged.size else data.observation
+            return {"state": data.observation, "privileged_state": critic}
         return {name: data.observation[span] for name, span in self._host.groups.items()}
 
     def _check(self, state: State, action: Any) -> None:
@@ -330,7 +358,9 @@ class FunctionalEnv:
 class _Backend(Protocol):
     """An engine joined to a task, as pure functions of one simulation."""
 
-    model: Any
+    @property
+    def model(self) -> Any:
+        """An `mjx.Model`; the one meant where a method is given None."""
 
     def begin(self, model: Any, u: jax.Array) -> Data:
         """A new episode from uniform numbers."""
@@ -354,8 +384,6 @@ class _Backend(Protocol):
 class _Native:
     """The native engine and NumPy, behind one callback per step of a whole batch."""
 
-    model: Any = None
-
     def __init__(self, host: Host) -> None:
         self._host = host
         self._memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), host.memory)
@@ -368,61 +396,82 @@ class _Native:
             "increments": jax.ShapeDtypeStruct((len(host.names),), jnp.float32),
         }
 
+    @functools.cached_property
+    def model(self) -> Any:
+        """What randomizations know; the host is told which fields they have changed."""
+        from vnl_envs.engines.mjx import MjxEngine
+
+        return MjxEngine(self._host.task.world.model, "jax").model
+
     def begin(self, model: Any, u: jax.Array) -> Data:
-        return Data(**self._call(self._host.begin, self._memory, u))
+        return Data(**self._call(self._host.begin, self._memory, model, u))
 
     def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
         given = {k: v for k, v in start._asdict().items() if v is not None}
-        return Data(**self._call(self._host.put, self._memory, given, episode, carry))
+        return Data(**self._call(self._host.put, self._memory, model, given, episode, carry))
 
     def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
         shapes = (self._memory, self._gave)
-        memory, gave = self._call(self._host.step, shapes, vars(data), action)
+        memory, gave = self._call(self._host.step, shapes, model, _memory(data), action)
         increments = gave.pop("increments")
         return Data(**memory), Step(**gave), increments, jnp.zeros(())
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        return Data(**self._call(self._host.restart, self._memory, vars(data), done, u))
+        memory = _memory(data)
+        return Data(**self._call(self._host.restart, self._memory, model, memory, done, u))
 
     def memory(self, data: Data) -> dict[str, Any]:
-        return self._host.numbers(vars(data))
+        return self._host.numbers(_memory(data))
 
     def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
-        self._host.fill(mj_data, vars(data))
+        self._host.fill(mj_data, _memory(data))
 
-    @staticmethod
-    def _call(function: Any, shapes: Any, *args: Any) -> Any:
+    def _call(self, function: Any, shapes: Any, model: Any, *args: Any) -> Any:
+        fields = {} if model is None else _varied(self.model, model)
         # Nothing is differentiated through C; what surrounds the call may be.
-        args = jax.lax.stop_gradient(args)
+        args = jax.lax.stop_gradient((fields, *args))
         return jax.pure_callback(function, shapes, *args, vmap_method="broadcast_all")
+
+
+def _memory(data: Data) -> dict[str, Any]:
+    """What the host knows as a memory."""
+    return {k: v for k, v in vars(data).items() if k != "model"}
 
 
 class _Mjx:
     """MJX and the task in JAX."""
 
-    def __init__(self, task: Task, impl: Any, host: Host) -> None:
+    def __init__(self, task: Task, impl: Any) -> None:
         # Imported here: the native engine needs no MJX.
         from vnl_envs.engines.mjx import MjxEngine
 
+        native = task.native_only()
+        if native:
+            raise ValueError(f"only impl='native' simulates {list(native)}, got impl={impl!r}")
         self._task = task
         self._engine = MjxEngine(task.world.model, impl)
         self._judge = Judge(task.metrics)
-        self._carry = {k: np.asarray(v).dtype for k, v in host.memory["carry"].items()}
         self.model = self._engine.model
 
     def begin(self, model: Any, u: jax.Array) -> Data:
         episode = self._task.episode(u)
-        return self.put(model, *_swap(self._task.begin(episode), episode))
+        start, carry = self._task.begin(episode)
+        return self.put(model, start, episode, carry)
 
-    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
-        physics = self._engine.start(model, self._task.body, *start)
+    def put(self, model: Any, start: Start, episode: Any, carry: Any) -> Data:
+        fields = self._fields(episode)
+        model = self.model if model is None else model
+        physics = self._engine.start(_edited(model, fields), self._task.body, *start)
         view = self._engine.physics(physics, self._task.body)
+        observed = self._task.observe(view, episode, carry)
         return Data(
             physics=physics,
             episode=dict(episode),
             carry=dict(carry),
             totals=jnp.asarray(self._judge.accumulator.begin(()), jnp.float32),
-            observation=flat(self._task.observe(view, episode, carry)),
+            observation=flat(observed),
+            privileged=flat_privileged(observed),
+            model=fields,
         )
 
     def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
@@ -430,17 +479,40 @@ class _Mjx:
         episode, carry = data.episode, data.carry
         placed = task.place(episode, carry)
         control = task.body.control(task.applied_action(action, episode, carry))
+        model = _edited(self.model if model is None else model, data.model)
         physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *placed)
         failed = engine.diverged(physics) | ~jnp.isfinite(action).all()
         view = engine.physics(physics, task.body)
         next_carry, outcome = task.evaluate(view, action, episode, carry)
-        step, totals, observation = self._judge(outcome, failed, data.totals, data.observation)
-        after = Data(physics, episode, dict(next_carry), totals, observation)
+        before = data.observation, data.privileged
+        step, totals, seen = self._judge(outcome, failed, data.totals, before)
+        after = Data(physics, episode, dict(next_carry), totals, *seen, data.model)
         # A diverged simulation stays where it last was finite; its episode is over.
-        kept = data.replace(totals=totals)
-        after = choose(failed, kept, after)
+        after = choose(failed, data.replace(totals=totals), after)
         increments = self._judge.accumulator.increments(data.totals, totals)
         return after, step, increments, engine.overflow(physics)
+
+    def _fields(self, episode: Any) -> dict[str, jax.Array]:
+        """What differs in the model in an episode, with the constants that follow."""
+        fields = {
+            name: jnp.asarray(value, jnp.float32)
+            for name, value in self._task.model_fields(episode).items()
+        }
+        model = self._task.world.model
+        if not need_constants(fields):
+            return fields
+        # Once an episode: MuJoCo derives them by numerical means of its own.
+        shapes = {
+            name: jax.ShapeDtypeStruct(getattr(model, name).shape, jnp.float32)
+            for name in derived_names(model)
+        }
+
+        def derive(fields: Any) -> Any:
+            derived = derived_fields(model, jax.tree.map(np.asarray, fields))
+            return {name: value.astype(np.float32) for name, value in derived.items()}
+
+        derived = jax.pure_callback(derive, shapes, fields, vmap_method="broadcast_all")
+        return fields | derived
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         return choose(done, self.begin(model, u), data)
@@ -465,6 +537,19 @@ def choose(mask: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(leaf, yes, no, is_leaf=lambda part: hasattr(part, "where"))
 
 
-def _swap(begun: tuple[Start, Mapping[str, Any]], episode: Any) -> tuple[Start, Any, Any]:
-    start, carry = begun
-    return start, episode, carry
+def _edited(model: Any, fields: dict[str, jax.Array]) -> Any:
+    """A model with some fields changed."""
+    return model.tree_replace(fields) if fields else model
+
+
+def _varied(base: Any, model: Any) -> dict[str, jax.Array]:
+    """Fields of a model that are other arrays than the base's, by their names in `mujoco.batch`."""
+    if model is base:
+        return {}
+    pairs = {name: [_field(m, name) for m in (base, model)] for name in MODEL_FIELDS}
+    return {name: new for name, (old, new) in pairs.items() if new is not None and new is not old}
+
+
+def _field(model: Any, name: str) -> Any:
+    owner = model.opt if name.startswith("opt.") else model
+    return getattr(owner, name.removeprefix("opt."), None)

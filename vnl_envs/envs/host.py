@@ -23,7 +23,8 @@ class Host:
     `totals` (M) and `observation` (D). JAX has no 64-bit numbers by default, so each
     travels as two words: an array (...) of float64 is one of uint32, (..., 2).
 
-    Every function takes arrays with the same leading batch axes, and gives such.
+    Every function takes arrays with the same leading batch axes, and gives such. The first is
+    always `fields`: values of model fields by name, beside those that the episode asks for.
 
     Args:
         task: the task.
@@ -32,10 +33,10 @@ class Host:
 
     def __init__(self, task: Task, threads: int = 0) -> None:
         self.task, self.threads = task, threads
-        self._cores: dict[int, Core] = {}
+        self._cores: dict[tuple[Any, ...], Core] = {}
         # JAX calls from several threads; a core is not safe under them.
         self._lock = threading.Lock()
-        core = self._core(1)
+        core = self._core(1, {})
         self.layout, self.groups, self.size = core.layout, core.groups, core.size
         self._begin(core, np.zeros((1, task.uniforms), np.float32))
         self.names = core.judge.accumulator.names
@@ -47,37 +48,37 @@ class Host:
         self.memory = _map(lambda array: array[0], self._remember(core))
         self.terms = tuple(task.reward_terms)
 
-    def begin(self, u: np.ndarray) -> Tree:
+    def begin(self, fields: Tree, u: np.ndarray) -> Tree:
         """Memories of new episodes from uniform numbers (..., uniforms)."""
-        batch, (rows,) = _flatten(u.shape[:-1], u)
+        batch, (fields, rows) = _flatten(u.shape[:-1], fields, u)
         with self._lock:
-            core = self._core(len(rows))
+            core = self._core(len(rows), fields)
             self._begin(core, rows)
             return _shape(self._remember(core), batch)
 
-    def put(self, start: Mapping[str, np.ndarray], episode: Tree, carry: Tree) -> Tree:
+    def put(self, fields: Tree, start: Tree, episode: Tree, carry: Tree) -> Tree:
         """Memories of states in the midst of episodes; `start` has the fields of `Start`."""
-        batch, (start, episode, carry) = _flatten(
-            start["qpos"].shape[:-1], dict(start), episode, carry
+        batch, (fields, start, episode, carry) = _flatten(
+            start["qpos"].shape[:-1], fields, start, episode, carry
         )
         with self._lock:
-            core = self._core(len(start["qpos"]))
+            core = self._core(len(start["qpos"]), fields)
             core.put(Start(**start), episode, carry)
             return _shape(self._remember(core), batch)
 
-    def step(self, memory: Tree, action: np.ndarray) -> tuple[Tree, Tree]:
+    def step(self, fields: Tree, memory: Tree, action: np.ndarray) -> tuple[Tree, Tree]:
         """One control step with actions (..., nu): the next memories, and what the step gave.
 
         An action that is not a number breaks the simulation that it is given to.
         """
-        batch, (memory, action) = _flatten(action.shape[:-1], memory, action)
+        batch, (fields, memory, action) = _flatten(action.shape[:-1], fields, memory, action)
         memory = self.numbers(memory)
         broken = ~np.isfinite(action).all(axis=-1)
         if broken.any():
             action = np.where(broken[:, None], np.float32(0), action)
             memory["physics"] = np.where(broken[:, None], np.nan, memory["physics"])
         with self._lock:
-            core = self._core(len(action))
+            core = self._core(len(action), fields)
             core.recall(memory)
             step = core.step(action)
             totals = core.memory()["totals"]
@@ -92,11 +93,11 @@ class Host:
             }
             return _shape(self._remember(core), batch), _shape(_single(gave), batch)
 
-    def restart(self, memory: Tree, done: np.ndarray, u: np.ndarray) -> Tree:
+    def restart(self, fields: Tree, memory: Tree, done: np.ndarray, u: np.ndarray) -> Tree:
         """The memories, but those of new episodes where `done` (...)."""
-        batch, (memory, done, u) = _flatten(done.shape, memory, done, u)
+        batch, (fields, memory, done, u) = _flatten(done.shape, fields, memory, done, u)
         with self._lock:
-            core = self._core(len(done))
+            core = self._core(len(done), fields)
             # The core writes to its rows.
             core.recall(_map(np.array, self.numbers(memory)))
             ids = np.flatnonzero(done)
@@ -110,12 +111,16 @@ class Host:
 
     def fill(self, data: mujoco.MjData, memory: Tree) -> None:
         """Write the state of one memory into a simulation."""
-        self._core(1).engine.fill(data, self.numbers(memory)["physics"])
+        self._core(1, {}).engine.fill(data, self.numbers(memory)["physics"])
 
-    def _core(self, num: int) -> Core:
-        if num not in self._cores:
-            self._cores[num] = Core(self.task, num, self.threads, transient=True)
-        return self._cores[num]
+    def _core(self, num: int, fields: Tree) -> Core:
+        # A core keeps what was once edited, so that each set of fields has its own.
+        key = num, *sorted(fields)
+        if key not in self._cores:
+            self._cores[key] = Core(self.task, num, self.threads, transient=True)
+        core = self._cores[key]
+        core.fields = fields
+        return core
 
     def _begin(self, core: Core, u: np.ndarray) -> None:
         # Not `reset`: the rows of an earlier call were JAX's memory.

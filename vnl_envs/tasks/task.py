@@ -163,6 +163,10 @@ class Task(ABC):
         """The task itself, without what wraps it."""
         return self
 
+    def native_only(self) -> tuple[str, ...]:
+        """Names of what only the native engine simulates."""
+        return ()
+
     def model_fields(self, episode: Episode) -> dict[str, Array]:
         """Fields of the model that differ in an episode, each (..., *field's shape)."""
         return {}
