@@ -67,7 +67,8 @@ def check_impl(impl: str) -> None:
 def room(model: mujoco.MjModel) -> tuple[int, int]:
     """Contacts and constraint rows that Warp's buffers hold for one simulation by default."""
     collides = (model.geom_contype | model.geom_conaffinity) > 0
-    moves = model.body_weldid[model.geom_bodyid] > 0
+    scenery = (model.body_weldid == 0) | (model.body_mocapid >= 0)
+    moves = ~scenery[model.geom_bodyid]
     contacts = CONTACTS_PER_GEOM * int((collides & moves).sum())
     limits = int(model.jnt_limited.sum() + model.tendon_limited.sum())
     return contacts, limits + ROWS_PER_CONTACT * contacts
@@ -127,8 +128,8 @@ class MjxEngine:
             batch = BATCH["cpu" if jax.default_backend() == "cpu" else "gpu"]
             contacts = contacts or batch * each
             new = mjx.make_data(model, impl=impl, naconmax=contacts, njmax=rows or most)
-        self._leaves, self._structure = jax.tree.flatten(new)
-        self._leaves = [_Leaf(leaf) for leaf in self._leaves]
+        leaves, self._structure = jax.tree.flatten(new)
+        self._leaves = [_Leaf(leaf) for leaf in leaves]
 
     def start(
         self,
@@ -147,7 +148,7 @@ class MjxEngine:
             qpos: (nq,). qvel: (nv,). act: (na,).
             mocap_pos: (nmocap, 3) positions of movable scenery, m; None is where the model has it.
         """
-        data = self._structure.unflatten([leaf.array() for leaf in self._leaves])
+        data = jax.tree.unflatten(self._structure, [leaf.array() for leaf in self._leaves])
         data = data.replace(
             qpos=data.qpos.at[body.qpos].set(qpos),
             qvel=data.qvel.at[body.qvel].set(qvel),
@@ -207,7 +208,10 @@ class MjxEngine:
         )
 
     def diverged(self, data: mjx.Data) -> Array:
-        """Whether a velocity is not below `MAX_SPEED`, or a position not a number. Batch as above."""
+        """Whether a velocity is not below `MAX_SPEED` or a position not a number, bool.
+
+        Takes any leading batch axes too.
+        """
         # A comparison with NaN is False.
         slow = (jnp.abs(data.qvel) < MAX_SPEED).all(axis=-1)
         return ~(slow & (jnp.abs(data.qpos) < mujoco.mjMAXVAL).all(axis=-1))
@@ -216,7 +220,7 @@ class MjxEngine:
         """Whether contacts or constraint rows did not fit in any step since `start`, bool.
 
         A contact buffer that is full counts against all simulations of the batch. Always False
-        for MJX-JAX. Batch as above.
+        for MJX-JAX. Takes any leading batch axes too.
         """
         if self.impl == "jax":
             return jnp.zeros(data.qpos.shape[:-1], bool)

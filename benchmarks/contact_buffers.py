@@ -1,0 +1,118 @@
+"""How many contacts and constraint rows the tasks' models need, beside the room MJX-Warp gets.
+
+    python benchmarks/contact_buffers.py [--steps 400] [--num 64]
+
+Runs every task on the native engine, once with uniform actions and once with small ones around the
+standing pose, and takes the largest numbers in any simulation after any step. Where MJX-Warp is
+installed, it also counts the pairs that its broad phase hands on, which go into the same buffer as
+contacts. Writes `results/contact_buffers.json` beside this file and prints a markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import vnl_envs
+from vnl_envs.engines.mjx import MjxEngine, mjx_warp, room
+from vnl_envs.engines.native import NativeEngine
+from vnl_envs.tasks.task import Task
+
+RESULTS = Path(__file__).parent / "results" / "contact_buffers.json"
+SIZES = {"uniform": 1.0, "standing": 0.18}
+BETWEEN_PAIR_COUNTS = 20
+
+
+def rollout(task: Task, num: int, steps: int, size: float) -> Iterator[NativeEngine]:
+    """The engine after each control step of actions in [-size, size], episodes starting anew."""
+    rng = np.random.default_rng(0)
+    engine = NativeEngine(task.world.model, num)
+
+    def begin(ids: np.ndarray) -> None:
+        new = task.episode(rng.random((len(ids), task.uniforms), np.float32))
+        start, new_carry = task.begin(new)
+        engine.start(ids, task.body, *start)
+        for rows, values in ((episode, new), (carry, new_carry)):
+            for name, value in values.items():
+                rows.setdefault(name, np.zeros((num, *value.shape[1:]), value.dtype))[ids] = value
+
+    episode: dict[str, np.ndarray] = {}
+    carry: dict[str, np.ndarray] = {}
+    begin(np.arange(num))
+    for _ in range(steps):
+        action = rng.uniform(-size, size, (num, task.body.nu)).astype(np.float32)
+        engine.place(task.body, *task.place(episode, carry))
+        engine.ctrl[:, task.body.ctrl] = task.body.control(action)
+        failed = engine.step(task.world.substeps)
+        new_carry, outcome = task.evaluate(engine.physics(task.body), action, episode, carry)
+        carry.update({name: np.array(value) for name, value in new_carry.items()})
+        yield engine
+        over = np.flatnonzero(failed | outcome.terminated | outcome.truncated)
+        if over.size:
+            begin(over)
+
+
+def measure(task: Task, num: int, steps: int, size: float) -> dict[str, int | float | None]:
+    """The largest and the 99.9th percentile of contacts and rows, the most broad phase pairs."""
+    contacts, rows, pairs = [], [], []
+    count = pair_counter(task) if mjx_warp.WARP_INSTALLED else None
+    data = None
+    for step, engine in enumerate(rollout(task, num, steps, size)):
+        for index in range(num):
+            data = engine.data(index, data)
+            contacts.append(data.ncon)
+            rows.append(data.nefc)
+            if count and step % BETWEEN_PAIR_COUNTS == index % BETWEEN_PAIR_COUNTS:
+                pairs.append(count(data.qpos, data.mocap_pos))
+    return {
+        "contacts": max(contacts),
+        "contacts_999": float(np.percentile(contacts, 99.9)),
+        "rows": max(rows),
+        "rows_999": float(np.percentile(rows, 99.9)),
+        "pairs": max(pairs) if pairs else None,
+    }
+
+
+def pair_counter(task: Task):  # type: ignore[no-untyped-def]
+    """A function from (qpos, mocap_pos) to the pairs that Warp's broad phase hands on."""
+    body, contacts = task.body, 1024
+    engine = MjxEngine(task.world.model, "warp", contacts)
+    still = np.zeros(body.nv), np.zeros(body.na)
+    begin = jax.jit(
+        lambda qpos, mocap: engine.start(engine.model, body, qpos, *still, mocap)._impl.ncollision
+    )
+    return lambda qpos, mocap: int(begin(qpos[body.qpos], mocap if len(mocap) else None)[0])
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=400)
+    arguments = parser.parse_args()
+    results = {}
+    print("| task | contacts | pairs | room | rows | room |\n|---|---|---|---|---|---|")
+    for name in vnl_envs.task_ids():
+        task = vnl_envs.make_task(name)
+        runs = {
+            label: measure(task, arguments.num, arguments.steps, size)
+            for label, size in SIZES.items()
+        }
+        contacts, rows = room(task.world.model)
+        results[name] = {"room_contacts": contacts, "room_rows": rows, **runs}
+        most = {k: max(run[k] or 0 for run in runs.values()) for k in ("contacts", "pairs", "rows")}
+        print(
+            f"| {name} | {most['contacts']} | {most['pairs']} | {contacts} "
+            f"| {most['rows']} | {rows} |",
+            flush=True,
+        )
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
