@@ -6,13 +6,16 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from vnl_envs import checks
+
 if TYPE_CHECKING:
     from vnl_envs.bodies.body import Body
+    from vnl_envs.tasks.goal_race import GoalRace
     from vnl_envs.tasks.task import Task
 
 _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
@@ -41,11 +44,27 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RaceRow:
+    """One registered race.
+
+    Attributes:
+        id: "namespace/Name-vN", known to `vnl_envs.parallel_env` and not to Gymnasium.
+        task: id of the registered goal-reaching task whose body and constants it has.
+        spacing: distance between the animals at the start, m.
+    """
+
+    id: str
+    task: str
+    spacing: float
+
+
 _BODIES: dict[str, str | Body] = {
     "rodent": "vnl_envs.bodies.rodent:RODENT",
     "humanoid": "vnl_envs.bodies.humanoid:HUMANOID",
 }
 _ROWS: dict[str, Row] = {}
+_RACES: dict[str, RaceRow] = {}
 
 
 def register_body(body: Body) -> None:
@@ -71,12 +90,9 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
     Raises:
         ValueError: the id is taken, not of that form, or the body is unknown.
     """
-    if id in _ROWS or id in gymnasium.registry:
-        raise ValueError(f"a task with id {id!r} is already registered")
+    _check_new(id)
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
-    if not _ID.fullmatch(id):
-        raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
     gymnasium.register(
         id,
         entry_point="vnl_envs.envs.single:SingleEnv",
@@ -86,9 +102,37 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
     _ROWS[id] = Row(id, body, task, settings)
 
 
+def register_race(id: str, task: str, spacing: float) -> None:
+    """Register a race of several animals for the goals of a goal-reaching task.
+
+    Args:
+        id: "namespace/Name-vN", for `vnl_envs.parallel_env`.
+        task: a registered id of the class `GoalReaching`: body, options and constants are its.
+        spacing: distance between the animals at the start, m: more than their width.
+
+    Raises:
+        ValueError: the id is taken or not of that form, or the task is unknown.
+    """
+    _check_new(id)
+    get_row(task)
+    _RACES[id] = RaceRow(id, task, spacing)
+
+
+def _check_new(id: str) -> None:
+    if id in _ROWS or id in _RACES or id in gymnasium.registry:
+        raise ValueError(f"a task with id {id!r} is already registered")
+    if not _ID.fullmatch(id):
+        raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
+
+
 def task_ids() -> tuple[str, ...]:
-    """Every registered id, in the order of registration."""
+    """Every registered id of a task for one animal, in the order of registration."""
     return tuple(_ROWS)
+
+
+def race_ids() -> tuple[str, ...]:
+    """Every id that `vnl_envs.parallel_env` takes, in the order of registration."""
+    return tuple(_RACES)
 
 
 def get_row(id: str) -> Row:
@@ -97,9 +141,22 @@ def get_row(id: str) -> Row:
     Raises:
         ValueError: there is none; the message lists what there is.
     """
+    if id in _RACES:
+        raise ValueError(f"{id!r} is a race of several animals: use vnl_envs.parallel_env")
     if id not in _ROWS:
         raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
     return _ROWS[id]
+
+
+def get_race(id: str) -> RaceRow:
+    """The row of a race.
+
+    Raises:
+        ValueError: there is none of that id; the message lists what there is.
+    """
+    if id not in _RACES:
+        raise ValueError(f"no race with id {id!r}; there are {', '.join(_RACES)}")
+    return _RACES[id]
 
 
 def get_body(name: str) -> Body:
@@ -133,18 +190,54 @@ def make_task(id: str, **options: Any) -> Task:
     Raises:
         ValueError: an unknown id or option, or a value that the task refuses.
     """
+    row = get_row(id)
+    return _make(row, task_class(row), [get_body(row.body)], {}, options)
+
+
+def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
+    """Compile the world of a registered race.
+
+    Args:
+        id: a registered race.
+        num_agents: animals, named "body_0", "body_1", ...
+        options: among `task_options` of the race's task.
+
+    Raises:
+        ValueError: an unknown id or option, a value that the task refuses, fewer than 2 animals or
+            more than there is room for.
+    """
+    from vnl_envs.tasks.goal_race import GoalRace
+    from vnl_envs.tasks.goal_reaching import GoalReaching
+
+    race = get_race(id)
+    checks.integer("num_agents", num_agents, 2)
+    row = get_row(race.task)
+    if task_class(row) is not GoalReaching:
+        raise ValueError(f"{id} races for the goals of {row.id}, which is no goal-reaching task")
+    body = get_body(row.body)
+    bodies = [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
+    return _make(row, GoalRace, bodies, {"spacing": race.spacing}, options)
+
+
+def _make(
+    row: Row,
+    cls: type[Any],
+    bodies: list[Body],
+    more: Mapping[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    """A task of a row's settings, `more` of them and the user's options, in a compiled world."""
     from vnl_envs.scenes.world import build_world
 
-    row = get_row(id)
+    id = row.id
     known = task_options(id)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{id} has no options {unknown}; it has {sorted(known)}")
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
-    cls = task_class(row)
-    settings = {**row.settings, **options}
+    settings = {**row.settings, **more, **options}
     inspect.signature(cls).bind(None, **settings)
-    world = build_world(cls.scene(**settings), [get_body(row.body)], **world_options)
+    world = build_world(cls.scene(**settings), bodies, **world_options)
     return cls(world, **settings)
 
 
@@ -240,3 +333,6 @@ register_task(
     radius=0.5,
     distance=(2.0, 5.0),
 )
+
+register_race("vnl/RodentGoalRace-v0", task="vnl/RodentGoalReaching-v0", spacing=0.15)
+register_race("vnl/HumanoidGoalRace-v0", task="vnl/HumanoidGoalReaching-v0", spacing=1.0)
