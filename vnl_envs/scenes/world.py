@@ -21,6 +21,15 @@ from vnl_envs.bodies.lumping import lump
 # Collision bits are a signed 32-bit integer's, less the ground's.
 MAX_BODIES = 30
 
+# Factors of red, green and blue that tell the bodies of a world apart; the first is itself.
+_TINTS = (
+    (1.0, 1.0, 1.0),
+    (0.4, 0.7, 1.5),
+    (0.6, 1.05, 0.65),
+    (1.2, 0.65, 0.75),
+    (0.5, 0.5, 0.5),
+)
+
 
 class Scene(Protocol):
     """What surrounds a body. Its walking surface is at z = 0."""
@@ -77,9 +86,14 @@ def build_world(
     for i, body in enumerate(bodies):
         frame = spec.worldbody.add_frame()
         own = body.spec(actuation, physics, *_meeting_bits(i, len(bodies)))
+        _tint(own, _TINTS[i % len(_TINTS)])
         spec.attach(own, frame=frame, prefix=body.prefix)
         spec.body(body.prefix + body.root).add_freejoint(name=body.prefix + "root")
     _add_sun(spec.body(bodies[0].prefix + bodies[0].root))
+    if len(bodies) > 1:
+        # Pictures of several bodies show more ground, which must lie in the sun's range.
+        spec.visual.map.shadowclip *= 3
+        spec.visual.quality.shadowsize *= 2
     options = bodies[0].physics
     options.apply(spec.option)
     # A diverged simulation must end its episode, not be put back at the start by the engine.
@@ -105,6 +119,12 @@ def _meeting_bits(index: int, count: int) -> tuple[int, int]:
         raise ValueError(f"a world holds at most {MAX_BODIES} bodies, got {count}")
     bits = [GROUND_CONTYPE << (1 + i) for i in range(count)] if count > 1 else [0]
     return bits[index], sum(bits) - bits[index]
+
+
+def _tint(spec: mujoco.MjSpec, tint: tuple[float, float, float]) -> None:
+    """Colour a body's skin and materials, before it is attached."""
+    for part in (*spec.skins, *spec.materials):
+        part.rgba[:3] = np.minimum(part.rgba[:3] * np.array(tint), 1.0)
 
 
 def _scale_skins(model: mujoco.MjModel, body: Body) -> None:
