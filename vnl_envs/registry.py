@@ -175,9 +175,18 @@ def task_class(row: Row) -> type[Task]:
     return _load(row.task)
 
 
+def task_settings(id: str) -> dict[str, Any]:
+    """The constants of a registered task or race, by name."""
+    if id not in _RACES:
+        return dict(get_row(id).settings)
+    race = get_race(id)
+    return {**get_row(race.task).settings, "spacing": race.spacing}
+
+
 def task_options(id: str) -> dict[str, str]:
-    """Options of a task that users may give, with what they mean."""
-    return {**task_class(get_row(id)).options, **WORLD_OPTIONS}
+    """Options of a task or race that users may give, with what they mean."""
+    row = get_row(_RACES[id].task if id in _RACES else id)
+    return {**task_class(row).options, **WORLD_OPTIONS}
 
 
 def make_task(id: str, **options: Any) -> Task:
@@ -191,7 +200,7 @@ def make_task(id: str, **options: Any) -> Task:
         ValueError: an unknown id or option, or a value that the task refuses.
     """
     row = get_row(id)
-    return _make(row, task_class(row), [get_body(row.body)], {}, options)
+    return _make(id, task_class(row), [get_body(row.body)], options)
 
 
 def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
@@ -200,7 +209,7 @@ def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
     Args:
         id: a registered race.
         num_agents: animals, named "body_0", "body_1", ...
-        options: among `task_options` of the race's task.
+        options: among `task_options(id)`.
 
     Raises:
         ValueError: an unknown id or option, a value that the task refuses, fewer than 2 animals or
@@ -209,33 +218,25 @@ def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
     from vnl_envs.tasks.goal_race import GoalRace
     from vnl_envs.tasks.goal_reaching import GoalReaching
 
-    race = get_race(id)
+    row = get_row(get_race(id).task)
     checks.integer("num_agents", num_agents, 2)
-    row = get_row(race.task)
     if task_class(row) is not GoalReaching:
         raise ValueError(f"{id} races for the goals of {row.id}, which is no goal-reaching task")
     body = get_body(row.body)
     bodies = [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
-    return _make(row, GoalRace, bodies, {"spacing": race.spacing}, options)
+    return _make(id, GoalRace, bodies, options)
 
 
-def _make(
-    row: Row,
-    cls: type[Any],
-    bodies: list[Body],
-    more: Mapping[str, Any],
-    options: dict[str, Any],
-) -> Any:
-    """A task of a row's settings, `more` of them and the user's options, in a compiled world."""
+def _make(id: str, cls: type[Any], bodies: list[Body], options: dict[str, Any]) -> Any:
+    """A registered task or race in a compiled world."""
     from vnl_envs.scenes.world import build_world
 
-    id = row.id
     known = task_options(id)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{id} has no options {unknown}; it has {sorted(known)}")
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
-    settings = {**row.settings, **more, **options}
+    settings = {**task_settings(id), **options}
     inspect.signature(cls).bind(None, **settings)
     world = build_world(cls.scene(**settings), bodies, **world_options)
     return cls(world, **settings)

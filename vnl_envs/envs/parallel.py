@@ -12,6 +12,7 @@ import numpy as np
 
 from vnl_envs.envs.core import Core
 from vnl_envs.envs.face import Face, restored_generator
+from vnl_envs.identity import env_hash
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
@@ -88,7 +89,7 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         num_agents: animals, two or more.
         render_mode: None or "rgb_array".
         width, height: of rendered pictures, pixels.
-        options: of the race's task, see `vnl_envs.task_options`.
+        options: of the race, see `vnl_envs.task_options`.
 
     Attributes:
         possible_agents: names of all animals.
@@ -123,7 +124,7 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         self._picture: Picture | None = None
         self._generator: np.random.Generator | None = None
         self.possible_agents = [body.body.name for body in self.task.world.bodies]
-        self.agents = []
+        self.agents: list[str] = []
         self.observation_spaces = {
             agent: gymnasium.spaces.Box(-np.inf, np.inf, (self.core.size,), np.float32)
             for agent in self.possible_agents
@@ -162,6 +163,11 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     def episode(self) -> dict[str, np.ndarray]:
         """The current episode, for `reset(options={"episode": …})`."""
         return {k: v[0].copy() for k, v in self.core.episode.items()}
+
+    @property
+    def env_hash(self) -> str:
+        """Identity of the race with this number of animals; see `vnl_envs.env_hash`."""
+        return env_hash(self._arguments["race_id"], self.task)
 
     def observation_space(self, agent: str) -> gymnasium.Space:
         """Flat float32; the same object at every call."""

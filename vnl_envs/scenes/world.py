@@ -107,7 +107,7 @@ def build_world(
 
 
 def _meeting_bits(index: int, count: int) -> tuple[int, int]:
-    """contype and conaffinity by which the index-th of `count` bodies meets the others.
+    """The contype and conaffinity by which one of `count` bodies meets the others.
 
     Each body has a bit of its own, above the ground's, and accepts those of the others: no geom
     meets one of its own body. A body alone has none.
