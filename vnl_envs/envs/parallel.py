@@ -210,6 +210,8 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
                 that is not racing.
             gymnasium.error.ResetNeeded: there is no race under way.
         """
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions must be a dictionary, got {type(actions).__name__}")
         if self._generator is None or (actions and not self.agents):
             raise gymnasium.error.ResetNeeded("call reset() before step(): no race is under way")
         if not self.agents:
@@ -239,9 +241,8 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     def _rows(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """Actions of all animals, (N, nu); those that are out hold the standing pose."""
-        if not isinstance(actions, Mapping) or set(actions) != set(self.agents):
-            names = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
-            raise ValueError(f"step takes an action for each of {self.agents}, got {names}")
+        if set(actions) != set(self.agents):
+            raise ValueError(f"step takes an action for each of {self.agents}, got {[*actions]}")
         rows = np.zeros((len(self.possible_agents), self.task.body.nu), np.float32)
         for i, agent in enumerate(self.possible_agents):
             if agent in actions:
