@@ -196,7 +196,7 @@ def in_fork(function: Callable[[], Any], timeout: float = 60.0) -> Any:
 @contextlib.contextmanager
 def restored_registry() -> Iterator[None]:
     """Forget what a test registered."""
-    tables = (registry._ROWS, registry._BODIES, gymnasium.registry)
+    tables = (registry._ROWS, registry._RACES, registry._BODIES, gymnasium.registry)
     before = [dict(table) for table in tables]
     try:
         yield

@@ -18,6 +18,7 @@ from support import (
     assert_same,
     edit_physics,
     episode_of,
+    flat,
     physics_at,
     physics_of,
     restored_registry,
@@ -116,7 +117,7 @@ class TestPerturbed(TaskContract):
                 np.testing.assert_allclose(ours, theirs, atol=1e-9, err_msg=name)
             datas.append(data)
         physics = physics_of(env.task, *datas)
-        expected = env.core._flat(env.task.observe(physics, env.episodes, env.carries))
+        expected = flat(env.task.observe(physics, env.episodes, env.carries))
         np.testing.assert_allclose(observed, expected, rtol=1e-5, atol=1e-5)
 
     def test_step_is_the_bare_physics(self, task_id: str) -> None:

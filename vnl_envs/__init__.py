@@ -8,7 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from vnl_envs.registry import make_task, register_body, register_task, task_ids, task_options
+from vnl_envs.registry import (
+    make_task,
+    race_ids,
+    register_body,
+    register_race,
+    register_task,
+    task_ids,
+    task_options,
+)
 
 __version__ = "0.1.0"
 
@@ -30,10 +38,12 @@ _LAZY = {
     "load_clips": "vnl_envs.motion.datasets",
     "make_functional": "vnl_envs.envs.functional",
     "wrap_for_training": "vnl_envs.envs.autoreset",
+    "parallel_env": "vnl_envs.envs.parallel",
 }
 
 __all__ = [
-    "make_task", "register_body", "register_task", "task_ids", "task_options", *_LAZY,
+    "make_task", "race_ids", "register_body", "register_race", "register_task", "task_ids",
+    "task_options", *_LAZY,
 ]  # fmt: skip
 
 

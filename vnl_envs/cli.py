@@ -17,6 +17,7 @@ from rich.table import Table
 
 import vnl_envs
 from vnl_envs import checks
+from vnl_envs.registry import get_race
 
 if TYPE_CHECKING:
     from vnl_envs.envs.core import Core
@@ -67,7 +68,7 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 
 @app.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """List the tasks: id, body, spaces and horizon."""
+    """List the tasks: id, body, spaces and horizon; and the races of several animals."""
     rows = [_summary(task_id, _core(task_id)) for task_id in vnl_envs.task_ids()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -79,6 +80,11 @@ def list_tasks(as_json: AsJson = False) -> None:
             f"{row['control_rate_hz']:g} Hz", str(row["horizon"]),
         )  # fmt: skip
     console.print(table)
+    races = Table("id", "of the task", title="Several animals: vnl_envs.parallel_env(id)",
+                  title_justify="left")  # fmt: skip
+    for race_id in vnl_envs.race_ids():
+        races.add_row(race_id, get_race(race_id).task)
+    console.print(races)
 
 
 def _core(task_id: str, **options: Any) -> Core:

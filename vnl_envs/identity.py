@@ -11,7 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from vnl_envs.registry import PERTURBATIONS, get_row
+from vnl_envs.registry import PERTURBATIONS, task_settings
 from vnl_envs.tasks.task import Task
 
 # What is not part of the physics: looks, and what the compiler derives from the rest.
@@ -40,7 +40,7 @@ def env_hash(task_id: str, task: Task) -> str:
     same task has the same hash on every machine.
 
     Args:
-        task_id: a registered id, whose version counts.
+        task_id: a registered id of a task or race, whose version counts.
         task: a task made from it, options included.
     """
     digest = hashlib.sha256(task_id.encode())
@@ -76,9 +76,9 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
     """The task's settings as it uses them, and what it observes."""
     u = np.full((1, task.uniforms), 0.5, np.float32)
     episode = task.episode(u)
-    row, body = get_row(task_id), dataclasses.asdict(task.body.body)
+    body = dataclasses.asdict(task.body.body)
     bare = task.unwrapped
-    settings = {name: getattr(bare, name, value) for name, value in row.settings.items()}
+    settings = {k: getattr(bare, k, value) for k, value in task_settings(task_id).items()}
     settings.pop(PERTURBATIONS, None)
     for name in type(bare).options:
         settings[name] = getattr(bare, name, None)

@@ -6,13 +6,16 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from vnl_envs import checks
+
 if TYPE_CHECKING:
     from vnl_envs.bodies.body import Body
+    from vnl_envs.tasks.goal_race import GoalRace
     from vnl_envs.tasks.task import Task
 
 _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
@@ -48,11 +51,27 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RaceRow:
+    """One registered race.
+
+    Attributes:
+        id: "namespace/Name-vN", known to `vnl_envs.parallel_env` and not to Gymnasium.
+        task: id of the registered goal-reaching task whose body and constants it has.
+        spacing: distance between the animals at the start, m.
+    """
+
+    id: str
+    task: str
+    spacing: float
+
+
 _BODIES: dict[str, str | Body] = {
     "rodent": "vnl_envs.bodies.rodent:RODENT",
     "humanoid": "vnl_envs.bodies.humanoid:HUMANOID",
 }
 _ROWS: dict[str, Row] = {}
+_RACES: dict[str, RaceRow] = {}
 
 
 def register_body(body: Body) -> None:
@@ -79,12 +98,9 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
     Raises:
         ValueError: the id is taken, not of that form, or the body is unknown.
     """
-    if id in _ROWS or id in gymnasium.registry:
-        raise ValueError(f"a task with id {id!r} is already registered")
+    _check_new(id)
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
-    if not _ID.fullmatch(id):
-        raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
     gymnasium.register(
         id,
         entry_point="vnl_envs.envs.single:SingleEnv",
@@ -94,9 +110,37 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
     _ROWS[id] = Row(id, body, task, settings)
 
 
+def register_race(id: str, task: str, spacing: float) -> None:
+    """Register a race of several animals for the goals of a goal-reaching task.
+
+    Args:
+        id: "namespace/Name-vN", for `vnl_envs.parallel_env`.
+        task: a registered id of the class `GoalReaching`: body, options and constants are its.
+        spacing: distance between the animals at the start, m: more than their width.
+
+    Raises:
+        ValueError: the id is taken or not of that form, or the task is unknown.
+    """
+    _check_new(id)
+    get_row(task)
+    _RACES[id] = RaceRow(id, task, spacing)
+
+
+def _check_new(id: str) -> None:
+    if id in _ROWS or id in _RACES or id in gymnasium.registry:
+        raise ValueError(f"a task with id {id!r} is already registered")
+    if not _ID.fullmatch(id):
+        raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
+
+
 def task_ids() -> tuple[str, ...]:
-    """Every registered id, in the order of registration."""
+    """Every registered id of a task for one animal, in the order of registration."""
     return tuple(_ROWS)
+
+
+def race_ids() -> tuple[str, ...]:
+    """Every id that `vnl_envs.parallel_env` takes, in the order of registration."""
+    return tuple(_RACES)
 
 
 def get_row(id: str) -> Row:
@@ -105,9 +149,22 @@ def get_row(id: str) -> Row:
     Raises:
         ValueError: there is none; the message lists what there is.
     """
+    if id in _RACES:
+        raise ValueError(f"{id!r} is a race of several animals: use vnl_envs.parallel_env")
     if id not in _ROWS:
         raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
     return _ROWS[id]
+
+
+def get_race(id: str) -> RaceRow:
+    """The row of a race.
+
+    Raises:
+        ValueError: there is none of that id; the message lists what there is.
+    """
+    if id not in _RACES:
+        raise ValueError(f"no race with id {id!r}; there are {', '.join(_RACES)}")
+    return _RACES[id]
 
 
 def get_body(name: str) -> Body:
@@ -126,8 +183,18 @@ def task_class(row: Row) -> type[Task]:
     return _load(row.task)
 
 
+def task_settings(id: str) -> dict[str, Any]:
+    """The constants of a registered task or race, by name."""
+    if id not in _RACES:
+        return dict(get_row(id).settings)
+    race = get_race(id)
+    return {**get_row(race.task).settings, "spacing": race.spacing}
+
+
 def task_options(id: str) -> dict[str, str]:
-    """Options of a task that users may give, with what they mean."""
+    """Options of a task or race that users may give, with what they mean."""
+    if id in _RACES:
+        return {**task_class(get_row(_RACES[id].task)).options, **WORLD_OPTIONS}
     return {**task_class(get_row(id)).options, **WORLD_OPTIONS, **_PERTURBATIONS}
 
 
@@ -142,20 +209,51 @@ def make_task(id: str, **options: Any) -> Task:
         ValueError: an unknown id or option, or a value that the task refuses.
     """
     from vnl_envs.perturbations import perturbed
-    from vnl_envs.scenes.world import build_world
 
     row = get_row(id)
+    perturbations = options.pop(PERTURBATIONS, row.settings.get(PERTURBATIONS))
+    task = _make(id, task_class(row), [get_body(row.body)], options)
+    return perturbed(task, perturbations)
+
+
+def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
+    """Compile the world of a registered race.
+
+    Args:
+        id: a registered race.
+        num_agents: animals, named "body_0", "body_1", ...
+        options: among `task_options(id)`.
+
+    Raises:
+        ValueError: an unknown id or option, a value that the task refuses, fewer than 2 animals or
+            more than there is room for.
+    """
+    from vnl_envs.tasks.goal_race import GoalRace
+    from vnl_envs.tasks.goal_reaching import GoalReaching
+
+    row = get_row(get_race(id).task)
+    checks.integer("num_agents", num_agents, 2)
+    if task_class(row) is not GoalReaching:
+        raise ValueError(f"{id} races for the goals of {row.id}, which is no goal-reaching task")
+    body = get_body(row.body)
+    bodies = [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
+    return _make(id, GoalRace, bodies, options)
+
+
+def _make(id: str, cls: type[Any], bodies: list[Body], options: dict[str, Any]) -> Any:
+    """A registered task or race in a compiled world."""
+    from vnl_envs.scenes.world import build_world
+
     known = task_options(id)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{id} has no options {unknown}; it has {sorted(known)}")
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
-    cls = task_class(row)
-    settings = {**row.settings, **options}
-    perturbations = settings.pop(PERTURBATIONS, None)
+    settings = {**task_settings(id), **options}
+    settings.pop(PERTURBATIONS, None)
     inspect.signature(cls).bind(None, **settings)
-    world = build_world(cls.scene(**settings), [get_body(row.body)], **world_options)
-    return perturbed(cls(world, **settings), perturbations)
+    world = build_world(cls.scene(**settings), bodies, **world_options)
+    return cls(world, **settings)
 
 
 def _load(value: Any) -> Any:
@@ -250,3 +348,6 @@ register_task(
     radius=0.5,
     distance=(2.0, 5.0),
 )
+
+register_race("vnl/RodentGoalRace-v0", task="vnl/RodentGoalReaching-v0", spacing=0.15)
+register_race("vnl/HumanoidGoalRace-v0", task="vnl/HumanoidGoalReaching-v0", spacing=1.0)

@@ -19,6 +19,7 @@ from vnl_envs.tasks.task import Ghost, Marker, Overlay
 WIDTH, HEIGHT = 480, 360
 # Distance of the following camera, in standing heights of the body's root, and its direction.
 _DISTANCE, _AZIMUTH, _ELEVATION = 4.5, 120.0, -18.0
+_ELEVATION_OF_SEVERAL = -28.0
 # Geom groups hold bones (0), collision shapes (2) and helpers; a body with a skin shows that.
 _COLLISION_GROUP = 2
 _MAX_GEOMS = 5000
@@ -65,7 +66,7 @@ class Picture:
         """A picture, (height, width, 3) uint8. Ghosts are left out of a fixed camera's."""
         camera: Any = self._camera
         if camera is None:
-            camera = following_camera(self._world, data)
+            camera = following_camera(self._world, data, overlays)
         self._renderer.update_scene(data, camera, self._option)
         if self._egocentric:
             overlays = [o for o in overlays if not isinstance(o, Ghost)]
@@ -209,8 +210,13 @@ def scene_option(world: World) -> mujoco.MjvOption:
     return option
 
 
-def following_camera(world: World, data: mujoco.MjData) -> mujoco.MjvCamera:
-    """A camera at the body's side that moves along with it."""
+def following_camera(
+    world: World, data: mujoco.MjData, overlays: Sequence[Overlay] = ()
+) -> mujoco.MjvCamera:
+    """A camera at the body's side that moves along with it.
+
+    Where there are several bodies it stands back until it has them and the markers in view.
+    """
     body = world.body
     camera = mujoco.MjvCamera()
     height = body.standing_qpos[2]
@@ -218,4 +224,22 @@ def following_camera(world: World, data: mujoco.MjData) -> mujoco.MjvCamera:
     camera.lookat = [root[0], root[1], 0.6 * height]
     camera.distance = _DISTANCE * max(height, 0.4 * body.body.reach)
     camera.azimuth, camera.elevation = _AZIMUTH, _ELEVATION
+    if len(world.bodies) > 1:
+        _show_all(camera, world, data, overlays)
     return camera
+
+
+def _show_all(
+    camera: mujoco.MjvCamera, world: World, data: mujoco.MjData, overlays: Sequence[Overlay]
+) -> None:
+    """Point a camera at the middle of all bodies and markers, from where all are in view."""
+    markers = [overlay for overlay in overlays if isinstance(overlay, Marker)]
+    roots = [data.xpos[body.bodies.start, :2] for body in world.bodies]
+    points = np.array([*roots, *(np.asarray(marker.position)[:2] for marker in markers)])
+    radii = [0.6 * body.body.reach for body in world.bodies] + [m.radius for m in markers]
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    camera.lookat[:2] = middle
+    radius = (np.linalg.norm(points - middle, axis=1) + radii).max()
+    half_angle = np.radians(world.model.vis.global_.fovy / 2)
+    camera.distance = max(camera.distance, radius / np.sin(half_angle))
+    camera.elevation = _ELEVATION_OF_SEVERAL

@@ -17,8 +17,8 @@ from vnl_envs.physics import Array, Physics, namespace
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
 
-# Collision bits. The ground meets the body and nothing else, so that no pair of body geoms is
-# ever considered; the same bits serve every engine.
+# Collision bits. The ground meets the body and nothing else, so that no pair of one body's geoms is
+# ever considered; the same bits serve every engine. Bodies that share a world have a bit each.
 GROUND_CONTYPE = 1
 
 
@@ -145,7 +145,11 @@ class Body:
         return f"{self.name}/"
 
     def spec(
-        self, actuation: Actuation = "position", physics: ContactPhysics = "fast"
+        self,
+        actuation: Actuation = "position",
+        physics: ContactPhysics = "fast",
+        contype: int = 0,
+        conaffinity: int = 0,
     ) -> mujoco.MjSpec:
         """A spec ready to be attached to a world: contacts and actuation set, no sensors.
 
@@ -154,6 +158,8 @@ class Body:
                 whose control ±1 is the upper limit of the servo's force.
             physics: "fast" keeps only ground contacts of `contact_geoms`; "full" keeps all of the
                 spec's own collisions, self-collisions included.
+            contype, conaffinity: bits by which every geom that the spec itself lets collide meets
+                other bodies, whatever `physics` is.
 
         Raises:
             ValueError: an option is unknown, or a named geom does not exist.
@@ -173,10 +179,14 @@ class Body:
         unknown = set(self.contact_geoms) - {geom.name for geom in spec.geoms}
         if unknown:
             raise ValueError(f"body {self.name!r} has no geoms named {sorted(unknown)}")
-        if physics == "fast":
-            for geom in spec.geoms:
+        for geom in spec.geoms:
+            solid = geom.contype != 0 or geom.conaffinity != 0
+            if physics == "fast":
                 geom.contype = 0
                 geom.conaffinity = GROUND_CONTYPE if geom.name in self.contact_geoms else 0
+            if solid:
+                geom.contype |= contype
+                geom.conaffinity |= conaffinity
         if actuation == "torque":
             servos = [a for a in spec.actuators if a.biastype == mujoco.mjtBias.mjBIAS_AFFINE]
             for actuator in servos:

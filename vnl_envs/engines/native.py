@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -130,12 +130,25 @@ class NativeEngine:
         mocap_pos: np.ndarray | None,
     ) -> None:
         """Put simulations into a state, everything else as in a new simulation."""
+        self.start_several(ids, [body], qpos[:, None], qvel[:, None], act[:, None], mocap_pos)
+
+    def start_several(
+        self,
+        ids: np.ndarray,
+        bodies: Sequence[BodyModel],
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        act: np.ndarray,
+        mocap_pos: np.ndarray | None,
+    ) -> None:
+        """Like `start`, with a state for each of several bodies, (len(ids), bodies, ...) each."""
         self._survive_fork()
         batch = self._batch
         batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        batch.bind("qpos")[ids, body.qpos] = qpos
-        batch.bind("qvel")[ids, body.qvel] = qvel
-        batch.bind("act")[ids, body.act] = act
+        for i, body in enumerate(bodies):
+            batch.bind("qpos")[ids, body.qpos] = qpos[:, i]
+            batch.bind("qvel")[ids, body.qvel] = qvel[:, i]
+            batch.bind("act")[ids, body.act] = act[:, i]
         if mocap_pos is not None:
             self._mocap_pos[ids] = mocap_pos
         batch.forward(ids, stage=_CURRENT)

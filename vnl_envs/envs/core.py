@@ -44,6 +44,9 @@ class Step:
 class Core:
     """`num` simulations of a task on the native engine.
 
+    Rows (num,) are simulations; a core of several animals in each overrides `shape`, `physics`,
+    `_start`, `_actuate` and `_each`.
+
     Args:
         task: the task.
         num: simulations.
@@ -64,7 +67,7 @@ class Core:
         self.num = num
         self.engine = NativeEngine(task.world.model, num, threads, transient)
         self.judge = Judge(task.metrics)
-        self._totals = self.judge.accumulator.begin((num,))
+        self._totals = self.judge.accumulator.begin(self.shape(num))
         self.episode, self.carry = self._blank()
         self.fields: Rows = {}
         observed = self._observed()
@@ -72,8 +75,12 @@ class Core:
         self.layout = _layout(observed)
         self.size = max(s.stop for s in self.layout.values())
         self.groups = _group_slices(self.layout)
-        self.observation = np.zeros((num, self.size), np.float32)
-        self.privileged = np.zeros((num, privileged), np.float32)
+        self.observation = np.zeros((*self.shape(num), self.size), np.float32)
+        self.privileged = np.zeros((*self.shape(num), privileged), np.float32)
+
+    def shape(self, num: int) -> tuple[int, ...]:
+        """Shape of what is known of each animal in `num` simulations."""
+        return (num,)
 
     def _blank(self) -> tuple[Rows, Rows]:
         """Rows of the shapes and types that episodes and carries have."""
@@ -121,11 +128,11 @@ class Core:
         """Start episodes (rows of len(ids)) in simulations `ids`."""
         start, carry = self.task.begin(episode)
         self._edit(ids, episode)
-        self.engine.start(ids, self.task.body, *start)
+        self._start(ids, start)
         for rows, new in ((self.episode, episode), (self.carry, carry)):
             for name, value in new.items():
                 rows[name][ids] = value
-        self._totals[ids] = self.judge.accumulator.begin((len(ids),))
+        self._totals[ids] = self.judge.accumulator.begin(self.shape(len(ids)))
         observed = self.task.observe(self.physics[ids], episode, carry)
         self.observation[ids] = flat(observed)
         self.privileged[ids] = flat_privileged(observed)
@@ -134,8 +141,8 @@ class Core:
         """Put every simulation into a state in the midst of an episode."""
         self.episode, self.carry = dict(episode), dict(carry)
         self.edit()
-        self.engine.start(np.arange(self.num), self.task.body, *start)
-        self._totals = self.judge.accumulator.begin((self.num,))
+        self._start(np.arange(self.num), start)
+        self._totals = self.judge.accumulator.begin(self.shape(self.num))
         observed = self.task.observe(self.physics, episode, carry)
         self.observation, self.privileged = flat(observed), flat_privileged(observed)
 
@@ -159,12 +166,13 @@ class Core:
         task, engine = self.task, self.engine
         engine.place(task.body, *task.place(self.episode, self.carry))
         applied = task.applied_action(action, self.episode, self.carry)
-        engine.ctrl[:, task.body.ctrl] = task.body.control(applied)
+        self._actuate(task.body.control(applied))
         failed = engine.step(task.world.substeps, ids)
         physics = self.physics
         broken = failed.any()
         if broken:
             self._revive(np.flatnonzero(failed))
+        failed = self._each(failed)
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
         before = self.observation, self.privileged
@@ -173,10 +181,22 @@ class Core:
         )
         return step
 
+    def _start(self, ids: np.ndarray, start: Start) -> None:
+        """Put simulations into the states of a start, rows of len(ids)."""
+        self.engine.start(ids, self.task.body, *start)
+
+    def _actuate(self, control: np.ndarray) -> None:
+        """Set the controls of the coming step, (num, nu)."""
+        self.engine.ctrl[:, self.task.body.ctrl] = control
+
+    def _each(self, simulations: np.ndarray) -> np.ndarray:
+        """What holds for simulations, (num,), as what holds for each animal in them."""
+        return simulations
+
     def _revive(self, ids: np.ndarray) -> None:
         """Put diverged simulations back into a finite state; their episode is over."""
         start, _ = self.task.begin(_take(self.episode, ids))
-        self.engine.start(ids, self.task.body, *start)
+        self._start(ids, start)
 
     def overlays(self, index: int) -> list[Overlay]:
         """What is drawn and not simulated in one simulation."""

@@ -99,12 +99,15 @@ class Face:
         self._data = self.core.engine.data(index, self._data)
         return self._data
 
-    def check_action(self, action: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-        """Actions as float32 in [-1, 1].
+    @staticmethod
+    def check_action(
+        action: Any, shape: tuple[int, ...] | None, owner: str = "environment {}"
+    ) -> np.ndarray:
+        """Actions as float32 in [-1, 1]; `owner` names whose each row is.
 
         Raises:
             ValueError: the shape or the type is wrong, or a number is not finite; the message
-                names the environment.
+                names the owner.
         """
         array = np.asarray(action)
         if array.dtype.kind != "f":
@@ -114,7 +117,7 @@ class Face:
         if not np.isfinite(array).all():
             rows = np.atleast_2d(array)
             index = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-            raise ValueError(f"the action of environment {index} has a number that is not finite")
+            raise ValueError(f"the action of {owner.format(index)} has a number that is not finite")
         return np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
 
     def close(self) -> None:

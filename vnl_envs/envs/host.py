@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -157,11 +158,11 @@ def _single(tree: Tree) -> Tree:
 
 def _flatten(batch: tuple[int, ...], *trees: Tree) -> tuple[tuple[int, ...], list[Tree]]:
     """Trees of NumPy arrays with one batch axis in place of those of `batch`."""
-    n = len(batch)
+    n, size = len(batch), math.prod(batch)
 
     def flat(array: Any) -> np.ndarray:
         array = np.asarray(array)
-        return array.reshape(-1, *array.shape[n:])
+        return array.reshape((size, *array.shape[n:]))
 
     return batch, [_map(flat, tree) for tree in trees]
 

@@ -9,8 +9,26 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from vnl_envs.bodies.body import Actuation, Body, BodyModel, ContactPhysics
+from vnl_envs.bodies.body import (
+    GROUND_CONTYPE,
+    Actuation,
+    Body,
+    BodyModel,
+    ContactPhysics,
+)
 from vnl_envs.bodies.lumping import lump
+
+# Collision bits are a signed 32-bit integer's, less the ground's.
+MAX_BODIES = 30
+
+# Factors of red, green and blue that tell the bodies of a world apart; the first is itself.
+_TINTS = (
+    (1.0, 1.0, 1.0),
+    (0.4, 0.7, 1.5),
+    (0.6, 1.05, 0.65),
+    (1.2, 0.65, 0.75),
+    (0.5, 0.5, 0.5),
+)
 
 
 class Scene(Protocol):
@@ -56,18 +74,26 @@ def build_world(
 ) -> World:
     """Compile a scene with bodies, each with a free joint under its own prefix.
 
+    Bodies collide with each other.
+
     Args:
         scene: what surrounds the bodies.
-        bodies: one or more; the first one's solver settings hold for the world.
+        bodies: one or more of different names; the first one's solver settings hold for the world.
         actuation: see `Body.spec`.
         physics: see `Body.spec`.
     """
     spec = scene.spec()
-    for body in bodies:
+    for i, body in enumerate(bodies):
         frame = spec.worldbody.add_frame()
-        spec.attach(body.spec(actuation, physics), frame=frame, prefix=body.prefix)
+        own = body.spec(actuation, physics, *_meeting_bits(i, len(bodies)))
+        _tint(own, _TINTS[i % len(_TINTS)])
+        spec.attach(own, frame=frame, prefix=body.prefix)
         spec.body(body.prefix + body.root).add_freejoint(name=body.prefix + "root")
     _add_sun(spec.body(bodies[0].prefix + bodies[0].root))
+    if len(bodies) > 1:
+        # Pictures of several bodies show more ground, which must lie in the sun's range.
+        spec.visual.map.shadowclip *= 3
+        spec.visual.quality.shadowsize *= 2
     options = bodies[0].physics
     options.apply(spec.option)
     # A diverged simulation must end its episode, not be put back at the start by the engine.
@@ -76,10 +102,42 @@ def build_world(
     if options.lumped:
         lump(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity))
     for body in bodies:
-        if body.skin_scale != 1.0:
-            model.skin_vert[:] *= body.skin_scale
-            model.skin_bonebindpos[:] *= body.skin_scale
+        _scale_skins(model, body)
     return World(scene, model, tuple(BodyModel(b, model) for b in bodies), options.substeps)
+
+
+def _meeting_bits(index: int, count: int) -> tuple[int, int]:
+    """The contype and conaffinity by which one of `count` bodies meets the others.
+
+    Each body has a bit of its own, above the ground's, and accepts those of the others: no geom
+    meets one of its own body. A body alone has none.
+
+    Raises:
+        ValueError: there are more bodies than bits.
+    """
+    if count > MAX_BODIES:
+        raise ValueError(f"a world holds at most {MAX_BODIES} bodies, got {count}")
+    bits = [GROUND_CONTYPE << (1 + i) for i in range(count)] if count > 1 else [0]
+    return bits[index], sum(bits) - bits[index]
+
+
+def _tint(spec: mujoco.MjSpec, tint: tuple[float, float, float]) -> None:
+    """Colour a body's skin and materials, before it is attached."""
+    for part in (*spec.skins, *spec.materials):
+        part.rgba[:3] = np.minimum(part.rgba[:3] * np.array(tint), 1.0)
+
+
+def _scale_skins(model: mujoco.MjModel, body: Body) -> None:
+    """Scale the skins of one body, each once; see `Body.skin_scale`."""
+    if body.skin_scale == 1.0:
+        return
+    for i in range(model.nskin):
+        skin = model.skin(i)
+        if skin.name.startswith(body.prefix):
+            vertices = skin.vertadr[0], skin.vertadr[0] + skin.vertnum[0]
+            bones = skin.boneadr[0], skin.boneadr[0] + skin.bonenum[0]
+            model.skin_vert[slice(*vertices)] *= body.skin_scale
+            model.skin_bonebindpos[slice(*bones)] *= body.skin_scale
 
 
 def _add_sun(root: mujoco.MjsBody) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,20 @@ from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start,
 
 # More goals than an animal can reach within the horizon; beyond them the sequence repeats.
 GOALS = 80
+
+
+class Arrival(NamedTuple):
+    """What a step has made of the goal, each (...,).
+
+    Attributes:
+        paid: whether the animal earned the goal.
+        passed: whether the goal is done with, and the next one appears.
+        count: goals done with so far.
+    """
+
+    paid: Array
+    passed: Array
+    count: Array
 
 
 class GoalReaching(Task):
@@ -87,19 +101,27 @@ class GoalReaching(Task):
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
         """Standing at the origin."""
-        yaw = episode["yaw"]
-        xp = namespace(yaw)
-        zero = xp.zeros_like(yaw)
-        target = episode["goals"][..., 0, :]
-        count = xp.zeros(yaw.shape, dtype=xp.int32)
-        carry = {
+        yaw, target = episode["yaw"], episode["goals"][..., 0, :]
+        zero = namespace(yaw).zeros_like(yaw)
+        start = self.standing_start(yaw.shape, zero, zero, yaw)
+        return start, self.first_carry(target, length(target))
+
+    def first_carry(self, target: Array, distance: Array) -> Carry:
+        """What is known at a start: the first goal (..., 2) and how far it is (...,), m."""
+        xp = namespace(distance)
+        count = xp.zeros(distance.shape, dtype=xp.int32)
+        return {
             "step": count,
             "reached": count,
             "target": target,
-            "closest": _length(target),
-            "first_time": xp.full(yaw.shape, xp.inf, dtype=yaw.dtype),
+            "closest": distance,
+            "first_time": xp.full(distance.shape, xp.inf, dtype=distance.dtype),
         }
-        return self.standing_start(yaw.shape, zero, zero, yaw), carry
+
+    def arrival(self, distance: Array, carry: Carry) -> Arrival:
+        """Who has reached the goal at these distances to it, (...,) m."""
+        here_now = distance < self.radius
+        return Arrival(here_now, here_now, carry["reached"] + here_now)
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
@@ -107,23 +129,23 @@ class GoalReaching(Task):
         """See the class."""
         xp = namespace(physics.qpos)
         here = physics.qpos[..., :2]
-        distance = _length(carry["target"] - here)
-        here_now = distance < self.radius
+        distance = length(carry["target"] - here)
+        paid, passed, count = self.arrival(distance, carry)
         step = carry["step"] + 1
         gain = rewards.progress(-distance, -carry["closest"], self.target_speed, self.dt)
-        terms = {"reached": xp.where(here_now, 1.0, 0.0)}
+        terms = {"reached": xp.where(paid, 1.0, 0.0)}
         if self.reward == "progress":
-            terms["progress"] = xp.where(here_now, 0.0, gain)
-        before, reached = carry["reached"], carry["reached"] + here_now
-        target = self._goal(episode, reached)
+            terms["progress"] = xp.where(paid, 0.0, gain)
+        before, reached = carry["reached"], carry["reached"] + paid
+        target = self.goal(episode, count)
         elapsed = step * self.dt
         closest = xp.minimum(distance, carry["closest"])
         carry = {
             "step": step,
             "reached": reached,
             "target": target,
-            "closest": xp.where(here_now, _length(target - here), closest),
-            "first_time": xp.where(here_now & (before == 0), elapsed, carry["first_time"]),
+            "closest": xp.where(passed, length(target - here), closest),
+            "first_time": xp.where(paid & (before == 0), elapsed, carry["first_time"]),
         }
         fallen = self.body.fallen(physics)
         return carry, Outcome(
@@ -146,7 +168,7 @@ class GoalReaching(Task):
     ) -> dict[str, Array]:
         """goal_position (2, m, forward and left), goal_lag (1, m beyond the closest so far)."""
         offset = carry["target"] - physics.qpos[..., :2]
-        lag = _length(offset) - carry["closest"]
+        lag = length(offset) - carry["closest"]
         return {"goal_position": own.level(offset), "goal_lag": lag[..., None]}
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
@@ -154,7 +176,7 @@ class GoalReaching(Task):
         x, y = carry["target"]
         return [Marker(np.array([x, y, 0.0]), self.radius, (1.0, 0.55, 0.1, 0.5))]
 
-    def _goal(self, episode: Episode, index: Array) -> Array:
+    def goal(self, episode: Episode, index: Array) -> Array:
         """Position of the index-th goal, (..., 2), m."""
         goals = episode["goals"]
         row = (index % GOALS)[..., None]
@@ -162,7 +184,7 @@ class GoalReaching(Task):
         return goal + (index // GOALS)[..., None] * goals[..., -1, :]
 
 
-def _length(vector: Array) -> Array:
+def length(vector: Array) -> Array:
     """Euclidean length over the last axis."""
     xp = namespace(vector)
     return xp.sqrt((vector * vector).sum(axis=-1))

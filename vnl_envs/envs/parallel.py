@@ -1,0 +1,302 @@
+"""Several animals in one world as a PettingZoo `ParallelEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from vnl_envs.envs.core import Core
+from vnl_envs.envs.face import Face, restored_generator
+from vnl_envs.identity import env_hash
+from vnl_envs.physics import Physics
+from vnl_envs.registry import make_race
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.tasks.goal_race import GoalRace
+from vnl_envs.tasks.task import Start
+
+try:
+    import pettingzoo
+except ImportError as error:
+    raise RuntimeError(
+        "environments of several animals need PettingZoo: pip install 'vnl_envs[parallel]'"
+    ) from error
+
+_ONLY = np.array([0])
+
+Results = tuple[
+    dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]
+]
+
+
+def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
+    """A race of several animals of one kind.
+
+    Args:
+        id: one of `vnl_envs.race_ids()`.
+        num_agents: animals, two or more.
+        arguments: of `ParallelEnv`.
+
+    Raises:
+        ValueError: an unknown id (the message lists what there is), option or number of animals.
+        RuntimeError: PettingZoo is not installed.
+    """
+    return ParallelEnv(id, num_agents, **arguments)
+
+
+class RaceCore(Core):
+    """Simulations with N animals in each: rows (num, N) of everything but episodes."""
+
+    task: GoalRace
+
+    def shape(self, num: int) -> tuple[int, ...]:
+        """A row for each animal."""
+        return (num, self.task.num_animals)
+
+    @property
+    def physics(self) -> Physics:
+        """The state of every animal, a copy."""
+        views = [self.engine.physics(body) for body in self.task.world.bodies]
+        names = [field.name for field in fields(Physics)]
+        return Physics(*(np.stack([getattr(v, name) for v in views], axis=1) for name in names))
+
+    def _start(self, ids: np.ndarray, start: Start) -> None:
+        self.engine.start_several(ids, self.task.world.bodies, *start)
+
+    def _actuate(self, control: np.ndarray) -> None:
+        for i, body in enumerate(self.task.world.bodies):
+            self.engine.ctrl[:, body.ctrl] = control[:, i]
+
+    def _each(self, simulations: np.ndarray) -> np.ndarray:
+        return np.repeat(simulations[:, None], self.task.num_animals, axis=1)
+
+
+class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
+    """A registered race as a PettingZoo environment.
+
+    Agents are named "rodent_0", "rodent_1", ... An animal that falls is terminated and leaves
+    `agents`; its body stays in the world and holds on to the standing pose's controls. The others
+    race on until time is up. An agent's info after a step is that of the single environment:
+    `reward_terms`, `metrics` (of the episode so far), `is_success` and `diverged`. Where the
+    simulation diverges, all agents are terminated with reward 0.
+
+    Args:
+        race_id: a registered race.
+        num_agents: animals, two or more.
+        render_mode: None or "rgb_array".
+        width, height: of rendered pictures, pixels.
+        options: of the race, see `vnl_envs.task_options`.
+
+    Attributes:
+        possible_agents: names of all animals.
+        agents: names of those that are racing.
+        core: what joins race and engine, for tools that look inside.
+    """
+
+    def __init__(
+        self,
+        race_id: str,
+        num_agents: int = 2,
+        render_mode: str | None = None,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+        **options: Any,
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        self._arguments = {
+            "race_id": race_id, "num_agents": num_agents, "render_mode": render_mode,
+            "width": width, "height": height, **options,
+        }  # fmt: skip
+        self.core = RaceCore(make_race(race_id, num_agents, **options), 1, 1)
+        self.metadata = {
+            "name": race_id,
+            "render_modes": ["rgb_array"],
+            "render_fps": round(1 / self.dt),
+            "is_parallelizable": True,
+        }
+        self.render_mode = render_mode
+        self._size = (width, height)
+        self._picture: Picture | None = None
+        self._generator: np.random.Generator | None = None
+        self.possible_agents = [body.body.name for body in self.task.world.bodies]
+        self.agents: list[str] = []
+        self.observation_spaces = {
+            agent: gymnasium.spaces.Box(-np.inf, np.inf, (self.core.size,), np.float32)
+            for agent in self.possible_agents
+        }
+        self.action_spaces = {
+            agent: gymnasium.spaces.Box(-1.0, 1.0, (self.task.body.nu,), np.float32)
+            for agent in self.possible_agents
+        }
+
+    @property
+    def task(self) -> GoalRace:
+        """What the animals do."""
+        return self.core.task
+
+    @property
+    def dt(self) -> float:
+        """Duration of a control step, s."""
+        return self.task.dt
+
+    @property
+    def layout(self) -> dict[str, slice]:
+        """Name of each part of an agent's flat observation -> its slice, in order."""
+        return dict(self.core.layout)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return self.core.engine.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """A snapshot of the simulation: writing to it changes nothing."""
+        return self.core.engine.data(0)
+
+    @property
+    def episode(self) -> dict[str, np.ndarray]:
+        """The current episode, for `reset(options={"episode": …})`."""
+        return {k: v[0].copy() for k, v in self.core.episode.items()}
+
+    @property
+    def env_hash(self) -> str:
+        """Identity of the race with this number of animals; see `vnl_envs.env_hash`."""
+        return env_hash(self._arguments["race_id"], self.task)
+
+    def observation_space(self, agent: str) -> gymnasium.Space:
+        """Flat float32; the same object at every call."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> gymnasium.Space:
+        """[-1, 1] for every actuator; the same object at every call."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode with all animals.
+
+        Args:
+            seed: of the generator that draws this episode and those after it; None goes on with
+                the generator that there is.
+            options: "episode" replays one; others are ignored, as PettingZoo's own test asks.
+
+        Raises:
+            ValueError: an episode of another race.
+        """
+        given = (options or {}).get("episode")
+        rows = None if given is None else self.core.check_episode(given)
+        if seed is not None or self._generator is None:
+            self._generator, _ = gymnasium.utils.seeding.np_random(seed)
+        self.core.reset(_ONLY, self.core.draw([self._generator]) if rows is None else rows)
+        self.agents = self.possible_agents[:]
+        return self._observed(), {agent: {} for agent in self.agents}
+
+    def step(self, actions: Mapping[str, np.ndarray]) -> Results:
+        """One control step with an action (nu,) in [-1, 1] for each of `agents`.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos of the agents that acted; a
+            race that is over takes no actions and gives nothing.
+
+        Raises:
+            ValueError: an action is missing, of a wrong shape or type, not finite, or of an agent
+                that is not racing.
+            gymnasium.error.ResetNeeded: there is no race under way.
+        """
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions must be a dictionary, got {type(actions).__name__}")
+        if self._generator is None or (actions and not self.agents):
+            raise gymnasium.error.ResetNeeded("call reset() before step(): no race is under way")
+        if not self.agents:
+            return {}, {}, {}, {}, {}
+        result = self.core.step(self._rows(actions)[None])
+        figures = self.core.figures()
+        rewards, terminations, truncations, infos = {}, {}, {}, {}
+        for agent in self.agents:
+            i = self.possible_agents.index(agent)
+            rewards[agent] = float(result.reward[0, i])
+            terminations[agent] = bool(result.terminated[0, i])
+            truncations[agent] = bool(result.truncated[0, i])
+            infos[agent] = {
+                "reward_terms": {k: float(v[0, i]) for k, v in result.terms.items()},
+                "metrics": {k: float(v[i, 0]) for k, v in figures.items()},
+                "is_success": bool(result.success[0, i]),
+                "diverged": bool(result.diverged[0, i]),
+            }
+        observations = self._observed()
+        self.agents = [a for a in self.agents if not (terminations[a] or truncations[a])]
+        return observations, rewards, terminations, truncations, infos
+
+    def _observed(self) -> dict[str, np.ndarray]:
+        """The observation of each agent that is racing, (D,)."""
+        rows = dict(zip(self.possible_agents, self.core.observation[0], strict=True))
+        return {agent: rows[agent].copy() for agent in self.agents}
+
+    def _rows(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Actions of all animals, (N, nu); those that are out hold the standing pose."""
+        if set(actions) != set(self.agents):
+            raise ValueError(f"step takes an action for each of {self.agents}, got {[*actions]}")
+        rows = np.zeros((len(self.possible_agents), self.task.body.nu), np.float32)
+        for i, agent in enumerate(self.possible_agents):
+            if agent in actions:
+                try:
+                    rows[i] = Face.check_action(actions[agent], rows.shape[1:], "this agent")
+                except ValueError as error:
+                    raise ValueError(f"{agent}: {error}") from None
+        return rows
+
+    def render(self) -> np.ndarray | None:
+        """A picture (height, width, 3) uint8 of all animals and the goal; None without a mode."""
+        if self.render_mode is None:
+            return None
+        if self._picture is None:
+            self._picture = Picture(self.task.world, *self._size)
+        return self._picture.draw(self.data, self.core.overlays(0))
+
+    def state(self) -> np.ndarray:
+        """The observations of all animals, fallen ones too, one after the other, (N * D,)."""
+        return self.core.observation[0].ravel()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything the coming steps depend on, generator included, as plain arrays."""
+        generator = self._generator
+        return {
+            **self.core.get_state(),
+            "generator": None if generator is None else generator.bit_generator.state,
+            "agents": self.agents[:],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_state`'s; the next steps give the same bits.
+
+        Raises:
+            ValueError: the state is of another race.
+        """
+        self.core.check_state(state, "generator", "agents")
+        saved = state["generator"]
+        generator = None if saved is None else restored_generator(saved)
+        self.core.set_state(state)
+        self._generator = generator
+        self.agents = list(state["agents"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._arguments, self.get_state())
+
+
+def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any]) -> Any:
+    env = cls(**arguments)
+    env.set_state(state)
+    return env

@@ -1,0 +1,142 @@
+"""Several animals of one kind race for the same sequence of goals in one world."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.scenes.world import World
+from vnl_envs.tasks.goal_reaching import Arrival, GoalReaching, length
+from vnl_envs.tasks.observations import Frame
+from vnl_envs.tasks.task import Carry, Episode, Outcome, Overlay, Start
+
+
+class GoalRace(GoalReaching):
+    """Goal reaching for all bodies of a world at once, with one sequence of goals for all.
+
+    The animals are the last batch axis of everything but the episode: where `GoalReaching` has
+    rows (...,), a race has (..., N), and every body is a copy of the first. An animal is observed,
+    rewarded and ended as if it were alone, but for this:
+
+    - The first to reach a goal is paid for it, and the next goal appears for everybody. Of several
+      in the same control step it is the nearest; of equally near ones the first in order.
+    - Every animal also observes where the others are.
+    - An animal that has fallen is out: it lies in the way, and reaches nothing any more.
+
+    They start side by side on an arc about the first goal, equally far from it and facing it, in
+    random order.
+
+    Args:
+        world: a flat floor with two or more copies of a body.
+        spacing: distance from one start to the next along the arc, m.
+        settings: of `GoalReaching`.
+
+    Raises:
+        ValueError: there is no room for that many starts around the nearest first goal.
+    """
+
+    def __init__(self, world: World, *, spacing: float, **settings: Any) -> None:
+        super().__init__(world, **settings)
+        self.spacing = spacing
+        self.num_animals = len(world.bodies)
+        room = math.floor(2 * math.pi * self.distance[0] / spacing)
+        if not 2 <= self.num_animals <= room:
+            raise ValueError(f"this race is for 2 to {room} animals, got {self.num_animals}")
+        self.uniforms += self.num_animals
+        steps = np.arange(1, self.num_animals)
+        # Of each animal, the others in order, from the one after itself on: (N, N - 1).
+        self._rivals = (np.arange(self.num_animals)[:, None] + steps) % self.num_animals
+
+    def episode(self, u: Array) -> Episode:
+        """Goals (..., GOALS, 2) m, and the place of each animal in the starting line (..., N)."""
+        xp = namespace(u)
+        places = xp.argsort(u[..., -self.num_animals :], axis=-1)
+        return {"goals": super().episode(u)["goals"], "place": places.astype(xp.int32)}
+
+    def check_episode(self, episode: Episode) -> None:
+        """Refuse places that two animals share, and a first goal with no room around it.
+
+        Raises:
+            ValueError: it is such an episode.
+        """
+        place, first = episode["place"], float(length(episode["goals"][0]))
+        if sorted(place.tolist()) != list(range(self.num_animals)):
+            raise ValueError(
+                f"episode part 'place' must be an order of {self.num_animals} animals, "
+                f"got {place.tolist()}"
+            )
+        # Episodes are float32.
+        if first < 0.999 * self.distance[0]:
+            raise ValueError(
+                f"the first goal must be at least {self.distance[0]:g} m away, got {first:.3g} m"
+            )
+
+    def begin(self, episode: Episode) -> tuple[Start, Carry]:
+        """Standing in line, equally far from the first goal and facing it."""
+        place = episode["place"]
+        xp = namespace(place)
+        first = episode["goals"][..., :1, :]
+        distance = length(first)
+        middle = xp.atan2(-first[..., 1], -first[..., 0])
+        angle = middle + (place - (self.num_animals - 1) / 2) * self.spacing / distance
+        x = first[..., 0] + distance * xp.cos(angle)
+        y = first[..., 1] + distance * xp.sin(angle)
+        start = self.standing_start(place.shape, x, y, angle + math.pi)
+        target = xp.broadcast_to(first, (*place.shape, 2))
+        carry = self.first_carry(target, xp.broadcast_to(distance, place.shape))
+        return start, {**carry, "racing": xp.ones(place.shape, dtype=bool)}
+
+    def arrival(self, distance: Array, carry: Carry) -> Arrival:
+        """The nearest animal that is racing and within the radius, if any, has the goal."""
+        xp = namespace(distance)
+        distance = xp.where(carry["racing"], distance, xp.inf)
+        nearest = xp.argmin(distance, axis=-1)[..., None] == xp.arange(self.num_animals)
+        paid = nearest & (distance < self.radius)
+        # Each goal was paid once, so that those of all animals together are those done with.
+        count = (carry["reached"] + paid).sum(axis=-1)[..., None]
+        return Arrival(
+            paid=paid,
+            passed=xp.broadcast_to(paid.any(axis=-1)[..., None], paid.shape),
+            count=xp.broadcast_to(count, paid.shape),
+        )
+
+    def goal(self, episode: Episode, index: Array) -> Array:
+        """The goal that all animals share, (..., N, 2), m."""
+        goals = episode["goals"][..., None, :, :]
+        goals = namespace(goals).broadcast_to(goals, (*index.shape, *goals.shape[-2:]))
+        return super().goal({"goals": goals}, index)
+
+    def evaluate(
+        self, physics: Physics, action: Array, episode: Episode, carry: Carry
+    ) -> tuple[Carry, Outcome]:
+        """See the class."""
+        following, outcome = super().evaluate(physics, action, episode, carry)
+        return {**following, "racing": carry["racing"] & ~outcome.terminated}, outcome
+
+    def observe_task(
+        self, physics: Physics, own: Frame, episode: Episode, carry: Carry
+    ) -> dict[str, Array]:
+        """The goal as for an animal alone, and of each other animal, from the next in order on:
+
+        rival_position (3, m forward, left and up from the own root), rival_heading (2, cosine and
+        sine of its heading, 0 being the own), rival_velocity (2, m/s, of its root, forward and
+        left); forward and left are those of the own heading.
+        """
+        xp = namespace(physics.qpos)
+        level = Frame(own.position[..., None, :], own.rotation[..., None, :, :]).level
+        offset = own.position[..., self._rivals, :] - own.position[..., None, :]
+        flat = (*physics.qpos.shape[:-1], -1)
+        position = xp.concat([level(offset[..., :2]), offset[..., 2:]], axis=-1)
+        return {
+            **super().observe_task(physics, own, episode, carry),
+            "rival_position": position.reshape(flat),
+            "rival_heading": level(own.heading()[..., self._rivals, :]).reshape(flat),
+            "rival_velocity": level(physics.qvel[..., :2][..., self._rivals, :]).reshape(flat),
+        }
+
+    def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
+        """The current goal, for one race: physics and carry have rows (N,)."""
+        return super().overlays(physics, episode, {**carry, "target": carry["target"][0]})
