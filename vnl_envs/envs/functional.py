@@ -75,7 +75,8 @@ class State:
         reward: () float32 in [0, 1].
         done: () float32, 1 where the episode is over.
         metrics: name -> () float32, what the last step added to the episode's figures: their sum
-            over an episode, which trainers take, is the figure. Reward terms as "reward/<name>".
+            over an episode, which trainers take, is the figure. Reward terms as "reward/<name>";
+            on Warp "overflow", as in `info`.
         info: `truncation` and `time_out`, 1 where time or motion ran out; `is_success`;
             `diverged`; `overflow`, 1 where contacts did not fit into the engine's buffers.
     """
@@ -194,6 +195,7 @@ class FunctionalEnv:
             metrics={
                 **{name: figures[name] for name in self._figures},
                 **{f"reward/{k}": jnp.asarray(v, jnp.float32) for k, v in step.terms.items()},
+                **({"overflow": jnp.asarray(overflow, jnp.float32)} if self._may_overflow else {}),
             },
             # What wrappers keep here stays.
             info={**state.info, **{k: jnp.asarray(v, jnp.float32) for k, v in flags.items()}},
@@ -308,6 +310,11 @@ class FunctionalEnv:
         """Metrics shown: the standard two are every trainer's own, infinite ones spoil means."""
         return tuple(n for n in self._host.finite if n not in ("return", "length"))
 
+    @property
+    def _may_overflow(self) -> bool:
+        """Whether the engine's buffers are smaller than all contacts that could ever be."""
+        return self.impl == "warp"
+
     def _uniforms(self, rng: jax.Array) -> jax.Array:
         """Multiples of 2^-24 in [0, 1), (uniforms,) float32, as Gymnasium's generators draw."""
         bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
@@ -315,7 +322,8 @@ class FunctionalEnv:
 
     def _first(self, data: Data) -> State:
         zero = jnp.zeros((), jnp.float32)
-        names = (*self._figures, *(f"reward/{name}" for name in self._host.terms))
+        names = [*self._figures, *(f"reward/{name}" for name in self._host.terms)]
+        names += ["overflow"] if self._may_overflow else []
         flags = ("truncation", "time_out", "is_success", "diverged", "overflow")
         return State(
             data=data,
