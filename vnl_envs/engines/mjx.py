@@ -44,7 +44,12 @@ A capsule that lies on a plane or on a box has two contacts, one at each end. Ho
 are, and how many constraint rows, is measured by `benchmarks/contact_buffers.py`; the largest
 numbers in any simulation, in runs of random actions and of each task, beside the room:
 
-(to be measured)
+    rodent, floor: contacts 26 of 44, rows 105 of 243
+    rodent, gaps: contacts 22 of 44, rows 89 of 243
+    humanoid, floor: contacts 14 of 28, rows 56 of 168
+    humanoid, gaps: contacts 12 of 28, rows 50 of 168
+
+The pairs that the broad phase hands on need room in the same buffer: at most 22, 17, 11 and 12.
 """
 
 ROWS_PER_CONTACT = 4
