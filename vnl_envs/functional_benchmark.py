@@ -83,7 +83,7 @@ def measure_all(
 def measure(task_id: str, impl: str, batch: int, rounds: int = 3) -> Row:
     """One row. What cannot be run here is left out with its reason."""
     try:
-        env = wrap_for_training(make_functional(task_id, impl))
+        env = wrap_for_training(make_functional(task_id, impl, max_batch=batch))
     except (RuntimeError, ImportError) as error:
         return Row(task_id, impl, batch, note=str(error))
     # What another run has left on the disk would be loaded, not compiled.

@@ -57,7 +57,7 @@ ROWS_PER_CONTACT = 4
 
 
 def check_impl(impl: str) -> None:
-    """Look whether an implementation can be used here.
+    """Look whether an implementation can be used here, and make Warp quiet.
 
     Raises:
         ValueError: there is no such implementation.
@@ -67,6 +67,11 @@ def check_impl(impl: str) -> None:
         raise ValueError(f"unknown impl {impl!r}; there are {list(get_args(Impl))}")
     if impl == "warp" and not mjx_warp.WARP_INSTALLED:
         raise RuntimeError("impl='warp' needs MJX-Warp: pip install vnl_envs[warp]")
+    if impl == "warp":
+        import warp
+
+        # Its banner and a line per kernel would end up in what a program prints.
+        warp.config.quiet = True
 
 
 def room(model: mujoco.MjModel) -> tuple[int, int]:

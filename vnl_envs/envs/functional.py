@@ -98,6 +98,7 @@ def make_functional(
     impl: str = "auto",
     observation: str = "flat",
     threads: int = 0,
+    max_batch: int | None = None,
     **options: Any,
 ) -> FunctionalEnv:
     """The functional form of a registered task; see `FunctionalEnv`.
@@ -106,7 +107,7 @@ def make_functional(
         ValueError: an unknown id, implementation or option.
         RuntimeError: the implementation is not installed.
     """
-    return FunctionalEnv(task_id, impl, observation, threads, **options)
+    return FunctionalEnv(task_id, impl, observation, threads, max_batch, **options)
 
 
 class FunctionalEnv:
@@ -120,6 +121,8 @@ class FunctionalEnv:
             the flat vector, and "privileged_state", for a critic: without noise and with the
             perturbations).
         threads: of the native engine; 0 uses every CPU.
+        max_batch: simulations that share Warp's contact buffer; None is 8192 on a GPU, 64 on a
+            CPU. More do not fit, and are told by `info["overflow"]`.
         options: of the task, see `vnl_envs.task_options`.
 
     Attributes:
@@ -133,11 +136,14 @@ class FunctionalEnv:
         impl: str = "auto",
         observation: str = "flat",
         threads: int = 0,
+        max_batch: int | None = None,
         **options: Any,
     ) -> None:
         checks.choice("impl", impl, IMPLS)
         checks.choice("observation", observation, OBSERVATIONS)
         threads = checks.integer("threads", threads, 0)
+        if max_batch is not None:
+            max_batch = checks.integer("max_batch", max_batch, 1)
         self.task_id = task_id
         self.impl: Any = impl
         if impl == "auto":
@@ -146,7 +152,7 @@ class FunctionalEnv:
         self._observation = observation
         self._host = Host(self.task, threads)
         self._backend: _Backend = (
-            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl)
+            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl, max_batch)
         )
         self.layout = self._host.layout
         # Swapped by those who randomize, by Playground under this name.
@@ -449,15 +455,17 @@ def _memory(data: Data) -> dict[str, Any]:
 class _Mjx:
     """MJX and the task in JAX."""
 
-    def __init__(self, task: Task, impl: Any) -> None:
+    def __init__(self, task: Task, impl: Any, max_batch: int | None) -> None:
         # Imported here: the native engine needs no MJX.
-        from vnl_envs.engines.mjx import MjxEngine
+        from vnl_envs.engines.mjx import MjxEngine, room
 
         native = task.native_only()
         if native:
             raise ValueError(f"only impl='native' simulates {list(native)}, got impl={impl!r}")
         self._task = task
-        self._engine = MjxEngine(task.world.model, impl)
+        model = task.world.model
+        contacts = None if max_batch is None else max_batch * room(model)[0]
+        self._engine = MjxEngine(model, impl, contacts)
         self._judge = Judge(task.metrics)
         self.model = self._engine.model
 
