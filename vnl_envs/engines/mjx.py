@@ -94,6 +94,10 @@ class MjxEngine:
     field), never by `jax.tree.map`, which would give the buffer a batch axis. What does not fit
     is left out, Warp prints a line, and `overflow` tells.
 
+    A step of MJX-JAX differs from C MuJoCo's by float32 rounding alone (1e-15 in float64), one of
+    Warp too except for the direction of friction under steep capsules on a plane, which Warp
+    turns otherwise (`_align_capsules`).
+
     Args:
         model: the compiled model; options are patched on a copy.
         impl: "jax" or "warp".
