@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -33,6 +34,15 @@ IMPLS = ("auto", "native", "warp", "jax")
 _BY_PLATFORM = {"cpu": "native", "gpu": "warp", "cuda": "warp", "rocm": "jax", "tpu": "jax"}
 OBSERVATIONS = ("flat", "dict", "privileged")
 _UNIFORM_BITS = 24
+
+
+def _finish() -> None:
+    """Wait for steps under way: one that calls Python while Python ends would wait for ever."""
+    for array in jax.live_arrays():
+        array.block_until_ready()
+
+
+atexit.register(_finish)
 
 
 @jax.tree_util.register_dataclass
