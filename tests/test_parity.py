@@ -16,7 +16,7 @@ pytest.importorskip("mujoco.mjx")
 
 import jax
 
-from vnl_envs.envs.autoreset import wrap_for_training
+from vnl_envs.envs.autoreset import Batched, wrap_for_training
 from vnl_envs.envs.functional import make_functional
 from vnl_envs.parity import Side, differences, sample_states
 
@@ -137,13 +137,13 @@ def test_randomized_models(impl: str) -> None:
 
     randomize = functools.partial(slippery, rng=keys)
     env = make_functional(task_id, impl)
-    ours = run(wrap_for_training(env, randomization_fn=randomize))
-    theirs = run(playground.wrap_for_brax_training(env, randomization_fn=randomize))
-    np.testing.assert_array_equal(ours, theirs)
-    native = run(wrap_for_training(make_functional(task_id, "native"), randomization_fn=randomize))
-    np.testing.assert_allclose(ours, native, rtol=1e-3, atol=1e-3)
-    plain = run(wrap_for_training(make_functional(task_id, "native")))
-    assert np.abs(plain - native).max() > 1e-2
+    ours = run(Batched(env, randomize))
+    wrapper = playground.BraxDomainRandomizationVmapWrapper
+    np.testing.assert_array_equal(run(wrapper(env, randomize)), ours)
+    native = make_functional(task_id, "native")
+    theirs, plain = run(Batched(native, randomize)), run(Batched(native))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert np.abs(plain - theirs).max() > 1e-2
 
 
 def test_two_ways_to_vary_one_field_are_refused() -> None:

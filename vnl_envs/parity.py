@@ -113,7 +113,9 @@ def quantities(env: FunctionalEnv, state: State) -> dict[str, np.ndarray]:
     observed = np.asarray(state.data.observation)
     parts = {name: observed[:, span] for name, span in env.layout.items()}
     flags = {"done": state.done, "truncation": state.info["truncation"]}
-    figures = {f"metric {name}": value for name, value in state.metrics.items()}
+    # What overflows is Warp's own.
+    shown = {name: value for name, value in state.metrics.items() if name != "overflow"}
+    figures = {f"metric {name}": value for name, value in shown.items()}
     scalars = {"reward": state.reward, **flags, **figures}
     return parts | {name: np.asarray(value)[:, None] for name, value in scalars.items()}
 
