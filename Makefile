@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The modules of the API reference; vnl_envs itself imports its names only when used.
-DOCUMENTED := registry envs.single envs.vector envs.parallel envs.sb3 bodies bodies.body tasks tasks.task \
+DOCUMENTED := registry envs.single envs.vector envs.parallel envs.sb3 \
+  envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
   tasks.metrics scoring.evaluate scoring.policies motion.clip motion.datasets motion.kinematics \
   identity physics perturbations counter bodies.constants bodies.limbs \
   scenes.world scenes.floor scenes.gap_corridor engines.native envs.core rendering
