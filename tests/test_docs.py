@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/own_body.md", "docs/engines.md", "docs/perturbations.md", "docs/tasks/goal_race.md")
+PAGES = (
+    "README.md",
+    "docs/own_body.md",
+    "docs/engines.md",
+    "docs/perturbations.md",
+    "docs/tasks/goal_race.md",
+)
 
 
 def blocks(page: str) -> list[str]:

@@ -201,6 +201,24 @@ def test_dictionary_observations() -> None:
     same(both["privileged_state"], flat)
 
 
+def test_a_critic_sees_what_is_perturbed() -> None:
+    """Its observation has no noise and holds the factors; the policy's is Gymnasium's."""
+    settings = {"mass": 0.3, "observation_noise": {"joint_position": 0.1}}
+    env = make_functional(GOAL, "native", "privileged", perturbations=settings)
+    state = jax.jit(jax.vmap(env.reset))(keys(NUM))
+    policy, critic = numpy(state.obs["state"]), numpy(state.obs["privileged_state"])
+    factor = np.asarray(state.data.episode["perturbation/mass"])
+    assert critic.shape == (NUM, policy.shape[1] + 1)
+    same(critic[:, -1], factor)
+    noisy = env.layout["proprioception/joint_position"]
+    assert 0.05 < (policy - critic[:, :-1])[:, noisy].std() < 0.15
+    untouched = np.delete(policy - critic[:, :-1], np.r_[noisy], axis=1)
+    assert not untouched.any()
+    gym_env = gymnasium.make(GOAL, perturbations=settings)
+    observed, _ = gym_env.reset(options={"episode": rows(numpy(state.data.episode), 1)})
+    assert_same(policy[1], observed)
+
+
 # Failure and bad input
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -191,3 +193,27 @@ def test_training_wrapper_on_mjx(impl: str) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.obs))
     assert np.isfinite(np.asarray(state.data.physics.qpos)).all()
     assert (reset._cache_size(), step._cache_size()) == (1, 1)
+
+
+def test_overflow_is_told(capfd: Any) -> None:
+    """A batch that is larger than Warp's buffers is reported in info, in metrics and in print."""
+    env = wrap_for_training(make_functional("vnl/HumanoidGoalReaching-v0", "warp", max_batch=1))
+    state = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), 8))
+    state = jax.jit(env.step)(state, np.zeros((8, env.action_size), np.float32))
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    assert np.asarray(state.info["overflow"]).all()
+    assert np.asarray(state.info["episode_metrics"]["overflow"]).all()
+    assert "did not fit" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("impl", ["native", "warp", "jax"])
+def test_a_program_may_end_while_a_step_is_under_way(impl: str) -> None:
+    """Python ends although nobody has waited for the last steps."""
+    code = (
+        "import jax, vnl_envs\n"
+        f"env = vnl_envs.make_functional('vnl/HumanoidGoalReaching-v0', {impl!r})\n"
+        "step, state = jax.jit(env.step), jax.jit(env.reset)(jax.random.key(0))\n"
+        "for _ in range(5):\n    state = step(state, jax.numpy.zeros(56))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=200, check=True)

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from vnl_envs import checks
-from vnl_envs.envs.functional import FunctionalEnv, State, choose
+from vnl_envs.envs.backends import choose
+from vnl_envs.envs.functional import FunctionalEnv, State
 
 RandomizationFn = Callable[[Any], tuple[Any, Any]]
 """An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""

@@ -2,76 +2,36 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-try:
-    import jax
-except ImportError:
-    raise ImportError(
-        "batched JAX environments need JAX and MJX: pip install vnl_envs[jax]"
-    ) from None
+# First: it says what to install where JAX is missing.
+from vnl_envs.envs.backends import Backend, Data, Mjx, Native, varied  # isort: skip
+import jax
 import jax.numpy as jnp
 import mujoco
-from mujoco.batch import MODEL_FIELDS
 
 from vnl_envs import checks
-from vnl_envs.bodies.constants import derived_fields, derived_names, need_constants
-from vnl_envs.envs.core import Judge, Step, flat, flat_privileged
 from vnl_envs.envs.host import Host
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
-from vnl_envs.tasks.task import Overlay, Start, Task
+from vnl_envs.tasks.task import Overlay, Start
 
 IMPLS = ("auto", "native", "warp", "jax")
-# What runs best where: MJX-JAX on a CPU is 50 to 300 times slower than C.
-_BY_PLATFORM = {"cpu": "native", "gpu": "warp", "cuda": "warp", "rocm": "jax", "tpu": "jax"}
 OBSERVATIONS = ("flat", "dict", "privileged")
 _UNIFORM_BITS = 24
 
 
-def _finish() -> None:
-    """Wait for steps under way: one that calls Python while Python ends would wait for ever."""
-    for array in jax.live_arrays():
-        array.block_until_ready()
-
-
-atexit.register(_finish)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Everything that the coming steps depend on: who resets this resets the whole episode.
-
-    Attributes:
-        physics: of the engine: an `mjx.Data`, or on the native engine its float64 numbers as
-            pairs of words, (k, 2) uint32.
-        episode, carry: of the task; float64 numbers of the native engine as pairs of words.
-        totals: the metrics' accumulator.
-        observation: (D,) float32, of this state.
-        privileged: (P,) float32, what only a critic may see; P is 0 where nothing is perturbed.
-        model: fields of the model that differ in this episode, by name, with what follows from
-            them; the native engine derives them from the episode.
-    """
-
-    physics: Any
-    episode: dict[str, Any]
-    carry: dict[str, Any]
-    totals: Any
-    observation: Any
-    privileged: Any
-    model: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def replace(self, **changes: Any) -> Data:
-        """A copy with some parts changed."""
-        return dataclasses.replace(self, **changes)
+def default_impl() -> str:
+    """What runs fastest on JAX's default device: native on a CPU, warp on CUDA, else jax."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return "native"
+    return "warp" if "cuda" in device.client.platform_version.lower() else "jax"
 
 
 @jax.tree_util.register_dataclass
@@ -155,14 +115,12 @@ class FunctionalEnv:
         if max_batch is not None:
             max_batch = checks.integer("max_batch", max_batch, 1)
         self.task_id = task_id
-        self.impl: Any = impl
-        if impl == "auto":
-            self.impl = _BY_PLATFORM.get(jax.default_backend(), "jax")
+        self.impl = default_impl() if impl == "auto" else impl
         self.task = make_task(task_id, **options)
         self._observation = observation
         self._host = Host(self.task, threads)
-        self._backend: _Backend = (
-            _Native(self._host) if self.impl == "native" else _Mjx(self.task, self.impl, max_batch)
+        self._backend: Backend = (
+            Native(self._host) if self.impl == "native" else Mjx(self.task, self.impl, max_batch)
         )
         self.layout = self._host.layout
         # Swapped by those who randomize, by Playground under this name.
@@ -310,8 +268,8 @@ class FunctionalEnv:
         """
         model = self._mjx_model
         if model is not None:
-            varied = _varied(self._backend.model, model)
-            both = sorted(set(varied) & set(self._episode_fields))
+            fields = varied(self._backend.model, model)
+            both = sorted(set(fields) & set(self._episode_fields))
             if both:
                 raise ValueError(f"perturbations and a randomization both vary {both}")
         return model
@@ -377,218 +335,3 @@ class FunctionalEnv:
                     f"{jax.tree_util.keystr(path)} has shape {getattr(there, 'shape', None)}, "
                     f"expected {getattr(here, 'shape', None)}; batches are jax.vmap's"
                 )
-
-
-class _Backend(Protocol):
-    """An engine joined to a task, as pure functions of one simulation."""
-
-    @property
-    def model(self) -> Any:
-        """An `mjx.Model`; the one meant where a method is given None."""
-
-    def begin(self, model: Any, u: jax.Array) -> Data:
-        """A new episode from uniform numbers."""
-
-    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
-        """A state in the midst of an episode."""
-
-    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
-        """The next data, what the step gave, the figures' increments, and what overflowed."""
-
-    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        """The data, but a new episode's where `done`."""
-
-    def memory(self, data: Data) -> dict[str, Any]:
-        """Episode and carry of concrete data as NumPy has them."""
-
-    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
-        """Write the physics of concrete data into a C simulation."""
-
-
-class _Native:
-    """The native engine and NumPy, behind one callback per step of a whole batch."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), host.memory)
-        number = jax.ShapeDtypeStruct((), jnp.float32)
-        flag = jax.ShapeDtypeStruct((), jnp.bool_)
-        self._gave = {
-            "reward": number,
-            "terms": dict.fromkeys(host.terms, number),
-            **dict.fromkeys(("terminated", "truncated", "diverged", "success"), flag),
-            "increments": jax.ShapeDtypeStruct((len(host.names),), jnp.float32),
-        }
-
-    @functools.cached_property
-    def model(self) -> Any:
-        """What randomizations know; the host is told which fields they have changed."""
-        from vnl_envs.engines.mjx import MjxEngine
-
-        return MjxEngine(self._host.task.world.model, "jax").model
-
-    def begin(self, model: Any, u: jax.Array) -> Data:
-        return Data(**self._call(self._host.begin, self._memory, model, u))
-
-    def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
-        given = {k: v for k, v in start._asdict().items() if v is not None}
-        return Data(**self._call(self._host.put, self._memory, model, given, episode, carry))
-
-    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
-        shapes = (self._memory, self._gave)
-        memory, gave = self._call(self._host.step, shapes, model, _memory(data), action)
-        increments = gave.pop("increments")
-        return Data(**memory), Step(**gave), increments, jnp.zeros(())
-
-    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        memory = _memory(data)
-        return Data(**self._call(self._host.restart, self._memory, model, memory, done, u))
-
-    def memory(self, data: Data) -> dict[str, Any]:
-        return self._host.numbers(_memory(data))
-
-    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
-        self._host.fill(mj_data, _memory(data))
-
-    def _call(self, function: Any, shapes: Any, model: Any, *args: Any) -> Any:
-        fields = {} if model is None else _varied(self.model, model)
-        # Nothing is differentiated through C; what surrounds the call may be.
-        args = jax.lax.stop_gradient((fields, *args))
-        return jax.pure_callback(function, shapes, *args, vmap_method="broadcast_all")
-
-
-def _memory(data: Data) -> dict[str, Any]:
-    """What the host knows as a memory."""
-    return {k: v for k, v in vars(data).items() if k != "model"}
-
-
-class _Mjx:
-    """MJX and the task in JAX."""
-
-    def __init__(self, task: Task, impl: Any, max_batch: int | None) -> None:
-        # Imported here: the native engine needs no MJX.
-        from vnl_envs.engines.mjx import MjxEngine, room
-
-        native = task.native_only()
-        if native:
-            raise ValueError(f"only impl='native' simulates {list(native)}, got impl={impl!r}")
-        self._task = task
-        model = task.world.model
-        contacts = None if max_batch is None else max_batch * room(model)[0]
-        self._engine = MjxEngine(model, impl, contacts)
-        self._judge = Judge(task.metrics)
-        self.model = self._engine.model
-
-    def begin(self, model: Any, u: jax.Array) -> Data:
-        return self._new(model, u, jnp.asarray(True))
-
-    def put(self, model: Any, start: Start, episode: Any, carry: Any) -> Data:
-        return self._put(model, start, episode, carry, jnp.asarray(True))
-
-    def _new(self, model: Any, u: jax.Array, wanted: jax.Array) -> Data:
-        episode = self._task.episode(u)
-        start, carry = self._task.begin(episode)
-        return self._put(model, start, episode, carry, wanted)
-
-    def _put(self, model: Any, start: Start, episode: Any, carry: Any, wanted: jax.Array) -> Data:
-        """Data of a state; its constants mean nothing where it is not wanted."""
-        fields = self._fields(episode, wanted)
-        model = self.model if model is None else model
-        physics = self._engine.start(_edited(model, fields), self._task.body, *start)
-        view = self._engine.physics(physics, self._task.body)
-        observed = self._task.observe(view, episode, carry)
-        return Data(
-            physics=physics,
-            episode=dict(episode),
-            carry=dict(carry),
-            totals=jnp.asarray(self._judge.accumulator.begin(()), jnp.float32),
-            observation=flat(observed),
-            privileged=flat_privileged(observed),
-            model=fields,
-        )
-
-    def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
-        task, engine = self._task, self._engine
-        episode, carry = data.episode, data.carry
-        placed = task.place(episode, carry)
-        control = task.body.control(task.applied_action(action, episode, carry))
-        model = _edited(self.model if model is None else model, data.model)
-        physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *placed)
-        failed = engine.diverged(physics) | ~jnp.isfinite(action).all()
-        view = engine.physics(physics, task.body)
-        next_carry, outcome = task.evaluate(view, action, episode, carry)
-        before = data.observation, data.privileged
-        step, totals, seen = self._judge(outcome, failed, data.totals, before)
-        after = Data(physics, episode, dict(next_carry), totals, *seen, data.model)
-        # A diverged simulation stays where it last was finite; its episode is over.
-        after = choose(failed, data.replace(totals=totals), after)
-        increments = self._judge.accumulator.increments(data.totals, totals)
-        return after, step, increments, engine.overflow(physics)
-
-    def _fields(self, episode: Any, wanted: jax.Array) -> dict[str, jax.Array]:
-        """What differs in the model in an episode, with the constants that follow if wanted."""
-        fields = {
-            name: jnp.asarray(value, jnp.float32)
-            for name, value in self._task.model_fields(episode).items()
-        }
-        model = self._task.world.model
-        if not need_constants(fields):
-            return fields
-        # MuJoCo's own derivation takes a third of a millisecond, so only where one is wanted.
-        shapes = {
-            name: jax.ShapeDtypeStruct(getattr(model, name).shape, jnp.float32)
-            for name in derived_names(model)
-        }
-
-        def derive(fields: Any, wanted: Any) -> Any:
-            rows = np.asarray(wanted)
-            derived = derived_fields(model, {k: np.asarray(v)[rows] for k, v in fields.items()})
-            out = {k: np.zeros((*rows.shape, *v.shape), np.float32) for k, v in shapes.items()}
-            for name, value in out.items():
-                value[rows] = derived[name]
-            return out
-
-        derived = jax.pure_callback(derive, shapes, fields, wanted, vmap_method="broadcast_all")
-        return fields | derived
-
-    def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        return choose(done, self._new(model, u, done), data)
-
-    def memory(self, data: Data) -> dict[str, Any]:
-        return jax.tree.map(np.asarray, {"episode": data.episode, "carry": data.carry})
-
-    def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
-        for name in ("qpos", "qvel", "act", "mocap_pos"):
-            getattr(mj_data, name)[:] = np.asarray(getattr(data.physics, name))
-
-
-def choose(mask: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaves (..., *) of one tree where the mask (...) holds, of the other elsewhere."""
-
-    def leaf(yes: Any, no: Any) -> Any:
-        # An `mjx.Data` has leaves without a batch axis and knows which.
-        if hasattr(no, "where"):
-            return no.where(mask, yes)
-        return jnp.where(mask.reshape(mask.shape + (1,) * (no.ndim - mask.ndim)), yes, no)
-
-    return jax.tree.map(leaf, yes, no, is_leaf=lambda part: hasattr(part, "where"))
-
-
-def _edited(model: Any, fields: dict[str, jax.Array]) -> Any:
-    """A model with some fields changed."""
-    return model.tree_replace(fields) if fields else model
-
-
-def _varied(base: Any, model: Any) -> dict[str, jax.Array]:
-    """Fields of a model that are other arrays than the base's, by their names in `mujoco.batch`."""
-    if model is base:
-        return {}
-    pairs = {name: [_field(m, name) for m in (base, model)] for name in MODEL_FIELDS}
-    return {name: new for name, (old, new) in pairs.items() if new is not old}
-
-
-def _field(model: Any, name: str) -> Any:
-    """A field of an `mjx.Model` by its name in `mujoco.batch`; None where MJX has none."""
-    owner = model.opt if name.startswith("opt.") else model
-    name = name.removeprefix("opt.")
-    return getattr(owner, name) if name in {f.name for f in dataclasses.fields(owner)} else None
