@@ -11,8 +11,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs.envs.core import Core
-from vnl_envs.envs.face import Face, restored_generator
-from vnl_envs.identity import env_hash
+from vnl_envs.envs.face import Facade, Face, restored_generator
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
@@ -37,7 +36,7 @@ def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
     """A race of several animals of one kind.
 
     Args:
-        id: one of `vnl_envs.race_ids()`.
+        id: one of `vnl_envs.task_ids()`.
         num_agents: animals, two or more.
         arguments: of `ParallelEnv`.
 
@@ -75,7 +74,7 @@ class RaceCore(Core):
         return np.repeat(simulations[:, None], self.task.num_animals, axis=1)
 
 
-class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
+class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     """A registered race as a PettingZoo environment.
 
     Agents are named "rodent_0", "rodent_1", ... An animal that falls is terminated and leaves
@@ -85,7 +84,7 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     simulation diverges, all agents are terminated with reward 0.
 
     Args:
-        race_id: a registered race.
+        task_id: id of a registered race.
         num_agents: animals, two or more.
         render_mode: None or "rgb_array".
         width, height: of rendered pictures, pixels.
@@ -94,12 +93,11 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     Attributes:
         possible_agents: names of all animals.
         agents: names of those that are racing.
-        core: what joins race and engine, for tools that look inside.
     """
 
     def __init__(
         self,
-        race_id: str,
+        task_id: str,
         num_agents: int = 2,
         render_mode: str | None = None,
         width: int = WIDTH,
@@ -109,12 +107,13 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
         self._arguments = {
-            "race_id": race_id, "num_agents": num_agents, "render_mode": render_mode,
+            "task_id": task_id, "num_agents": num_agents, "render_mode": render_mode,
             "width": width, "height": height, **options,
         }  # fmt: skip
-        self.core = RaceCore(make_race(race_id, num_agents, **options), 1, 1)
+        self._core = RaceCore(make_race(task_id, num_agents, **options), 1, 1)
+        self.spec = None
         self.metadata = {
-            "name": race_id,
+            "name": task_id,
             "render_modes": ["rgb_array"],
             "render_fps": round(1 / self.dt),
             "is_parallelizable": True,
@@ -135,24 +134,14 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         }
 
     @property
+    def core(self) -> RaceCore:
+        """What joins race and engine, for tools that look inside."""
+        return self._core
+
+    @property
     def task(self) -> GoalRace:
         """What the animals do."""
         return self.core.task
-
-    @property
-    def dt(self) -> float:
-        """Duration of a control step, s."""
-        return self.task.dt
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Name of each part of an agent's flat observation -> its slice, in order."""
-        return dict(self.core.layout)
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        """The compiled model."""
-        return self.core.engine.model
 
     @property
     def data(self) -> mujoco.MjData:
@@ -163,11 +152,6 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     def episode(self) -> dict[str, np.ndarray]:
         """The current episode, for `reset(options={"episode": …})`."""
         return {k: v[0].copy() for k, v in self.core.episode.items()}
-
-    @property
-    def env_hash(self) -> str:
-        """Identity of the race with this number of animals; see `vnl_envs.env_hash`."""
-        return env_hash(self._arguments["race_id"], self.task)
 
     def observation_space(self, agent: str) -> gymnasium.Space:
         """Flat float32; the same object at every call."""
@@ -291,12 +275,3 @@ class ParallelEnv(pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         self.core.set_state(state)
         self._generator = generator
         self.agents = list(state["agents"])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._arguments, self.get_state())
-
-
-def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any]) -> Any:
-    env = cls(**arguments)
-    env.set_state(state)
-    return env
