@@ -21,6 +21,8 @@ import numpy as np
 import vnl_envs
 from vnl_envs.engines.mjx import MjxEngine, mjx_warp, room
 from vnl_envs.engines.native import NativeEngine
+from vnl_envs.envs.core import Core
+from vnl_envs.files import written_whole
 from vnl_envs.tasks.task import Task
 
 RESULTS = Path(__file__).parent / "results" / "contact_buffers.json"
@@ -31,28 +33,16 @@ BETWEEN_PAIR_COUNTS = 20
 def rollout(task: Task, num: int, steps: int, size: float) -> Iterator[NativeEngine]:
     """The engine after each control step of actions in [-size, size], episodes starting anew."""
     rng = np.random.default_rng(0)
-    engine = NativeEngine(task.world.model, num)
+    core = Core(task, num)
 
     def begin(ids: np.ndarray) -> None:
-        new = task.episode(rng.random((len(ids), task.uniforms), np.float32))
-        start, new_carry = task.begin(new)
-        engine.start(ids, task.body, *start)
-        for rows, values in ((episode, new), (carry, new_carry)):
-            for name, value in values.items():
-                rows.setdefault(name, np.zeros((num, *value.shape[1:]), value.dtype))[ids] = value
+        core.reset(ids, core.episodes(rng.random((len(ids), task.uniforms), np.float32)))
 
-    episode: dict[str, np.ndarray] = {}
-    carry: dict[str, np.ndarray] = {}
     begin(np.arange(num))
     for _ in range(steps):
-        action = rng.uniform(-size, size, (num, task.body.nu)).astype(np.float32)
-        engine.place(task.body, *task.place(episode, carry))
-        engine.ctrl[:, task.body.ctrl] = task.body.control(action)
-        failed = engine.step(task.world.substeps)
-        new_carry, outcome = task.evaluate(engine.physics(task.body), action, episode, carry)
-        carry.update({name: np.array(value) for name, value in new_carry.items()})
-        yield engine
-        over = np.flatnonzero(failed | outcome.terminated | outcome.truncated)
+        result = core.step(rng.uniform(-size, size, (num, task.body.nu)).astype(np.float32))
+        yield core.engine
+        over = np.flatnonzero(result.terminated | result.truncated)
         if over.size:
             begin(over)
 
@@ -111,7 +101,8 @@ def main() -> None:
             f"| {most['rows']} | {rows} |",
             flush=True,
         )
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    with written_whole(RESULTS) as partial:
+        partial.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

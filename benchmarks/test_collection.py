@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gymnasium
 import jax
 import numpy as np
 from brax.training import acting
@@ -51,20 +50,9 @@ def collector(with_policy: bool) -> bench.Contender:
     return bench.Contender("ppo" if with_policy else "functional", run, NUM_ENVS)
 
 
-def vector() -> bench.Contender:
-    """The Gymnasium vector environment over given actions."""
-    env = gymnasium.make_vec(TASK, num_envs=NUM_ENVS)
-
-    def run(actions: np.ndarray) -> None:
-        for action in actions:
-            env.step(action)
-
-    return bench.Contender("vector", run, NUM_ENVS, prepare=lambda: (env.reset(seed=0), None)[1])
-
-
 def test_collection(benchmark):
     """All three take turns; the ratios are medians over rounds."""
-    contenders = [collector(False), collector(True), vector()]
+    contenders = [collector(False), collector(True), bench.vector_env(TASK, NUM_ENVS)]
     task = vnl_envs.make_task(TASK)
     rates = {k: np.array(v) for k, v in bench.compare(contenders, task, STEPS).items()}
     row = {name: float(np.median(rate)) for name, rate in rates.items()}

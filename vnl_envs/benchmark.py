@@ -145,6 +145,20 @@ def beside_bare(
     return float(np.median(rates[ours.name])), float(np.median(rates["bare"])), float(ratio)
 
 
+def vector_env(task_id: str, num: int) -> Contender:
+    """The Gymnasium vector environment on all threads, over the actions alone."""
+    env: Any = gymnasium.make_vec(task_id, num_envs=num)
+
+    def run(actions: np.ndarray) -> None:
+        for action in actions:
+            env.step(action)
+
+    def prepare() -> None:
+        env.reset(seed=0)
+
+    return Contender("vector", run, num, env.unwrapped.dt, prepare)
+
+
 def async_env(task_id: str, num: int) -> Contender:
     """Gymnasium's `AsyncVectorEnv` over single environments: one process each."""
     env = gymnasium.make_vec(task_id, num_envs=num, vectorization_mode="async")

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium
 import jax
 import numpy as np
 
-from vnl_envs.benchmark import Contender, actions_for, compare, machine
+from vnl_envs.benchmark import Contender, actions_for, compare, machine, vector_env
 from vnl_envs.envs.autoreset import wrap_for_training
 from vnl_envs.envs.functional import make_functional
 
@@ -118,7 +117,7 @@ def _measure(env: Any, task_id: str, impl: str, batch: int, rounds: int) -> Row:
     steps = _steps_per_round(run, actions_for(task, batch, 1))
     contenders = [Contender("functional", run, batch, task.dt, prepare)]
     if impl == "native":
-        contenders.append(_vector(task_id, batch, task.dt))
+        contenders.append(vector_env(task_id, batch))
     rates = compare(contenders, task, steps, rounds)
     ratio = None
     if impl == "native":
@@ -135,14 +134,3 @@ def _steps_per_round(run: Callable[[np.ndarray], None], action: np.ndarray) -> i
     begin = time.perf_counter()
     run(action)
     return int(np.clip(_ROUND / (time.perf_counter() - begin), 1, _MOST_STEPS))
-
-
-def _vector(task_id: str, num: int, dt: float) -> Contender:
-    """The Gymnasium vector environment over the same actions."""
-    env = gymnasium.make_vec(task_id, num_envs=num)
-
-    def run(actions: np.ndarray) -> None:
-        for action in actions:
-            env.step(action)
-
-    return Contender("vector", run, num, dt, lambda: (env.reset(seed=0), None)[1])

@@ -207,19 +207,11 @@ class MjxEngine:
 
     def physics(self, data: mjx.Data, body: BodyModel) -> Physics:
         """What a task may read of one body. Takes any leading batch axes too."""
-        bodies, geoms = body.bodies, body.geoms
-        xmat, geom_xmat = data.xmat[..., bodies, :, :], data.geom_xmat[..., geoms, :, :]
-        return Physics(
-            qpos=data.qpos[..., body.qpos],
-            qvel=data.qvel[..., body.qvel],
-            act=data.act[..., body.act],
-            xpos=data.xpos[..., bodies, :],
-            xquat=data.xquat[..., bodies, :],
-            xmat=xmat.reshape(*xmat.shape[:-2], 9),
-            xipos=data.xipos[..., bodies, :],
-            geom_xpos=data.geom_xpos[..., geoms, :],
-            geom_xmat=geom_xmat.reshape(*geom_xmat.shape[:-2], 9),
-        )
+        batch = (slice(None),) * (data.qpos.ndim - 1)
+        rows = {name: getattr(data, name)[(*batch, span)] for name, span in body.spans.items()}
+        for name in ("xmat", "geom_xmat"):
+            rows[name] = rows[name].reshape(*rows[name].shape[:-2], 9)
+        return Physics(**rows)
 
     def diverged(self, data: mjx.Data) -> Array:
         """Whether a velocity is not below `MAX_SPEED` or a position not a number, bool.

@@ -38,7 +38,7 @@ class Host:
         # JAX calls from several threads; a core is not safe under them.
         self._lock = threading.Lock()
         core = self._core(1, {})
-        self.layout, self.groups, self.size = core.layout, core.groups, core.size
+        self.layout, self.groups = core.layout, core.groups
         self._begin(core, np.zeros((1, task.uniforms), np.float32))
         self.names = core.judge.accumulator.names
         core.step(np.zeros((1, task.body.nu), np.float32))
@@ -46,7 +46,7 @@ class Host:
         self._types = _map(lambda array: array.dtype, core.memory())
         # Figures that are finite from the first step on; others would spoil a trainer's means.
         self.finite = tuple(n for n, v in core.figures_of(0).items() if np.isfinite(v))
-        self.memory = _map(lambda array: array[0], self._remember(core))
+        self.memory = _map(lambda array: array[0], self._words(core.memory()))
         self.terms = tuple(task.reward_terms)
 
     def begin(self, fields: Tree, u: np.ndarray) -> Tree:
@@ -55,7 +55,7 @@ class Host:
         with self._lock:
             core = self._core(len(rows), fields)
             self._begin(core, rows)
-            return _shape(self._remember(core), batch)
+            return _shape(self._words(core.memory()), batch)
 
     def put(self, fields: Tree, start: Tree, episode: Tree, carry: Tree) -> Tree:
         """Memories of states in the midst of episodes; `start` has the fields of `Start`."""
@@ -65,7 +65,7 @@ class Host:
         with self._lock:
             core = self._core(len(start["qpos"]), fields)
             core.put(Start(**start), episode, carry)
-            return _shape(self._remember(core), batch)
+            return _shape(self._words(core.memory()), batch)
 
     def step(self, fields: Tree, memory: Tree, action: np.ndarray) -> tuple[Tree, Tree]:
         """One control step with actions (..., nu): the next memories, and what the step gave.
@@ -82,7 +82,7 @@ class Host:
             core = self._core(len(action), fields)
             core.recall(memory)
             step = core.step(action)
-            totals = core.memory()["totals"]
+            after = core.memory()
             gave = {
                 "reward": step.reward,
                 "terms": step.terms,
@@ -90,9 +90,9 @@ class Host:
                 "truncated": step.truncated,
                 "diverged": step.diverged,
                 "success": step.success,
-                "increments": core.judge.accumulator.increments(memory["totals"], totals),
+                "increments": core.judge.accumulator.increments(memory["totals"], after["totals"]),
             }
-            return _shape(self._remember(core), batch), _shape(_single(gave), batch)
+            return _shape(self._words(after), batch), _shape(_single(gave), batch)
 
     def restart(self, fields: Tree, memory: Tree, done: np.ndarray, u: np.ndarray) -> Tree:
         """The memories, but those of new episodes where `done` (...)."""
@@ -104,7 +104,7 @@ class Host:
             ids = np.flatnonzero(done)
             if len(ids):
                 core.reset(ids, core.episodes(u[ids]))
-            return _shape(self._remember(core), batch)
+            return _shape(self._words(core.memory()), batch)
 
     def numbers(self, memory: Tree) -> Tree:
         """A memory, or rows of such, with 64-bit numbers in place of their words."""
@@ -129,8 +129,9 @@ class Host:
         start, carry = self.task.begin(episode)
         core.put(start, episode, carry)
 
-    def _remember(self, core: Core) -> Tree:
-        return _map(_to_words, _map(np.asarray, core.memory(), self._types))
+    def _words(self, memory: Tree) -> Tree:
+        """A memory with words in place of its 64-bit numbers; the inverse of `numbers`."""
+        return _map(_to_words, _map(np.asarray, memory, self._types))
 
 
 def _map(function: Any, *trees: Tree) -> Tree:

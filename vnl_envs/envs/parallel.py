@@ -36,7 +36,7 @@ def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
     """A race of several animals of one kind.
 
     Args:
-        id: one of `vnl_envs.task_ids()`.
+        id: one of `vnl_envs.race_ids()`.
         num_agents: animals, two or more.
         arguments: of `ParallelEnv`.
 
