@@ -19,25 +19,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 
-import mink
 import mujoco
 import numpy as np
 import pybullet_data
-from scipy import sparse
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import lsq_linear
-from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.bodies import HUMANOID, BodyModel
+from vnl_envs.bodies import HUMANOID
 from vnl_envs.bodies.body import lowest_point, servo_control
 from vnl_envs.motion.clip import RATE, Clip, write_clips
+from vnl_envs.motion.feet import FootPath, plant, without_blips
+from vnl_envs.motion.humanoid_ik import Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import derive_reference, forward_kinematics
-from vnl_envs.scenes.floor import Floor
-from vnl_envs.scenes.world import World, build_world
 
 HERE = Path(__file__).parent
 GRAVITY = 9.81
@@ -256,111 +252,7 @@ def from_origin(motion: Motion, heading: float) -> Motion:
     return Motion(turn.apply(motion.position - start), rotation)
 
 
-# --- The target body ------------------------------------------------------------------------------
-
-
-class Humanoid:
-    """The CMU humanoid on a floor, with the lengths and frames that retargeting needs.
-
-    Attributes:
-        hips: midpoint of the hips in the root's frame, m.
-        leg, upper_arm, forearm: lengths of hip to ankle, shoulder to elbow, elbow to hand, m.
-        ankle_height: side -> of a foot that stands flat, m. The model's feet differ by 0.5 mm.
-        sole: side -> (4 + 3, 3) centres of the spheres that touch the ground, in the sole's frame
-            with the ankle as its origin, x forward, y left, z up: heel, ball, toes.
-        radius: of those spheres, m.
-        flat: side -> rotation of the foot body whose sole's frame is the world's.
-    """
-
-    # Root frame: forward is z, up is y, left is x.
-    facing = Rotation.from_matrix([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
-    radius = 0.03
-
-    def __init__(self) -> None:
-        self.world: World = build_world(Floor(), [HUMANOID])
-        self.body: BodyModel = self.world.body
-        self.model = self.world.model
-        self.data = mujoco.MjData(self.model)
-        self.qpos0 = np.zeros(self.model.nq)
-        self.qpos0[3] = 1
-        self.pose(self.qpos0)
-        hip, knee, ankle = (self.position(n) for n in ("lfemur", "ltibia", "lfoot"))
-        self.hips = (hip + self.position("rfemur")) / 2
-        self.leg = float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
-        arm = [self.position(n) for n in ("lhumerus", "lradius", "lhand")]
-        self.upper_arm, self.forearm = np.linalg.norm(np.diff(arm, axis=0), axis=1)
-        self.flat, self.sole = {}, {}
-        for side in "rl":
-            self.flat[side], self.sole[side] = self._foot(side)
-        self.ankle_height = {s: float(self.radius - self.sole[s][:, 2].min()) for s in "rl"}
-        self.lower = self.model.jnt_range[1:, 0]
-        self.upper = self.model.jnt_range[1:, 1]
-
-    def pose(self, qpos: np.ndarray) -> None:
-        """Put the body into a pose."""
-        self.data.qpos[:] = qpos
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_comPos(self.model, self.data)
-
-    def position(self, name: str) -> np.ndarray:
-        """Position of a body in the present pose, m."""
-        return self.data.body(HUMANOID.prefix + name).xpos.copy()
-
-    def joint(self, name: str) -> int:
-        """Row of a joint in qpos."""
-        return int(self.model.joint(HUMANOID.prefix + name).qposadr[0])
-
-    def _foot(self, side: str) -> tuple[Rotation, np.ndarray]:
-        body = self.data.body(f"{HUMANOID.prefix}{side}foot")
-        to_foot = body.xmat.reshape(3, 3).T
-        centres = []
-        for end in (-1, 1):
-            for name in ("foot", "foot_ch"):
-                geom = self.data.geom(f"{HUMANOID.prefix}{side}{name}")
-                axis = geom.xmat.reshape(3, 3)[:, 2]
-                # The root faces +z in this pose.
-                axis = axis * np.sign(axis[2]) * end
-                half = self.model.geom(geom.id).size[1]
-                centres.append(to_foot @ (geom.xpos + half * axis - body.xpos))
-        for i in range(3):
-            geom = self.data.geom(f"{HUMANOID.prefix}{side}toes{i}")
-            centres.append(to_foot @ (geom.xpos - body.xpos))
-        points = np.array(centres)
-        forward = points[2:4].mean(0) - points[:2].mean(0)
-        across = points[[0, 2]].mean(0) - points[[1, 3]].mean(0)
-        # The root's left is +x in this pose.
-        across *= np.sign((to_foot.T @ across)[0])
-        up = np.cross(forward, across)
-        left = np.cross(up, forward)
-        axes = np.stack([v / np.linalg.norm(v) for v in (forward, left, up)])
-        return Rotation.from_matrix(axes), points @ axes.T
-
-
 # --- Step 3: feet ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class FootPath:
-    """The path of one foot, T frames.
-
-    Attributes:
-        ankle: (T, 3) m.
-        sole: T rotations of the sole's frame; identity stands flat and points along +x.
-        contact: (T, 7) whether each point of `Humanoid.sole` is meant to touch the ground.
-    """
-
-    ankle: np.ndarray
-    sole: Rotation
-    contact: np.ndarray
-
-    @property
-    def away(self) -> np.ndarray:
-        """(T,) frames to the foot's nearest contact."""
-        frames = np.arange(len(self.contact))
-        touching = np.flatnonzero(self.contact.any(axis=1))
-        if not len(touching):
-            return np.full(len(frames), len(frames))
-        return np.abs(frames[:, None] - touching).min(axis=1)
 
 
 def raw_foot(human: Humanoid, motion: Motion, dt: float, side: str, recipe: Recipe) -> FootPath:
@@ -371,7 +263,7 @@ def raw_foot(human: Humanoid, motion: Motion, dt: float, side: str, recipe: Reci
     for x in (SOURCE_HEEL, SOURCE_TOE):
         point = ankle + sole.apply([x, 0, -SOURCE_ANKLE_HEIGHT])
         velocity = np.linalg.norm(np.gradient(point[:, :2], dt, axis=0), axis=1)
-        touching.append(_without_blips((point[:, 2] < recipe.height) & (velocity < recipe.speed)))
+        touching.append(without_blips((point[:, 2] < recipe.height) & (velocity < recipe.speed)))
     scale = human.leg / SOURCE_LEG
     lift = human.ankle_height[side] - scale * SOURCE_ANKLE_HEIGHT
     heel, toe = touching
@@ -386,194 +278,11 @@ def _heading(motion: Motion) -> Rotation:
     return Rotation.from_rotvec(np.outer(_yaw(motion.rotation["root"]), [0, 0, 1]))
 
 
-def _without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
-    """Flags with runs shorter than `shortest` frames turned over, gaps first."""
-    flags = flags.copy()
-    for value in (False, True):
-        edges = np.flatnonzero(np.diff(flags.astype(int))) + 1
-        for start, stop in pairwise(edges):
-            if flags[start] == value and stop - start < shortest:
-                flags[start:stop] = not value
-    return flags
-
-
-# How much higher than the ground a foot must be per frame away from contact, and at most, m, so
-# that it does not scuff.
-RISE, MOST_RISE = 0.005, 0.015
-TURN_ARM = 0.25
-# Of any unknown in one Gauss-Newton step here and in inverse kinematics, m or rad: soles roll and
-# straight legs are singular.
-PLANT_ITERATIONS, LARGEST_STEP = 25, 0.1
-
-
-def plant(path: FootPath, points: np.ndarray, radius: float) -> FootPath:
-    """Correct a foot's path so that contacts neither slide nor lift and nothing sinks.
-
-    Gauss-Newton over a displacement and a rotation per frame. Residuals: height of points in
-    contact, and of points that would sink; velocity of the ground point under a sphere that is in
-    contact in two frames (rolling included); second differences; the size of the correction.
-
-    Args:
-        path: the raw path.
-        points: (P, 3) centres of the sole's spheres in its frame, m.
-        radius: of the spheres, m.
-    """
-    ankle, sole = path.ankle.copy(), path.sole
-    contact = path.contact
-    rise = np.minimum(RISE * path.away, MOST_RISE)
-    floor = radius + np.where(contact, 0.0, rise[:, None])
-    for _ in range(PLANT_ITERATIONS):
-        arms = np.stack([sole.apply(p) for p in points], axis=1)
-        centres = ankle[:, None] + arms
-        rows = _Rows(len(ankle))
-        _ground_rows(rows, arms, centres[..., 2] - floor, contact)
-        _rolling_rows(rows, centres, arms, sole, contact, radius)
-        _smooth_rows(rows, ankle - path.ankle, (sole * path.sole.inv()).as_rotvec())
-        step = rows.solve()
-        step *= min(0.7, LARGEST_STEP / np.abs(step).max())
-        ankle = ankle + step[:, :3]
-        sole = Rotation.from_rotvec(step[:, 3:]) * sole
-    return FootPath(ankle, sole, contact)
-
-
-class _Rows:
-    """Rows of a sparse least-squares problem in six unknowns per frame (shift, turn)."""
-
-    def __init__(self, frames: int) -> None:
-        self.frames = frames
-        self.blocks: list[sparse.csr_matrix] = []
-        self.sides: list[np.ndarray] = []
-
-    def add(
-        self, parts: list[tuple[np.ndarray, np.ndarray]], residual: np.ndarray, weight: float
-    ) -> None:
-        """Rows sum(coefficients @ unknowns[frame]) = -residual.
-
-        Args:
-            parts: pairs of frames (n,) and coefficients (n, 6).
-            residual: (n,).
-            weight: of the squared residual.
-        """
-        n = len(residual)
-        block = sparse.csr_matrix((n, 6 * self.frames))
-        for frames, coefficients in parts:
-            columns = 6 * frames[:, None] + np.arange(6)
-            lines = np.repeat(np.arange(n), 6)
-            block = block + sparse.csr_matrix(
-                (coefficients.ravel(), (lines, columns.ravel())), block.shape
-            )
-        self.blocks.append(block * np.sqrt(weight))
-        self.sides.append(-residual * np.sqrt(weight))
-
-    def solve(self) -> np.ndarray:
-        """The unknowns, (frames, 6)."""
-        matrix = sparse.vstack(self.blocks).tocsc()
-        normal = (matrix.T @ matrix).tocsc()
-        return spsolve(normal, matrix.T @ np.concatenate(self.sides)).reshape(-1, 6)
-
-
-def _point_rows(arms: np.ndarray, axis: int) -> np.ndarray:
-    """How a point's coordinate moves with the six unknowns, (n, 6), for arms (n, 3)."""
-    unit = np.eye(3)[axis]
-    return np.hstack([np.broadcast_to(unit, arms.shape), np.cross(arms, unit)])
-
-
-def _ground_rows(rows: _Rows, arms: np.ndarray, height: np.ndarray, contact: np.ndarray) -> None:
-    frames, points = np.nonzero(contact | (height < 0))
-    part = _point_rows(arms[frames, points], 2)
-    rows.add([(frames, part)], height[frames, points], 1e6)
-
-
-def _rolling_rows(
-    rows: _Rows,
-    centres: np.ndarray,
-    arms: np.ndarray,
-    sole: Rotation,
-    contact: np.ndarray,
-    radius: float,
-) -> None:
-    frames, points = np.nonzero(contact[:-1] & contact[1:])
-    turn = (sole[1:] * sole[:-1].inv()).as_rotvec()
-    slip = centres[1:] - centres[:-1] + np.cross(turn, [0, 0, -radius])[:, None]
-    for axis in (0, 1):
-        # The rotation vector between frames changes by the difference of the turns.
-        spin = np.cross([0, 0, -radius], np.eye(3)[axis])
-        extra = np.concatenate([np.zeros(3), spin])
-        before = -_point_rows(arms[frames, points], axis) - extra
-        after = _point_rows(arms[frames + 1, points], axis) + extra
-        rows.add([(frames, before), (frames + 1, after)], slip[frames, points, axis], 1e6)
-
-
-def _smooth_rows(rows: _Rows, shift: np.ndarray, turn: np.ndarray) -> None:
-    # Of the correction, with turns as displacements at the end of a foot.
-    unit = np.array([1, 1, 1, TURN_ARM, TURN_ARM, TURN_ARM])
-    change = np.hstack([shift, turn]) * unit
-    frames = np.arange(1, len(shift) - 1)
-    bend = change[:-2] - 2 * change[1:-1] + change[2:]
-    for i in range(6):
-        part = np.tile(np.eye(6)[i] * unit[i], (len(shift), 1))
-        rows.add([(np.arange(len(shift)), part)], change[:, i], 3.0)
-        inner = part[1:-1]
-        rows.add([(frames - 1, inner), (frames, -2 * inner), (frames + 1, inner)], bend[:, i], 1e3)
-
-
 # --- Step 4: inverse kinematics -------------------------------------------------------------------
 
-# Relative weights: feet first, so that what step 3 did survives; then the trunk; then the limbs.
-FOOT_COST = (100.0, 30.0)
-# A swinging foot's orientation counts less, by this factor per frame away from contact, down to
-# the least.
-SWING_DECAY, SWING_COST = 0.6, 1.0
-PELVIS_COST = (5.0, 3.0)
-CHEST_COST, HEAD_COST, KNEE_COST, ARM_COST = 2.0, 0.5, 1.0, 2.0
-COM_COST, UPRIGHT_COST, POSTURE_COST, DAMPING = 20.0, 50.0, 0.05, 1e-3
-LIMIT_MARGIN = 0.01
-ITERATIONS, FIRST_ITERATIONS = 12, 100
+
 # Standard deviation of the low-pass filter on root and upper body, frames; cut-off about 4 Hz.
 SMOOTHING_PASSES, SMOOTHING = 2, 2.0
-
-# Joints that the source does not have, or that would share its motion in too many ways, rad. Palms
-# face the thighs when the arms hang.
-# The model's right shoulder has the left one's limits unmirrored, so that the right arm cannot
-# quite hang: its angles are those that come nearest.
-NEUTRAL = {
-    "lwristry": 1.2, "lfingersrx": 0.4,
-    "lhumerusrz": 1.5, "lhumerusry": -0.1, "lhumerusrx": -0.4, "lradiusrx": 0.3,
-    "rwristry": -1.2, "rfingersrx": 0.4, "rclaviclery": 0.15,
-    "rhumerusrz": -1.05, "rhumerusry": -0.75, "rhumerusrx": -0.65, "rradiusrx": 0.25,
-}  # fmt: skip
-# Factors of the posture's cost for joints whose names hold these parts: joints that the source
-# does not have, and twists that it has but noisily.
-STIFFNESS = {
-    "wrist": 20, "hand": 20, "fingers": 20, "thumb": 20, "toes": 20, "clavicle": 10,
-    "humerus": 3, "footrz": 5, "femurry": 5, "back": 4, "thorax": 4,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """What inverse kinematics follows, T frames; positions in m, in the world.
-
-    Attributes:
-        root: (T, 3) and root_turn: T rotations of the root body.
-        chest_turn, head_turn: T rotations of the thorax and the head.
-        feet: side -> path.
-        knees: side -> (T, 3).
-        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
-        com: (T, 2) of the centre of mass, or None to leave it alone.
-    """
-
-    root: np.ndarray
-    root_turn: Rotation
-    chest_turn: Rotation
-    head_turn: Rotation
-    feet: dict[str, FootPath]
-    knees: dict[str, np.ndarray]
-    arms: dict[str, np.ndarray]
-    com: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.root)
 
 
 def body_targets(
@@ -605,136 +314,6 @@ def body_targets(
         knees={side: positions[side + "knee"] * scale + lift for side in "rl"},
         arms=arms,
     )
-
-
-class Solver:
-    """Inverse kinematics of the humanoid, one pose after the other.
-
-    Args:
-        human: the target body.
-    """
-
-    def __init__(self, human: Humanoid) -> None:
-        self.human = human
-        self.configuration = mink.Configuration(human.model)
-        self.root = _frame("root", *PELVIS_COST)
-        self.chest = _frame("thorax", 0.0, CHEST_COST)
-        self.head = _frame("head", 0.0, HEAD_COST)
-        self.feet = {s: _frame(s + "foot", *FOOT_COST) for s in "rl"}
-        self.knees = {s: _frame(s + "tibia", KNEE_COST, 0.0) for s in "rl"}
-        self.elbows = {s: _in_clavicle(s, "radius") for s in "rl"}
-        self.hands = {s: _in_clavicle(s, "hand") for s in "rl"}
-        # Only for standing; its cost is 0 until targets ask for it.
-        self.com = mink.ComTask(0.0)
-        self.com.set_target(np.zeros(3))
-        self.posture = mink.PostureTask(human.model, _posture_cost(human))
-        self.posture.set_target(neutral_pose(human))
-        self.tasks = [self.root, self.chest, self.head, self.com, self.posture]
-        for group in (self.feet, self.knees, self.elbows, self.hands):
-            self.tasks += group.values()
-        self.limits = [
-            mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
-            mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
-        ]
-
-    def solve(self, targets: Targets) -> np.ndarray:
-        """Poses (T, nq) that follow targets."""
-        start = neutral_pose(self.human)
-        start[:3] = targets.root[0]
-        start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
-        self.configuration.update(start)
-        poses = []
-        for frame in range(len(targets)):
-            self._aim(targets, frame)
-            for _ in range(FIRST_ITERATIONS if frame == 0 else ITERATIONS):
-                self._aim_arms(targets, frame)
-                self.step()
-            poses.append(self.configuration.q.copy())
-        return np.array(poses)
-
-    def step(self) -> None:
-        """One Gauss-Newton step."""
-        velocity = mink.solve_ik(
-            self.configuration, self.tasks, 1.0, "daqp", damping=DAMPING, limits=self.limits
-        )
-        self.configuration.integrate_inplace(velocity, 1.0)
-
-    def _aim(self, targets: Targets, frame: int) -> None:
-        self._aim_centre(targets, frame)
-        self.root.set_target(_pose(targets.root_turn[frame], targets.root[frame]))
-        self.chest.set_target(_pose(targets.chest_turn[frame]))
-        self.head.set_target(_pose(targets.head_turn[frame]))
-        for side in "rl":
-            path = targets.feet[side]
-            turn = path.sole[frame] * self.human.flat[side]
-            self.feet[side].set_target(_pose(turn, path.ankle[frame]))
-            cost = FOOT_COST[1] * SWING_DECAY ** path.away[frame]
-            self.feet[side].set_orientation_cost(max(cost, SWING_COST))
-            self.knees[side].set_target(_pose(Rotation.identity(), targets.knees[side][frame]))
-
-    def _aim_centre(self, targets: Targets, frame: int) -> None:
-        if targets.com is None:
-            return
-        # The centre of mass takes the place of the root, but for its height, and of the knees.
-        self.com.set_cost([COM_COST, COM_COST, 0])
-        self.com.set_target(np.array([*targets.com[frame], 0]))
-        self.root.set_position_cost([0, PELVIS_COST[0], 0])
-        self.root.set_orientation_cost(UPRIGHT_COST)
-        for knee in self.knees.values():
-            knee.set_position_cost(0.0)
-
-    def _aim_arms(self, targets: Targets, frame: int) -> None:
-        # From where the shoulders are now, so that arm targets are always in reach; relative to the
-        # clavicle, so that the arms do not drag the trunk along.
-        for side in "rl":
-            clavicle = self.configuration.data.body(f"{HUMANOID.prefix}{side}clavicle")
-            shoulder = self.configuration.data.body(f"{HUMANOID.prefix}{side}humerus").xpos
-            upper, fore = targets.arms[side][frame]
-            elbow = shoulder + self.human.upper_arm * upper
-            hand = elbow + self.human.forearm * fore
-            inward = clavicle.xmat.reshape(3, 3).T
-            for task, point in ((self.elbows, elbow), (self.hands, hand)):
-                local = inward @ (point - clavicle.xpos)
-                task[side].set_target(_pose(Rotation.identity(), local))
-
-
-def _hinges(human: Humanoid) -> list[str]:
-    return [HUMANOID.prefix + name for name in human.body.joint_names]
-
-
-def _frame(name: str, position: float, orientation: float) -> mink.FrameTask:
-    return mink.FrameTask(HUMANOID.prefix + name, "body", position, orientation)
-
-
-def _in_clavicle(side: str, name: str) -> mink.RelativeFrameTask:
-    return mink.RelativeFrameTask(
-        f"{HUMANOID.prefix}{side}{name}", "body", f"{HUMANOID.prefix}{side}clavicle", "body",
-        ARM_COST, 0.0,
-    )  # fmt: skip
-
-
-def _pose(turn: Rotation, position: np.ndarray | None = None) -> mink.SE3:
-    wxyz = turn.as_quat(scalar_first=True)
-    return mink.SE3.from_rotation_and_translation(
-        mink.SO3(wxyz), np.zeros(3) if position is None else position
-    )
-
-
-def _posture_cost(human: Humanoid) -> np.ndarray:
-    cost = np.full(human.model.nv, POSTURE_COST)
-    cost[:6] = 0
-    for i, name in enumerate(human.body.joint_names):
-        cost[6 + i] *= next((f for part, f in STIFFNESS.items() if part in name), 1)
-    return cost
-
-
-def neutral_pose(human: Humanoid) -> np.ndarray:
-    """Every joint at 0, at its limit's margin, or at its `NEUTRAL` angle."""
-    qpos = human.qpos0.copy()
-    for name, angle in NEUTRAL.items():
-        qpos[human.joint(name)] = angle
-    qpos[7:] = np.clip(qpos[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
-    return qpos
 
 
 # --- The clips ------------------------------------------------------------------------------------
@@ -1041,7 +620,7 @@ def make_clips(human: Humanoid) -> list[Clip]:
         # The files in walker/ have DeepMimic's format but are not among DeepMimic's own.
         origin = "Bullet" if file.startswith("walker/") else "DeepMimic"
         source = f"{origin} {file} ({wheel})"
-        return Clip(name, qpos.astype(np.float32), label, split, source, LICENCE)
+        return Clip(name, qpos.astype(np.float32), label, split, source, LICENCE, session=file)
 
     clips = [clip(n, r.file, "stand", r.split, make_stand(human, r)) for n, r in STANDS.items()]
     clips += [clip(n, r.file, r.label, r.split, make_clip(human, r)) for n, r in RECIPES.items()]

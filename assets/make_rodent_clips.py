@@ -631,6 +631,7 @@ def make_clip(motion: Motion, body: BodyModel) -> Clip:
         split=motion.split,
         source=SOURCE,
         licence=LICENCE,
+        session=motion.name,
     )
 
 

@@ -2,8 +2,8 @@
 
 A file holds the clips of one body. Its root attributes are `format`, `version`, `body`, `rate`
 (Hz), `joint_names` and `fingerprint`; each clip is a group of the clip's name with a data set
-`qpos` (T, nq) float32 and the attributes `label`, `split`, `source` and `licence`. Everything else
-follows by forward kinematics.
+`qpos` (T, nq) float32 and the attributes `label`, `split`, `source`, `licence`, `subject` and
+`session`. Everything else follows by forward kinematics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ VERSION = 1
 RATE = 50.0
 """Frames per second of every clip; also the control rate."""
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "extra")
+"""What a clip is for. "extra" clips need more of the ground than hands and feet get (a back, a
+knee): neither training nor test sets have them, `split="all"` does."""
+TEXTS = ("label", "split", "source", "licence", "subject", "session")
+"""The attributes that every clip of a file has."""
 MIN_FRAMES = 2
 
 
@@ -41,9 +45,12 @@ class Clip:
         name: unique within its file.
         qpos: (T, nq) float32: root position (m), root quaternion (w, x, y, z), joints (rad).
         label: the behaviour, for scores by label.
-        split: "train" or "test".
+        split: one of `SPLITS`.
         source: where the motion comes from.
         licence: under which terms, as an SPDX identifier where there is one.
+        subject: who moved; empty if unknown.
+        session: the recording that the clip was cut from; empty if unknown. Clips of one session
+            never belong to both sides of a split.
     """
 
     name: str
@@ -52,6 +59,8 @@ class Clip:
     split: str
     source: str
     licence: str
+    subject: str = ""
+    session: str = ""
 
     def __len__(self) -> int:
         return len(self.qpos)
@@ -94,9 +103,7 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
                 "qpos", data=clip.qpos.astype(np.float32), compression="gzip",
                 shuffle=True, track_times=False,
             )  # fmt: skip
-            group.attrs.update(
-                label=clip.label, split=clip.split, source=clip.source, licence=clip.licence
-            )
+            group.attrs.update({key: getattr(clip, key) for key in TEXTS})
 
 
 def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
@@ -128,7 +135,7 @@ def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
 def select_clips(
     clips: Sequence[Clip], names: Sequence[str] | None, split: str
 ) -> tuple[Clip, ...]:
-    """The named clips (all if None) of a split ("train", "test" or "all").
+    """The named clips (all if None) of a split (one of `SPLITS`, or "all").
 
     Raises:
         ValueError: the split or a name is unknown, or nothing is left.
@@ -190,10 +197,12 @@ def _check_header(file: h5py.File, body: BodyModel) -> None:
 
 
 def _read_clip(name: str, group: h5py.Group) -> Clip:
-    missing = {"label", "split", "source", "licence"} - set(group.attrs)
+    if not isinstance(group, h5py.Group):
+        raise ClipError(f"clip {name!r} is not a group")
+    missing = set(TEXTS) - set(group.attrs)
     if missing or "qpos" not in group:
         raise ClipError(f"clip {name!r} lacks {sorted(missing) or ['qpos']}")
-    texts = {key: str(group.attrs[key]) for key in ("label", "split", "source", "licence")}
+    texts = {key: str(group.attrs[key]) for key in TEXTS}
     qpos = np.asarray(group["qpos"][()])
     # Anything that is not floating point is left for the check to name.
     return Clip(
