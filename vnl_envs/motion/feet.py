@@ -46,15 +46,17 @@ def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
     return flags
 
 
-# How much higher than the ground a foot must be per frame away from contact, and at most, m, so
-# that it does not scuff.
-RISE, MOST_RISE = 0.005, 0.015
+RISE = (0.005, 0.015)
+"""How much higher than the ground a foot must be per frame away from contact, and at most, m, so
+that it does not scuff."""
 TURN_ARM = 0.25
 # Of any unknown in one Gauss-Newton step, m or rad: soles roll.
 PLANT_ITERATIONS, LARGEST_STEP = 25, 0.1
 
 
-def plant(path: FootPath, points: np.ndarray, radius: float) -> FootPath:
+def plant(
+    path: FootPath, points: np.ndarray, radius: float, rise: tuple[float, float] = RISE
+) -> FootPath:
     """Correct a foot's path so that contacts neither slide nor lift and nothing sinks.
 
     Gauss-Newton over a displacement and a rotation per frame. Residuals: height of points in
@@ -65,11 +67,12 @@ def plant(path: FootPath, points: np.ndarray, radius: float) -> FootPath:
         path: the raw path.
         points: (P, 3) centres of the sole's spheres in its frame, m.
         radius: of the spheres, m.
+        rise: see `RISE`.
     """
     ankle, sole = path.ankle.copy(), path.sole
     contact = path.contact
-    rise = np.minimum(RISE * path.away, MOST_RISE)
-    floor = radius + np.where(contact, 0.0, rise[:, None])
+    lift = np.minimum(rise[0] * path.away, rise[1])
+    floor = radius + np.where(contact, 0.0, lift[:, None])
     for _ in range(PLANT_ITERATIONS):
         arms = np.stack([sole.apply(p) for p in points], axis=1)
         centres = ankle[:, None] + arms

@@ -136,6 +136,9 @@ class Targets:
         knees: side -> (T, 3).
         arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
         com: (T, 2) of the centre of mass, or None to leave it alone.
+        posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
+            the neutral one.
+        keep: how much more the posture counts than usually.
     """
 
     root: np.ndarray
@@ -146,6 +149,8 @@ class Targets:
     knees: dict[str, np.ndarray]
     arms: dict[str, np.ndarray]
     com: np.ndarray | None = None
+    posture: np.ndarray | None = None
+    keep: float = 1.0
 
     def __len__(self) -> int:
         return len(self.root)
@@ -156,9 +161,11 @@ class Solver:
 
     Args:
         human: the target body.
+        above_ground: nothing may sink, back, head and hands included; else only the feet's paths
+            know of the ground.
     """
 
-    def __init__(self, human: Humanoid) -> None:
+    def __init__(self, human: Humanoid, above_ground: bool = False) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
         self.root = _frame("root", *PELVIS_COST)
@@ -180,13 +187,20 @@ class Solver:
             mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
             mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
         ]
+        if above_ground:
+            self.limits.append(AboveGround(human))
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
-        start = neutral_pose(self.human)
+        neutral = neutral_pose(self.human)
+        start = (
+            neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
+        )
         start[:3] = targets.root[0]
-        start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
+        # Of a quaternion and its opposite, the one that does not hang on rounding.
+        start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
         self.configuration.update(start)
+        self.posture.set_cost(targets.keep * _posture_cost(self.human))
         poses = []
         for frame in range(len(targets)):
             self._aim(targets, frame)
@@ -205,6 +219,8 @@ class Solver:
 
     def _aim(self, targets: Targets, frame: int) -> None:
         self._aim_centre(targets, frame)
+        if targets.posture is not None:
+            self.posture.set_target(within_limits(self.human, targets.posture[frame]))
         self.root.set_target(_pose(targets.root_turn[frame], targets.root[frame]))
         self.chest.set_target(_pose(targets.chest_turn[frame]))
         self.head.set_target(_pose(targets.head_turn[frame]))
@@ -242,6 +258,54 @@ class Solver:
                 task[side].set_target(_pose(Rotation.identity(), local))
 
 
+# Points closer to the ground than this are watched, and what has sunk rises by this much per
+# Gauss-Newton step at most, m.
+WATCHED, LARGEST_RISE = 0.15, 0.02
+
+
+class AboveGround(mink.Limit):
+    """Nothing of the humanoid sinks into the ground.
+
+    Its geoms are capsules and spheres; the palms are ellipsoids, and taken for spheres as thick as
+    they are thin.
+
+    Args:
+        human: the body.
+    """
+
+    def __init__(self, human: Humanoid) -> None:
+        model = self.model = human.model
+        geoms = np.arange(human.body.geoms.start, human.body.geoms.stop)
+        kinds = model.geom_type[geoms]
+        capsule = kinds == mujoco.mjtGeom.mjGEOM_CAPSULE
+        radius = np.where(capsule, model.geom_size[geoms, 0], model.geom_size[geoms].min(axis=1))
+        sphere = kinds == mujoco.mjtGeom.mjGEOM_SPHERE
+        radius[sphere] = model.geom_size[geoms[sphere], 0]
+        self.geom = np.concatenate([geoms, geoms[capsule]])
+        half = np.where(capsule, model.geom_size[geoms, 1], 0.0)
+        self.along = np.concatenate([half, -half[capsule]])
+        self.radius = np.concatenate([radius, radius[capsule]])
+        self.body = model.geom_bodyid[self.geom]
+
+    def compute_qp_inequalities(
+        self, configuration: mink.Configuration, dt: float
+    ) -> mink.Constraint:
+        """Heights above 0 of all points close to the ground, after the step."""
+        data = configuration.data
+        axis = data.geom_xmat[self.geom].reshape(-1, 3, 3)[:, :, 2]
+        points = data.geom_xpos[self.geom] + self.along[:, None] * axis
+        height = points[:, 2] - self.radius
+        near = np.flatnonzero(height < WATCHED)
+        if not len(near):
+            return mink.Constraint()
+        rows = np.zeros((len(near), self.model.nv))
+        jacobian = np.zeros((3, self.model.nv))
+        for row, i in zip(rows, near, strict=True):
+            mujoco.mj_jac(self.model, data, jacobian, None, points[i], self.body[i])
+            row[:] = -jacobian[2]
+        return mink.Constraint(rows, np.maximum(height[near], -LARGEST_RISE))
+
+
 def _hinges(human: Humanoid) -> list[str]:
     return [HUMANOID.prefix + name for name in human.body.joint_names]
 
@@ -277,5 +341,11 @@ def neutral_pose(human: Humanoid) -> np.ndarray:
     qpos = human.qpos0.copy()
     for name, angle in NEUTRAL.items():
         qpos[human.joint(name)] = angle
-    qpos[7:] = np.clip(qpos[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
-    return qpos
+    return within_limits(human, qpos)
+
+
+def within_limits(human: Humanoid, qpos: np.ndarray) -> np.ndarray:
+    """A pose (nq,) with its joints at least twice the limits' margin inside of them."""
+    out = qpos.copy()
+    out[7:] = np.clip(out[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
+    return out
