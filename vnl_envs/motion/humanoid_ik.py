@@ -136,6 +136,8 @@ class Targets:
         knees: side -> (T, 3).
         arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
         com: (T, 2) of the centre of mass, or None to leave it alone.
+        posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
+            the neutral one.
     """
 
     root: np.ndarray
@@ -146,6 +148,7 @@ class Targets:
     knees: dict[str, np.ndarray]
     arms: dict[str, np.ndarray]
     com: np.ndarray | None = None
+    posture: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.root)
@@ -156,12 +159,15 @@ class Solver:
 
     Args:
         human: the target body.
+        pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
     """
 
-    def __init__(self, human: Humanoid) -> None:
+    def __init__(
+        self, human: Humanoid, pelvis_cost: tuple[float, float] = PELVIS_COST
+    ) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
-        self.root = _frame("root", *PELVIS_COST)
+        self.root = _frame("root", *pelvis_cost)
         self.chest = _frame("thorax", 0.0, CHEST_COST)
         self.head = _frame("head", 0.0, HEAD_COST)
         self.feet = {s: _frame(s + "foot", *FOOT_COST) for s in "rl"}
@@ -183,7 +189,8 @@ class Solver:
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
-        start = neutral_pose(self.human)
+        neutral = neutral_pose(self.human)
+        start = neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
         start[:3] = targets.root[0]
         start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
         self.configuration.update(start)
@@ -205,6 +212,8 @@ class Solver:
 
     def _aim(self, targets: Targets, frame: int) -> None:
         self._aim_centre(targets, frame)
+        if targets.posture is not None:
+            self.posture.set_target(within_limits(self.human, targets.posture[frame]))
         self.root.set_target(_pose(targets.root_turn[frame], targets.root[frame]))
         self.chest.set_target(_pose(targets.chest_turn[frame]))
         self.head.set_target(_pose(targets.head_turn[frame]))
@@ -277,5 +286,11 @@ def neutral_pose(human: Humanoid) -> np.ndarray:
     qpos = human.qpos0.copy()
     for name, angle in NEUTRAL.items():
         qpos[human.joint(name)] = angle
-    qpos[7:] = np.clip(qpos[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
-    return qpos
+    return within_limits(human, qpos)
+
+
+def within_limits(human: Humanoid, qpos: np.ndarray) -> np.ndarray:
+    """A pose (nq,) with its joints at least twice the limits' margin inside of them."""
+    out = qpos.copy()
+    out[7:] = np.clip(out[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
+    return out
