@@ -61,6 +61,7 @@ STANDS = {
     "stand_wide": StandRecipe("humanoid3d_getup_faceup.txt", -1, "test", widen=-0.07),
 }
 QUICK = (0.015, 0.03)
+FLOOR = Fit(lying=True, rise=(0.0, 0.0), keep=60.0)
 RECIPES = {
     "walk": Recipe("walker/0walk_forward.txt", "walk", "train", Gait(4, gap=2, straight=True)),
     "walk_even": Recipe("humanoid3d_walk.txt", "walk", "test", Gait(4, gap=0, straight=True)),
@@ -80,39 +81,32 @@ RECIPES = {
     "turn_left_tight": Recipe(
         "walker/turn_left1.txt", "turn", "test", Gait(4, gap=4, trim=2), Fit(widen=0.08)
     ),
-    "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), Fit(flight=True, rise=QUICK)),
-    "spin": Recipe("humanoid3d_spin.txt", "spin", "train", Take(), Fit(flight=True, rise=QUICK)),
+    "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), Fit(flight=True, rise=QUICK, speed=1.2)),
+    "spin": Recipe("humanoid3d_spin.txt", "spin", "train", Take(), Fit(flight=True, rise=QUICK, height=0.05)),
     "spinkick": Recipe(
-        "humanoid3d_spinkick.txt", "kick", "test", Take(before=0.9, after=0.9),
-        Fit(flight=True, rise=QUICK),
+        "humanoid3d_spinkick.txt", "kick", "test", Take(stop=69, before=0.9, after=0.9),
+        Fit(flight=True, rise=QUICK, height=0.06, speed=1.2),
     ),
     "kick": Recipe(
         "humanoid3d_kick.txt", "kick", "train", Take(before=0.9, after=0.9), Fit(rise=QUICK)
     ),
     "punch": Recipe(
-        "humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6), Fit(rise=QUICK)
-    ),
-    "dance": Recipe(
-        "humanoid3d_dance_a.txt", "dance", "train", Take(3), Fit(speed=0.4, rise=QUICK)
-    ),
-    "dance_steps": Recipe(
-        "humanoid3d_dance_b.txt", "dance", "test", Take(2),
-        Fit(flight=True, rise=QUICK, height=0.05, speed=0.9),
+        "humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6), Fit(flight=True, rise=QUICK)
     ),
     "backflip": Recipe(
         "humanoid3d_backflip.txt", "flip", "train", Take(2),
-        Fit(flight=True, height=0.06, speed=0.9, rise=QUICK),
+        Fit(flight=True, height=0.06, speed=1.5, rise=QUICK),
     ),
-    "crawl": Recipe("humanoid3d_crawl.txt", "crawl", "extra", Take(2), Fit(lying=True)),
-    "roll": Recipe("humanoid3d_roll.txt", "roll", "extra", Take(2), Fit(lying=True)),
-    "cartwheel": Recipe("humanoid3d_cartwheel.txt", "cartwheel", "extra", Take(2), Fit(lying=True)),
+    "crawl": Recipe("humanoid3d_crawl.txt", "crawl", "extra", Take(2), FLOOR),
+    "roll": Recipe("humanoid3d_roll.txt", "roll", "extra", Take(before=0.5, after=0.5), FLOOR),
+    "cartwheel": Recipe("humanoid3d_cartwheel.txt", "cartwheel", "extra", Take(2), FLOOR),
     "getup_facedown": Recipe(
         "humanoid3d_getup_facedown.txt", "get_up", "extra", Take(before=0.5, after=0.5),
-        Fit(lying=True),
+        FLOOR,
     ),
     "getup_faceup": Recipe(
         "humanoid3d_getup_faceup.txt", "get_up", "extra", Take(before=0.3, after=0.5),
-        Fit(lying=True),
+        FLOOR,
     ),
 }  # fmt: skip
 

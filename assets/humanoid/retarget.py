@@ -14,7 +14,7 @@ from humanoid.source import SOURCE_ANKLE_HEIGHT, SOURCE_HEEL, SOURCE_LEG, SOURCE
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.feet import RISE, FootPath, plant, without_blips
-from vnl_envs.motion.humanoid_ik import Humanoid, Solver, Targets
+from vnl_envs.motion.humanoid_ik import PELVIS_COST, AboveGround, Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import forward_kinematics
 
 GRAVITY = 9.81
@@ -33,7 +33,8 @@ class Fit:
         flight: while no foot is on the ground the body falls freely.
         rise: how much higher than the ground a foot must be per frame away from contact, and at
             most, m; swings that are fast at once must leave the ground as quickly.
-        lying: other parts than the feet come to the ground, and must not sink either.
+        keep: how much more the smoothed posture of one pass counts in the next than a neutral one.
+        lying: other parts than the feet come to the ground: all the time, something touches it.
     """
 
     drop: float = 0.045
@@ -42,13 +43,14 @@ class Fit:
     speed: float = 0.6
     flight: bool = False
     rise: tuple[float, float] = RISE
+    keep: float = 10.0
     lying: bool = False
 
 
 # Standard deviation of the low-pass filter on root and upper body, frames; cut-off about 4 Hz.
-SMOOTHING_PASSES, SMOOTHING = 3, 2.0
-# How much more the smoothed posture counts than a neutral one.
-KEEP = 10.0
+SMOOTHING_PASSES, SMOOTHING = 4, 2.0
+# Of the pelvis where it flies or falls: landing feet must not pull at it.
+FIRM_PELVIS = (20.0, 5.0)
 
 
 def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.ndarray:
@@ -60,28 +62,33 @@ def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.nd
         stretch: of times.
         fit: how.
     """
-    solver = Solver(human, above_ground=True)
+    solver = Solver(
+        human, FIRM_PELVIS if fit.flight or fit.lying else PELVIS_COST, above_ground=True
+    )
     raw = {side: raw_foot(human, motion, 1 / RATE / stretch, side, fit) for side in "rl"}
     targets = body_targets(human, motion, planted(human, raw, fit), fit)
-    for _ in range(SMOOTHING_PASSES):
+    for attempt in range(SMOOTHING_PASSES):
         # Where a leg cannot reach, the root gave way with a jerk, and where a joint hardly matters
         # it wandered; next time both are asked to go smoothly where they could.
         solved = solver.solve(targets)
         qpos = smooth(solved, slice(0, None))
         if fit.flight:
-            flying = in_flight(raw)
-            qpos[flying, :3] = solved[flying, :3]
-            shift = flight_shift(human, qpos, raw, SHIFT_WEIGHT)
+            # Smoothing again and again would take the speed from each take-off.
+            settled = in_flight(raw) | (attempt > 0)
+            qpos[settled, :3] = solved[settled, :3]
+            shift = flight_shift(human, qpos, raw, STANDING_WEIGHT)
             qpos[:, :3] += shift
             raw = {side: carried(path, shift) for side, path in raw.items()}
             targets = replace(targets, feet=planted(human, raw, fit))
-        targets = replace(targets, root=qpos[:, :3], posture=qpos, keep=KEEP)
+        if fit.lying:
+            qpos[:, 2] -= gaussian_filter1d(AboveGround(human).lowest(solved), SMOOTHING)
+        targets = replace(targets, root=qpos[:, :3], posture=qpos, keep=fit.keep)
     qpos = solver.solve(targets)
     if not fit.lying:
         upper = [i for i, name in enumerate(human.body.joint_names) if not _in_leg(name)]
         qpos = smooth(qpos, 7 + np.array(upper))
     if fit.flight:
-        qpos[:, :3] += flight_shift(human, qpos, raw, GROUNDED_WEIGHT)
+        qpos[:, :3] += flight_shift(human, qpos, raw, GROUNDED_WEIGHT, JOINT_WEIGHT)
     qpos[:, :2] -= qpos[0, :2]
     return qpos
 
@@ -109,6 +116,8 @@ def clearance(human: Humanoid, qpos: np.ndarray) -> np.ndarray:
 # Share of the frames in which a foot's heel and toe are on the ground, at least; and the largest
 # turn that this may ask of the sole, rad.
 STANDING_SHARE, LARGEST_TILT = 0.1, 0.2
+# The cosine of the sole's tilt beyond which a foot does not stand.
+STEEPEST = 0.4
 # Of a foot about the vertical, above which it turns on one point, rad/s.
 PIVOT = 1.5
 HEEL, BALL = 0, 5
@@ -121,7 +130,8 @@ def raw_foot(human: Humanoid, motion: Motion, dt: float, side: str, fit: Fit) ->
     ankle, sole = positions[side + "ankle"], rotations[side + "ankle"]
     if not fit.lying:
         ankle, sole = levelled(ankle, sole)
-    heel, toe = (touching(p, dt, fit) for p in source_points(ankle, sole))
+    upright = sole.apply([0, 0, 1])[:, 2] > STEEPEST
+    heel, toe = (touching(p, dt, fit) & upright for p in source_points(ankle, sole))
     # A foot rolls over its ball onto its toes, which reach further than the source's.
     contact = np.stack([heel] * 2 + [heel & toe] * 2 + [toe & ~heel] * 3, axis=1)
     pivots = np.abs(turning(sole, dt)) > PIVOT
@@ -169,30 +179,38 @@ def outward(motion: Motion, side: str, way: float) -> np.ndarray:
 def planted(human: Humanoid, raw: dict[str, FootPath], fit: Fit) -> dict[str, FootPath]:
     """Paths of feet that neither slide nor sink."""
     return {
-        side: plant(path, human.sole[side], human.radius, fit.rise) for side, path in raw.items()
+        side: plant(path, human.sole[side], human.radius, rise=fit.rise)
+        for side, path in raw.items()
     }
 
 
 # --- Flight ---------------------------------------------------------------------------------------
 
-# Weights of falling freely, of a shift, of one that would move feet in contact, and of the shift's
-# acceleration (per frame); frames next to a contact over which a foot starts to move along.
-FALL_WEIGHT, SHIFT_WEIGHT, GROUNDED_WEIGHT, BEND_WEIGHT = 1e6, 1.0, 1e9, 1e3
-CARRIED_WITHIN = 6
+# Weights of falling freely, of a shift in flight, of one on standing legs, of one that would move
+# standing feet as well; of the shift's acceleration (per frame) on standing legs, and of one that
+# starts and ends at once.
+FALL_WEIGHT, SHIFT_WEIGHT, STANDING_WEIGHT, GROUNDED_WEIGHT = 1e6, 1.0, 30.0, 1e9
+BEND_WEIGHT, JOINT_WEIGHT = 1e3, 1e8
+# Frames next to a contact over which a foot starts to move along.
+CARRIED_WITHIN = 2
 # Shorter gaps between contacts are no flights, frames.
-SHORTEST_FLIGHT = 5
+SHORTEST_FLIGHT = 7
 
 
 def in_flight(feet: dict[str, FootPath]) -> np.ndarray:
     """(T,) whether no foot is in contact."""
     touching = np.logical_or.reduce([path.away == 0 for path in feet.values()])
-    return ~binary_closing(np.pad(touching, SHORTEST_FLIGHT), np.ones(SHORTEST_FLIGHT))[
-        SHORTEST_FLIGHT:-SHORTEST_FLIGHT
-    ]
+    return ~binary_closing(
+        np.pad(touching, SHORTEST_FLIGHT, mode="edge"), np.ones(SHORTEST_FLIGHT)
+    )[SHORTEST_FLIGHT:-SHORTEST_FLIGHT]
 
 
 def flight_shift(
-    human: Humanoid, qpos: np.ndarray, feet: dict[str, FootPath], grounded: float
+    human: Humanoid,
+    qpos: np.ndarray,
+    feet: dict[str, FootPath],
+    grounded: float,
+    bend: float = BEND_WEIGHT,
 ) -> np.ndarray:
     """(T, 3) shift of the body with which its centre of mass falls freely in flight, m.
 
@@ -203,6 +221,7 @@ def flight_shift(
         qpos: (T, nq) poses.
         feet: side -> path.
         grounded: weight of a shift while a foot is in contact.
+        bend: weight of the shift's acceleration around flights.
     """
     kinematics = forward_kinematics(human.body, qpos)
     mass = human.body.mass / human.body.mass.sum()
@@ -210,7 +229,7 @@ def flight_shift(
     flying = in_flight(feet)
     inner = binary_erosion(flying)[1:-1]
     second = sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(len(com) - 2, len(com)))
-    weight = np.where(inner, FALL_WEIGHT, BEND_WEIGHT)
+    weight = np.where(inner, FALL_WEIGHT, bend)
     wanted = np.where(inner[:, None], [0, 0, -GRAVITY / RATE**2] - second @ com, 0.0)
     least = sparse.diags_array(np.where(flying, SHIFT_WEIGHT, grounded))
     normal = second.T @ sparse.diags_array(weight) @ second + least

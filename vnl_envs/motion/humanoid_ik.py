@@ -161,14 +161,20 @@ class Solver:
 
     Args:
         human: the target body.
+        pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
         above_ground: nothing may sink, back, head and hands included; else only the feet's paths
             know of the ground.
     """
 
-    def __init__(self, human: Humanoid, above_ground: bool = False) -> None:
+    def __init__(
+        self,
+        human: Humanoid,
+        pelvis_cost: tuple[float, float] = PELVIS_COST,
+        above_ground: bool = False,
+    ) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
-        self.root = _frame("root", *PELVIS_COST)
+        self.root = _frame("root", *pelvis_cost)
         self.chest = _frame("thorax", 0.0, CHEST_COST)
         self.head = _frame("head", 0.0, HEAD_COST)
         self.feet = {s: _frame(s + "foot", *FOOT_COST) for s in "rl"}
@@ -287,13 +293,26 @@ class AboveGround(mink.Limit):
         self.radius = np.concatenate([radius, radius[capsule]])
         self.body = model.geom_bodyid[self.geom]
 
+    def points(self, data: mujoco.MjData) -> np.ndarray:
+        """(P, 3) centres of the spheres that must stay above the ground, m."""
+        axis = data.geom_xmat[self.geom].reshape(-1, 3, 3)[:, :, 2]
+        return data.geom_xpos[self.geom] + self.along[:, None] * axis
+
+    def lowest(self, qpos: np.ndarray) -> np.ndarray:
+        """(T,) height of the lowest point in poses (T, nq), m."""
+        data, out = mujoco.MjData(self.model), np.empty(len(qpos))
+        for i, pose in enumerate(qpos):
+            data.qpos[:] = pose
+            mujoco.mj_kinematics(self.model, data)
+            out[i] = (self.points(data)[:, 2] - self.radius).min()
+        return out
+
     def compute_qp_inequalities(
         self, configuration: mink.Configuration, dt: float
     ) -> mink.Constraint:
         """Heights above 0 of all points close to the ground, after the step."""
         data = configuration.data
-        axis = data.geom_xmat[self.geom].reshape(-1, 3, 3)[:, :, 2]
-        points = data.geom_xpos[self.geom] + self.along[:, None] * axis
+        points = self.points(data)
         height = points[:, 2] - self.radius
         near = np.flatnonzero(height < WATCHED)
         if not len(near):
