@@ -18,21 +18,23 @@ Clips of standing are made from one frame: `humanoid/standing.py`.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-
 from humanoid.retarget import Fit, retarget
 from humanoid.source import SOURCE_LEG, load_motion
 from humanoid.standing import StandRecipe, make_stand, standing_json
 from humanoid.timing import Gait, Take
+
 from vnl_envs.motion.check import ClipReport, check_clips
 from vnl_envs.motion.clip import Clip, write_clips
 from vnl_envs.motion.humanoid_ik import Humanoid
 
 HERE = Path(__file__).parent
+DEFAULT = Fit()
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Recipe:
     label: str
     split: str
     play: Gait | Take
-    fit: Fit = Fit()
+    fit: Fit = DEFAULT
 
 
 # Test clips come from other files than their label's training clips, but for every label the body
@@ -60,7 +62,7 @@ STANDS = {
     "stand": StandRecipe("humanoid3d_getup_facedown.txt", -1, "train"),
     "stand_wide": StandRecipe("humanoid3d_getup_faceup.txt", -1, "test", widen=-0.07),
 }
-QUICK = (0.015, 0.03)
+AIR = Fit(flight=True, rise=(0.015, 0.03))
 FLOOR = Fit(lying=True, rise=(0.0, 0.0), keep=60.0)
 RECIPES = {
     "walk": Recipe("walker/0walk_forward.txt", "walk", "train", Gait(4, gap=2, straight=True)),
@@ -75,38 +77,33 @@ RECIPES = {
     "turn_right": Recipe(
         "walker/turn_right1.txt", "turn", "train", Gait(4, gap=4, trim=2), Fit(widen=0.07)
     ),
-    "turn_right_slow": Recipe(
+    "turn_right_tight": Recipe(
         "walker/turn_right0.txt", "turn", "train", Gait(4, gap=4, trim=2), Fit(widen=0.07)
     ),
     "turn_left_tight": Recipe(
         "walker/turn_left1.txt", "turn", "test", Gait(4, gap=4, trim=2), Fit(widen=0.08)
     ),
-    "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), Fit(flight=True, rise=QUICK, speed=1.2)),
-    "spin": Recipe("humanoid3d_spin.txt", "spin", "train", Take(), Fit(flight=True, rise=QUICK, height=0.05)),
+    "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), replace(AIR, speed=1.2)),
+    "spin": Recipe("humanoid3d_spin.txt", "spin", "train", Take(), replace(AIR, height=0.05)),
+    "kick": Recipe(
+        "humanoid3d_kick.txt", "kick", "train", Take(before=0.9, after=0.9),
+        replace(AIR, flight=False),
+    ),
     "spinkick": Recipe(
         "humanoid3d_spinkick.txt", "kick", "test", Take(stop=69, before=0.9, after=0.9),
-        Fit(flight=True, rise=QUICK, height=0.06, speed=1.2),
+        replace(AIR, height=0.06, speed=1.2),
     ),
-    "kick": Recipe(
-        "humanoid3d_kick.txt", "kick", "train", Take(before=0.9, after=0.9), Fit(rise=QUICK)
-    ),
-    "punch": Recipe(
-        "humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6), Fit(flight=True, rise=QUICK)
-    ),
+    "punch": Recipe("humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6), AIR),
     "backflip": Recipe(
-        "humanoid3d_backflip.txt", "flip", "train", Take(2),
-        Fit(flight=True, height=0.06, speed=1.5, rise=QUICK),
+        "humanoid3d_backflip.txt", "flip", "train", Take(2), replace(AIR, height=0.06, speed=1.5)
     ),
-    "crawl": Recipe("humanoid3d_crawl.txt", "crawl", "extra", Take(2), FLOOR),
     "roll": Recipe("humanoid3d_roll.txt", "roll", "extra", Take(before=0.5, after=0.5), FLOOR),
     "cartwheel": Recipe("humanoid3d_cartwheel.txt", "cartwheel", "extra", Take(2), FLOOR),
     "getup_facedown": Recipe(
-        "humanoid3d_getup_facedown.txt", "get_up", "extra", Take(before=0.5, after=0.5),
-        FLOOR,
+        "humanoid3d_getup_facedown.txt", "get_up", "extra", Take(before=0.5, after=0.5), FLOOR
     ),
     "getup_faceup": Recipe(
-        "humanoid3d_getup_faceup.txt", "get_up", "extra", Take(before=0.3, after=0.5),
-        FLOOR,
+        "humanoid3d_getup_faceup.txt", "get_up", "extra", Take(before=0.3, after=0.5), FLOOR
     ),
 }  # fmt: skip
 
@@ -114,33 +111,27 @@ RECIPES = {
 LICENCE = "Zlib"
 
 
-def make_clip(human: Humanoid, recipe: Recipe) -> np.ndarray:
-    """Poses (T, nq) of a clip at 50 Hz."""
+def make_clip(name: str) -> Clip:
+    """A clip of either table."""
+    human = Humanoid()
+    if name in STANDS:
+        recipe, label = STANDS[name], "stand"
+        qpos = make_stand(human, recipe)
+    else:
+        recipe, label = RECIPES[name], RECIPES[name].label
+        qpos = make_motion(human, recipe)
+    file = recipe.file
+    # The files in walker/ have DeepMimic's format but are not among DeepMimic's own.
+    origin = "Bullet" if file.startswith("walker/") else "DeepMimic"
+    source = f"{origin} {file} (pybullet {version('pybullet')})"
+    return Clip(name, qpos.astype(np.float32), label, recipe.split, source, LICENCE, session=file)
+
+
+def make_motion(human: Humanoid, recipe: Recipe) -> np.ndarray:
+    """Poses (T, nq) at 50 Hz."""
     stretch = float(np.sqrt(human.leg / SOURCE_LEG))
     motion = recipe.play.play(*load_motion(recipe.file), stretch)
     return retarget(human, motion, stretch, recipe.fit)
-
-
-def make_clips(human: Humanoid, names: list[str]) -> list[Clip]:
-    """Clips of both tables."""
-    wheel = f"pybullet {version('pybullet')}"
-    clips = []
-    for name in names:
-        if name in STANDS:
-            stand = STANDS[name]
-            qpos, label = make_stand(human, stand), "stand"
-            file, split = stand.file, stand.split
-        else:
-            recipe = RECIPES[name]
-            qpos, label = make_clip(human, recipe), recipe.label
-            file, split = recipe.file, recipe.split
-        # The files in walker/ have DeepMimic's format but are not among DeepMimic's own.
-        origin = "Bullet" if file.startswith("walker/") else "DeepMimic"
-        source = f"{origin} {file} ({wheel})"
-        clips.append(
-            Clip(name, qpos.astype(np.float32), label, split, source, LICENCE, session=file)
-        )
-    return clips
 
 
 def line(report: ClipReport) -> str:
@@ -149,23 +140,24 @@ def line(report: ClipReport) -> str:
     return (
         f"{report.name:16s} {report.label:9s} {report.split:5s} {report.verdict:10s} "
         f"{f['duration']:4.1f} s {f['travelled']:5.2f} m, depth {f['depth']:.1f} mm, slide "
-        f"{f['slide']:.0f} mm {100 * f['slide_ratio']:.1f} %, floating {100 * f['floating']:.0f} %, "
+        f"{f['slide']:.0f} mm {100 * f['slide_ratio']:.1f} %, "
+        f"floating {100 * f['floating']:.0f} %, "
         f"residual {f['residual']:.2f} {f['residual_95']:.2f}, joint speed "
         f"{report.series.joint_speed.max():.0f} rad/s; {'; '.join(report.reasons)}"
     )
 
 
 def main() -> None:
-    """Write both files beside this script."""
-    human = Humanoid()
-    names = [*STANDS, *RECIPES]
-    clips = make_clips(human, sys.argv[1:] or names)
-    for report in check_clips(clips, human.body):
+    """Write both files beside this script, or print the figures of the clips that are named."""
+    body = Humanoid().body
+    # Clips do not depend on each other.
+    with ProcessPoolExecutor() as pool:
+        clips = list(pool.map(make_clip, sys.argv[1:] or [*STANDS, *RECIPES]))
+    for report in check_clips(clips, body):
         print(line(report))
-    if sys.argv[1:]:
-        return
-    write_clips(HERE / "clips" / "humanoid.h5", clips, human.body)
-    (HERE / "standing" / "humanoid.json").write_text(standing_json(human))
+    if not sys.argv[1:]:
+        write_clips(HERE / "clips" / "humanoid.h5", clips, body)
+        (HERE / "standing" / "humanoid.json").write_text(standing_json(Humanoid()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from humanoid.source import SOURCE_ANKLE_HEIGHT, SOURCE_HEEL, SOURCE_LEG, SOURCE
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.feet import RISE, FootPath, plant, without_blips
-from vnl_envs.motion.humanoid_ik import PELVIS_COST, AboveGround, Humanoid, Solver, Targets
+from vnl_envs.motion.humanoid_ik import AboveGround, Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import forward_kinematics
 
 GRAVITY = 9.81
@@ -47,9 +47,10 @@ class Fit:
     lying: bool = False
 
 
-# Standard deviation of the low-pass filter on root and upper body, frames; cut-off about 4 Hz.
-SMOOTHING_PASSES, SMOOTHING = 4, 2.0
-# Of the pelvis where it flies or falls: landing feet must not pull at it.
+# How often inverse kinematics is solved for smoother targets; standard deviation of the low-pass
+# filter in between, frames: cut-off about 4 Hz.
+PASSES, SMOOTHING = 4, 2.0
+# Cost of the pelvis, so that feet that come to the ground do not pull at it.
 FIRM_PELVIS = (20.0, 5.0)
 
 
@@ -62,26 +63,25 @@ def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.nd
         stretch: of times.
         fit: how.
     """
-    solver = Solver(
-        human, FIRM_PELVIS if fit.flight or fit.lying else PELVIS_COST, above_ground=True
-    )
+    solver = Solver(human, FIRM_PELVIS, above_ground=True)
+    ground = AboveGround(human)
     raw = {side: raw_foot(human, motion, 1 / RATE / stretch, side, fit) for side in "rl"}
     targets = body_targets(human, motion, planted(human, raw, fit), fit)
-    for attempt in range(SMOOTHING_PASSES):
+    for attempt in range(PASSES):
         # Where a leg cannot reach, the root gave way with a jerk, and where a joint hardly matters
         # it wandered; next time both are asked to go smoothly where they could.
         solved = solver.solve(targets)
         qpos = smooth(solved, slice(0, None))
         if fit.flight:
             # Smoothing again and again would take the speed from each take-off.
-            settled = in_flight(raw) | (attempt > 0)
-            qpos[settled, :3] = solved[settled, :3]
+            kept = in_flight(raw) | (attempt > 0)
+            qpos[kept, :3] = solved[kept, :3]
             shift = flight_shift(human, qpos, raw, STANDING_WEIGHT)
             qpos[:, :3] += shift
             raw = {side: carried(path, shift) for side, path in raw.items()}
             targets = replace(targets, feet=planted(human, raw, fit))
         if fit.lying:
-            qpos[:, 2] -= gaussian_filter1d(AboveGround(human).lowest(solved), SMOOTHING)
+            qpos[:, 2] -= gaussian_filter1d(ground.lowest(solved), SMOOTHING)
         targets = replace(targets, root=qpos[:, :3], posture=qpos, keep=fit.keep)
     qpos = solver.solve(targets)
     if not fit.lying:

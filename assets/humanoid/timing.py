@@ -1,6 +1,6 @@
 """When a source's frames are played: gaits repeat, takes are played as recorded.
 
-Lengths grow by the ratio of leg lengths and times by its square root, which keeps the Froude number.
+Times grow by the square root of the ratio of leg lengths, which keeps the Froude number.
 """
 
 from __future__ import annotations
