@@ -260,10 +260,11 @@ def _check(clip: Clip, body: BodyModel, bar: tqdm) -> ClipReport:
     bound = limits(body)
     series = _series(clip, body, bar)
     faults = (
-        *_joint_faults(clip, body, bound),
-        *_root_faults(clip, bound),
         *_ground_faults(series, bound),
+        *_root_faults(clip, bound),
         *_repeats(clip),
+        # The worst joints first, since there may be many.
+        *sorted(_joint_faults(clip, body, bound), key=lambda fault: (fault.kind, -fault.worst)),
     )
     figures = _figures(clip, body, series, faults, bound)
     verdict, reasons = judge(figures)
