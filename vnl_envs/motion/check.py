@@ -69,18 +69,18 @@ class Limits:
     residual: float = 0.5
 
 
-# By standing length, m. `docs/motion_check.md` gives the reasons.
 LIMITS = {
     1.108: Limits(
         near=0.015, depth=0.005, stance_speed=0.33, root_speed=12.0, root_acceleration=150.0,
         turn_speed=20.0, turn_acceleration=1000.0, joint_speed=30.0, joint_acceleration=2500.0,
     ),
     0.063: Limits(
-        near=0.003, depth=0.002, stance_speed=0.08, root_speed=3.0, root_acceleration=100.0,
+        near=0.006, depth=0.002, stance_speed=0.08, root_speed=3.0, root_acceleration=100.0,
         turn_speed=40.0, turn_acceleration=4000.0, joint_speed=60.0, joint_acceleration=5000.0,
     ),
 }  # fmt: skip
-"""Of the humanoid and the rat, by their standing root's height in m."""
+"""Of the humanoid and the rat, by their standing root's height, m; `docs/motion_check.md` has the
+reasons."""
 
 
 def limits(body: BodyModel) -> Limits:
@@ -127,22 +127,24 @@ FIGURES: dict[str, Figure] = {
     "travelled": Figure("m", "way of the centre of mass over the ground"),
     "limit_excess": Figure("rad", "worst excess of a joint over its range", 0.01, 0.1),
     "limit_frames": Figure("frames", "frames with a joint out of its range"),
-    "spikes": Figure("1", "fraction of frames with a speed or acceleration spike", 0.0, 0.05),
-    "depth": Figure("mm", "deepest point under the ground"),
-    "depth_ratio": Figure("1", "the same over what the body is allowed", 1.0, 4.0),
+    "spikes": Figure("1", "share of frames with a speed or acceleration spike", 0.0, 0.05),
+    "depth": Figure("mm", "depth under the ground, worst"),
+    "depth_ratio": Figure("1", "depth over what the body is allowed", 1.0, 4.0),
     "sunk": Figure("frames", "frames deeper than allowed"),
-    "floating": Figure("1", "fraction of frames without support and not falling", 0.02, 0.5),
+    "floating": Figure("1", "share of frames without support and not falling", 0.02, 0.5),
     "slide": Figure("mm", "way that standing feet slide, mean over the feet"),
     "slide_per_stance": Figure("mm", "way that a foot slides in a stance, mean"),
-    "slide_ratio": Figure("1", "sliding over the way travelled (or body height)", 0.05, 0.25),
+    "slide_ratio": Figure("1", "sliding of standing feet over the way travelled", 0.05, 0.25),
     "quaternion_error": Figure("1", "deviation of a root quaternion's norm from 1", 1e-4),
     "sign_flips": Figure("1", "quaternions opposite to the one before", 0.0),
-    "repeated": Figure("1", "fraction of frames equal to the one before", 0.02, 0.5),
-    "force": Figure("weights", "size of the force that must push at the body, median"),
-    "moment": Figure("weights × height", "size of the moment about the centre of mass, median"),
-    "residual": Figure("weights", "part of both that no contact can give, median"),
+    "repeated": Figure("1", "share of frames equal to the one before", 0.02, 0.5),
+    "force": Figure("weights", "force that must push at the body, median"),
+    "moment": Figure("weights × height", "moment about the centre of mass that it needs, median"),
+    "residual": Figure("weights", "part of force and moment that no contact can give, median"),
     "residual_95": Figure("weights", "the same, 95th percentile"),
-    "implausible": Figure("1", "fraction of frames where that part is too large", 0.1, 0.5),
+    "implausible": Figure(
+        "1", "share of frames that need a force that no contact can give", 0.1, 0.5
+    ),
 }
 """The figures of a report in order, and the only place that says what they lead to."""
 
@@ -226,14 +228,10 @@ class ClipReport:
     reasons: tuple[str, ...]
     series: Series
 
-    @property
-    def bad_frames(self) -> np.ndarray:
-        """(T,) frames that some fault names."""
-        out = np.zeros(self.frames, bool)
-        for fault in self.faults:
-            for first, last in fault.spans:
-                out[first : last + 1] = True
-        return out
+    def marked(self, *kinds: str) -> np.ndarray:
+        """(T,) frames that faults of some kinds name, or any fault if no kind is given."""
+        chosen = [fault for fault in self.faults if not kinds or fault.kind in kinds]
+        return mark(chosen, self.frames)
 
 
 def check_clips(
@@ -262,10 +260,11 @@ def _check(clip: Clip, body: BodyModel, bar: tqdm) -> ClipReport:
     bound = limits(body)
     series = _series(clip, body, bar)
     faults = (
-        *_joint_faults(clip, body, bound),
-        *_root_faults(clip, bound),
         *_ground_faults(series, bound),
+        *_root_faults(clip, bound),
         *_repeats(clip),
+        # The worst joints first, since there may be many.
+        *sorted(_joint_faults(clip, body, bound), key=lambda fault: (fault.kind, -fault.worst)),
     )
     figures = _figures(clip, body, series, faults, bound)
     verdict, reasons = judge(figures)
@@ -295,41 +294,42 @@ def _figures(
 ) -> dict[str, float]:
     """The numbers of `FIGURES`."""
     faults = tuple(faults)
-    total = len(clip)
-    hits = [fault for fault in faults if fault.kind == "joint limit"]
+
+    def marked(*kinds: str) -> np.ndarray:
+        return mark((fault for fault in faults if fault.kind in kinds), len(clip))
+
     quat = clip.qpos[:, 3:7].astype(float)
     travelled = float(series.travelled.sum())
     slide = float(series.slide.sum(axis=0).mean())
     stances = series.stands[0].sum() + (series.stands[1:] & ~series.stands[:-1]).sum()
     depth = max(0.0, -float(series.clearance.min()))
     force, moment = (np.linalg.norm(part, axis=1) for part in np.split(series.wrench, 2, axis=1))
-    floating = ~series.supported & (np.abs(series.wrench[:, 2]) > bound.free)
     out = {
-        "duration": total / RATE,
+        "duration": len(clip) / RATE,
         "travelled": travelled,
-        "limit_excess": max((fault.worst for fault in hits), default=0.0),
-        "limit_frames": _marked(hits, total).sum(),
-        "spikes": _marked((f for f in faults if f.kind in SPIKES), total).mean(),
+        "limit_excess": max((f.worst for f in faults if f.kind == "joint limit"), default=0.0),
+        "limit_frames": marked("joint limit").sum(),
+        "spikes": marked(*SPIKES).mean(),
         "depth": 1e3 * depth,
         "depth_ratio": depth / bound.depth,
-        "sunk": (series.clearance < -bound.depth).sum(),
-        "floating": floating.mean(),
+        "sunk": marked("sunk").sum(),
+        "floating": marked("floating").mean(),
         "slide": 1e3 * slide,
         "slide_per_stance": 1e3 * slide * len(series.names) / max(1, stances),
         "slide_ratio": slide / max(travelled, standing_length(body)),
         "quaternion_error": np.abs(np.linalg.norm(quat, axis=1) - 1).max(),
         "sign_flips": (np.sum(quat[1:] * quat[:-1], axis=1) < 0).sum(),
-        "repeated": _marked((f for f in faults if f.kind == "repeated"), total).mean(),
+        "repeated": marked("repeated").mean(),
         "force": np.median(force),
         "moment": np.median(moment),
         "residual": np.median(series.residual),
         "residual_95": np.percentile(series.residual, 95),
-        "implausible": (series.residual > bound.residual).mean(),
+        "implausible": marked("implausible").mean(),
     }
     return {key: float(out[key]) for key in FIGURES}
 
 
-def _marked(faults: Iterable[Fault], total: int) -> np.ndarray:
+def mark(faults: Iterable[Fault], total: int) -> np.ndarray:
     """(T,) frames that faults name."""
     out = np.zeros(total, bool)
     for fault in faults:
@@ -641,17 +641,15 @@ def soles(reference: Reference, body: BodyModel) -> Soles:
 def _slip(
     reference: Reference, owner: np.ndarray, turn: np.ndarray, points: np.ndarray
 ) -> np.ndarray:
-    """See `Soles.slip`.
+    """See `Soles.slip`: the material at a point is followed to the next frame.
 
-    The material under the point in one frame is followed to the next, and the material under the
-    point in the next frame back to the first; their mean is free of rolling to third order.
+    Rolling by an angle moves it horizontally by the radius times the angle's cube over six.
     """
     place = reference.xpos[:, owner]
     arm = np.einsum("fpji,fpj->fpi", turn, points - place)
-    forth = place[1:] + np.einsum("fpij,fpj->fpi", turn[1:], arm[:-1]) - points[:-1]
-    back = points[1:] - place[:-1] - np.einsum("fpij,fpj->fpi", turn[:-1], arm[1:])
+    moved = place[1:] + np.einsum("fpij,fpj->fpi", turn[1:], arm[:-1]) - points[:-1]
     out = np.zeros((*points.shape[:2], 2))
-    out[:-1] = (forth + back)[..., :2] / 2
+    out[:-1] = moved[..., :2]
     out[reference.first + reference.length - 1] = 0
     return out
 
