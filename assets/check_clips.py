@@ -22,9 +22,11 @@ TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
 CLIPS = Path(__file__).parent / "clips"
 INTRODUCTION = f"""# Embedded clips: checks
 
-Written by `python assets/check_clips.py`, with [check.json](check.json); the figures are explained in
-[docs/motion_check.md](../../docs/motion_check.md). {LEGEND}
-*Followed*: frames that position servos alone keep up with, from the first (`--policy track`)."""
+Written by `python assets/check_clips.py`, with [check.json](check.json).
+[What the figures mean](../../docs/motion_check.md).
+
+{LEGEND}
+Followed: frames that position servos alone keep up with, from the first (`--policy track`)."""
 
 
 def followed(task_id: str, report: ClipReport) -> str:

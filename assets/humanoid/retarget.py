@@ -14,7 +14,7 @@ from humanoid.source import SOURCE_ANKLE_HEIGHT, SOURCE_HEEL, SOURCE_LEG, SOURCE
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.feet import RISE, FootPath, plant, without_blips
-from vnl_envs.motion.humanoid_ik import AboveGround, Humanoid, Solver, Targets
+from vnl_envs.motion.humanoid_ik import POSTURE_COST, AboveGround, Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import forward_kinematics
 
 GRAVITY = 9.81
@@ -82,7 +82,8 @@ def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.nd
             targets = replace(targets, feet=planted(human, raw, fit))
         if fit.lying:
             qpos[:, 2] -= gaussian_filter1d(ground.lowest(solved), SMOOTHING)
-        targets = replace(targets, root=qpos[:, :3], posture=qpos, keep=fit.keep)
+        targets = replace(targets, root=qpos[:, :3], posture=qpos)
+        solver = Solver(human, FIRM_PELVIS, fit.keep * POSTURE_COST, above_ground=True)
     qpos = solver.solve(targets)
     if not fit.lying:
         upper = [i for i, name in enumerate(human.body.joint_names) if not _in_leg(name)]

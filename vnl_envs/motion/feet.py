@@ -29,10 +29,10 @@ class FootPath:
     @property
     def away(self) -> np.ndarray:
         """(T,) frames to the foot's nearest contact."""
-        touching = self.contact.any(axis=1)
-        if not touching.any():
-            return np.full(len(touching), len(touching))
-        return distance_transform_edt(~touching).astype(int)
+        frames = len(self.contact)
+        if not self.contact.any():
+            return np.full(frames, frames)
+        return distance_transform_edt(~self.contact.any(axis=1)).astype(int)
 
 
 def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
@@ -49,8 +49,8 @@ def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
 RISE = (0.005, 0.015)
 """How much higher than the ground a foot must be per frame away from contact, and at most, m, so
 that it does not scuff."""
-TURN_ARM = 0.25
-KEEP, BEND = 3.0, 1e3
+# What a turn of 1 rad counts as, m; weights of a correction's size and of its second differences.
+TURN_ARM, KEEP, BEND = 0.25, 3.0, 1e3
 # Of any unknown in one Gauss-Newton step, m or rad: soles roll.
 PLANT_ITERATIONS, LARGEST_STEP = 25, 0.1
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mink
 import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -16,6 +15,13 @@ from vnl_envs.bodies import HUMANOID, BodyModel
 from vnl_envs.motion.feet import FootPath
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
+
+try:
+    import mink
+except ImportError as error:
+    raise RuntimeError(
+        "fitting motion to the humanoid needs mink: pip install 'vnl_envs[motion]'"
+    ) from error
 
 # Relative weights: feet first, so that what step 3 did survives; then the trunk; then the limbs.
 FOOT_COST = (100.0, 30.0)
@@ -134,11 +140,11 @@ class Targets:
         chest_turn, head_turn: T rotations of the thorax and the head.
         feet: side -> path.
         knees: side -> (T, 3).
-        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
+        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand; without a side,
+            its arm keeps to the posture.
         com: (T, 2) of the centre of mass, or None to leave it alone.
         posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
             the neutral one.
-        keep: how much more the posture counts than usually.
     """
 
     root: np.ndarray
@@ -150,7 +156,6 @@ class Targets:
     arms: dict[str, np.ndarray]
     com: np.ndarray | None = None
     posture: np.ndarray | None = None
-    keep: float = 1.0
 
     def __len__(self) -> int:
         return len(self.root)
@@ -162,6 +167,7 @@ class Solver:
     Args:
         human: the target body.
         pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
+        posture_cost: of any joint's deviation from the posture, before `STIFFNESS`.
         above_ground: nothing may sink, back, head and hands included; else only the feet's paths
             know of the ground.
     """
@@ -170,6 +176,7 @@ class Solver:
         self,
         human: Humanoid,
         pelvis_cost: tuple[float, float] = PELVIS_COST,
+        posture_cost: float = POSTURE_COST,
         above_ground: bool = False,
     ) -> None:
         self.human = human
@@ -184,11 +191,11 @@ class Solver:
         # Only for standing; its cost is 0 until targets ask for it.
         self.com = mink.ComTask(0.0)
         self.com.set_target(np.zeros(3))
-        self.posture = mink.PostureTask(human.model, _posture_cost(human))
+        self.posture = mink.PostureTask(human.model, _posture_cost(human, posture_cost))
         self.posture.set_target(neutral_pose(human))
-        self.tasks = [self.root, self.chest, self.head, self.com, self.posture]
-        for group in (self.feet, self.knees, self.elbows, self.hands):
-            self.tasks += group.values()
+        self.whole = [self.root, self.chest, self.head, self.com, self.posture]
+        for group in (self.feet, self.knees):
+            self.whole += group.values()
         self.limits = [
             mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
             mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
@@ -198,6 +205,8 @@ class Solver:
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
+        arms = [group[side] for group in (self.elbows, self.hands) for side in targets.arms]
+        self.tasks = [*self.whole, *arms]
         neutral = neutral_pose(self.human)
         start = (
             neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
@@ -206,7 +215,6 @@ class Solver:
         # Of a quaternion and its opposite, the one that does not hang on rounding.
         start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
         self.configuration.update(start)
-        self.posture.set_cost(targets.keep * _posture_cost(self.human))
         poses = []
         for frame in range(len(targets)):
             self._aim(targets, frame)
@@ -252,7 +260,7 @@ class Solver:
     def _aim_arms(self, targets: Targets, frame: int) -> None:
         # From where the shoulders are now, so that arm targets are always in reach; relative to the
         # clavicle, so that the arms do not drag the trunk along.
-        for side in "rl":
+        for side in targets.arms:
             clavicle = self.configuration.data.body(f"{HUMANOID.prefix}{side}clavicle")
             shoulder = self.configuration.data.body(f"{HUMANOID.prefix}{side}humerus").xpos
             upper, fore = targets.arms[side][frame]
@@ -282,14 +290,14 @@ class AboveGround(mink.Limit):
     def __init__(self, human: Humanoid) -> None:
         model = self.model = human.model
         geoms = np.arange(human.body.geoms.start, human.body.geoms.stop)
-        kinds = model.geom_type[geoms]
-        capsule = kinds == mujoco.mjtGeom.mjGEOM_CAPSULE
-        radius = np.where(capsule, model.geom_size[geoms, 0], model.geom_size[geoms].min(axis=1))
-        sphere = kinds == mujoco.mjtGeom.mjGEOM_SPHERE
-        radius[sphere] = model.geom_size[geoms[sphere], 0]
+        kind, size = model.geom_type[geoms], model.geom_size[geoms]
+        palm = kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID
+        radius = np.where(palm, size.min(axis=1), size[:, 0])
+        capsule = kind == mujoco.mjtGeom.mjGEOM_CAPSULE
+        half = size[capsule, 1]
         self.geom = np.concatenate([geoms, geoms[capsule]])
-        half = np.where(capsule, model.geom_size[geoms, 1], 0.0)
-        self.along = np.concatenate([half, -half[capsule]])
+        self.along = np.zeros(len(self.geom))
+        self.along[: len(geoms)][capsule], self.along[len(geoms) :] = half, -half
         self.radius = np.concatenate([radius, radius[capsule]])
         self.body = model.geom_bodyid[self.geom]
 
@@ -347,8 +355,8 @@ def _pose(turn: Rotation, position: np.ndarray | None = None) -> mink.SE3:
     )
 
 
-def _posture_cost(human: Humanoid) -> np.ndarray:
-    cost = np.full(human.model.nv, POSTURE_COST)
+def _posture_cost(human: Humanoid, base: float) -> np.ndarray:
+    cost = np.full(human.model.nv, base)
     cost[:6] = 0
     for i, name in enumerate(human.body.joint_names):
         cost[6 + i] *= next((f for part, f in STIFFNESS.items() if part in name), 1)

@@ -31,6 +31,8 @@ LIMIT_UNITS = {
 MOST_DRAWN = 50
 # Runs of frames that a fault lists before it only counts them, for people and for programs.
 _FEW, _MANY = 6, 100
+# Faults of one clip that a terminal and a page show.
+_LINES, _ROWS = 16, 60
 _STYLES = {"ok": "green", "suspicious": "yellow", "bad": "bold red"}
 _ORDER = {"bad": 0, "suspicious": 1, "ok": 2}
 
@@ -68,9 +70,12 @@ LEGEND = (
 
 def summary(reports: Sequence[ClipReport]) -> Group:
     """Tables for a terminal of 110 columns: a row for each clip, then what is wrong where."""
-    table = Table("clip", "verdict", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    # Whole names in narrower terminals too.
+    table.add_column("clip", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     for column in COLUMNS:
-        table.add_column(column.heading, justify="right")
+        table.add_column(column.heading, justify="right", overflow="fold")
     for report in reports:
         verdict = Text(report.verdict, _STYLES[report.verdict])
         # As texts: names may look like markup.
@@ -80,7 +85,9 @@ def summary(reports: Sequence[ClipReport]) -> Group:
         if report.verdict != "ok":
             parts += [Text(""), Text.assemble((report.name, "bold"), " ", report.verdict)]
             parts += [Text(f"  {reason}") for reason in report.reasons]
-            parts += [Text(f"    {describe(fault)}") for fault in report.faults]
+            parts += [Text(f"    {describe(fault)}") for fault in report.faults[:_LINES]]
+            more = len(report.faults) - _LINES
+            parts += [Text(f"    and {more} more, of joints")] if more > 0 else []
     return Group(*parts)
 
 
@@ -171,6 +178,7 @@ def page(reports: Sequence[ClipReport], title: str = "Motion clips: report") -> 
         units=LIMIT_UNITS,
         verdicts={v: sum(report.verdict == v for report in reports) for v in _ORDER},
         frames_of=frames_of,
+        rows=_ROWS,
         asdict=dataclasses.asdict,
     )
 
@@ -307,6 +315,9 @@ def _draw_heights(report: ClipReport) -> Figure:
         below.plot(x, 1e3 * _thin(series.height[:, i], np.minimum), color=colour, label=name)
     below.axhline(0, color=_BLACK, linewidth=0.6)
     below.set_ylabel("feet, mm")
+    # Hundredths of a millimetre must not look like flaws.
+    low, high = below.get_ylim()
+    below.set_ylim(min(low, -1.5e3 * bound.depth), max(high, 1.5e3 * bound.near))
     _headroom(below, 0.7)
     for axes in (above, below):
         _shade(axes, series.clearance < -bound.depth, _RED, "too deep")
@@ -367,6 +378,8 @@ def _draw_wrench(report: ClipReport) -> Figure:
     axes.plot(x, _thin(series.wrench[:, 2]), color=_BLUE, label="vertical")
     axes.plot(x, _thin(horizontal), color=_GREEN, label="horizontal")
     axes.plot(x, _thin(series.residual), color=_RED, label="no contact can give")
+    # A joint that jumps asks for fifty weights, beside which all else would be flat.
+    axes.set_ylim(top=max(2.0, min(axes.get_ylim()[1], 3 * np.percentile(series.wrench[:, 2], 98))))
     _headroom(axes, 0.5)
     _shade(axes, series.residual > report.limits.residual, _RED, "implausible")
     axes.set_ylabel("body weights")

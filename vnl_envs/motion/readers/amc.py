@@ -14,7 +14,6 @@ humanoid's joints are named after them, the unit of length and the root's frame 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from array import array
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from vnl_envs.bodies import HUMANOID
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion.clip import MIN_FRAMES, Clip, ClipError, check_clip
 from vnl_envs.motion.readers.cmu import CMU_LICENCE
-from vnl_envs.motion.resample import checked_rate, resample, without_flips
+from vnl_envs.motion.resample import checked_rate, without_flips
 
 RATE = 120.0
 """Frames per second of CMU's recordings; the files do not say."""
@@ -46,7 +45,7 @@ _LEG = {"femur": "xyz", "tibia": "x", "foot": "xz", "toes": "x"}
 _SIDES = ((_ARM, "r"), (_ARM, "l"), (_LEG, "r"), (_LEG, "l"))
 DEGREES_OF_FREEDOM: dict[str, tuple[str, ...]] = {
     "root": ("tx", "ty", "tz", "rx", "ry", "rz"),
-    **{name: ("rx", "ry", "rz") for name in _TRUNK},
+    **dict.fromkeys(_TRUNK, ("rx", "ry", "rz")),
     **{side + n: tuple("r" + a for a in axes) for limb, side in _SIDES for n, axes in limb.items()},
 }
 """Joint -> what its values are: positions and angles about axes, in the order of a line."""
@@ -57,8 +56,8 @@ COLUMNS = tuple(
 )
 """What the columns of a parsed file are; after the root's six, names of the humanoid's joints."""
 
-MOST_BYTES = 100_000_000
-"""Of a file that is read, some 20 minutes: fits are made of whole recordings."""
+MOST_BYTES = 50_000_000
+"""Of a file that is read, some 9 minutes: recordings are fitted whole, and a frame takes 45 kB."""
 
 _KEYWORDS = (":FULLY-SPECIFIED", ":DEGREES")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -82,19 +81,23 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     """The recording as one clip; see `vnl_envs.motion.readers.Reader`. `rate` None is 120 Hz."""
     if body.body.name != HUMANOID.name:
         raise ClipError(f"{path}: a recording of {HUMANOID.name!r}, not of {body.body.name!r}")
-    rate = RATE if rate is None else checked_rate(rate)
-    values = parse(path)
-    # Imported here: mink takes long to import, and a malformed file must not wait for it.
+    copy = plain_copy(parse(path), body)
+    # Imported here: mink takes long to import, and what is malformed need not wait for it.
     from vnl_envs.motion.refit import refit
 
-    qpos = refit(plain_copy(values, body), rate).astype(np.float32)
-    clip = Clip(path.stem, qpos, "unlabelled", "train", path.name, "unknown", session=path.stem)
+    try:
+        fit = refit(copy, RATE if rate is None else checked_rate(rate))
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from None
     cmu = _CMU_NAME.fullmatch(path.stem)
-    if cmu is not None:
-        clip = dataclasses.replace(
-            clip, source=f"{path.name} (CMU Graphics Lab)", licence=CMU_LICENCE,
-            subject=f"CMU {int(cmu['subject'])}",
-        )  # fmt: skip
+    origin = "CMU Graphics Lab, " if cmu else ""
+    clip = Clip(
+        path.stem, fit.qpos.astype(np.float32), "unlabelled", "train",
+        source=f"{path.name} ({origin}lengths x {fit.scale:.3f}, times x {fit.stretch:.3f})",
+        licence=CMU_LICENCE if cmu else "unknown",
+        subject=f"CMU {int(cmu['subject'])}" if cmu else "",
+        session=path.stem,
+    )  # fmt: skip
     check_clip(clip, body)
     yield clip
 
@@ -159,17 +162,17 @@ class _Lines:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
-        self._numbered = enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1)
+        self._file, self._number = file, 0
         self.advance()
 
     def advance(self) -> None:
         """Go to the next line."""
-        for self._number, line in self._numbered:
+        while line := self._file.readline(_LONGEST_LINE):
+            self._number += 1
+            self.text = line.decode("ascii", "replace").strip()
             # A file that was cut off ends within a line, if not within a frame.
             if not line.endswith(b"\n"):
-                self.text = line.decode("ascii", "replace")
                 raise self.unexpected(f"a line that ends within {_LONGEST_LINE} bytes")
-            self.text = line.decode("ascii", "replace").strip()
             if self.text:
                 return
         self.text = ""
@@ -213,7 +216,7 @@ def _read_values(lines: _Lines, joint: str, texts: list[str]) -> list[float]:
     axes = DEGREES_OF_FREEDOM[joint]
     # Python's own syntax of numbers has more: nan, inf, 1_000.
     if len(texts) != len(axes) or not all(_NUMBER.fullmatch(text) for text in texts):
-        raise lines.unexpected(f"{len(axes)} numbers after {joint}")
+        raise lines.unexpected(f"{joint} and {len(axes)} number{'s' * (len(axes) > 1)}")
     values = [float(text) for text in texts]
     for axis, value in zip(axes, values, strict=True):
         most = _FARTHEST if axis.startswith("t") else _MOST_DEGREES

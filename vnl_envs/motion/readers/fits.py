@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.motion.clip import Clip, ClipError, check_clip
+from vnl_envs.motion.clip import LARGEST, Clip, ClipError, check_clip
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.resample import resample
 
@@ -76,9 +76,13 @@ def _placed(qpos: np.ndarray, body: BodyModel, rooted: Rooted) -> np.ndarray:
 
 
 def _check_finite(name: str, seen: BodyPositions) -> None:
-    bad = np.flatnonzero(~np.isfinite(seen.xpos).all(axis=(1, 2)))
+    # Written so that what is not a number is bad too.
+    bad = np.flatnonzero(~(np.abs(seen.xpos) <= LARGEST).all(axis=(1, 2)))
     if len(bad):
-        raise ClipError(f"clip {name!r}: frame {bad[0]} has a body position that is not finite")
+        raise ClipError(
+            f"clip {name!r}: frame {bad[0]} has a body position that is not finite or beyond "
+            f"{LARGEST:g} m"
+        )
 
 
 def _deviation(qpos: np.ndarray, body: BodyModel, seen: BodyPositions) -> np.ndarray:
