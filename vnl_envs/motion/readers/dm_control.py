@@ -26,15 +26,11 @@ from vnl_envs.bodies.body import BodyModel
 from vnl_envs.gl import quiet_dm_control
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
+from vnl_envs.motion.readers.cmu import CMU_LICENCE
 from vnl_envs.motion.readers.fits import BodyPositions, Fits
 from vnl_envs.motion.resample import checked_rate
 
 _CMU_NAME = re.compile(r"CMU_(?P<subject>\d+)_\d+")
-_CMU_LICENCE = (
-    "CMU Graphics Lab Motion Capture Database: may be copied, modified and redistributed "
-    "without permission"
-)
-"""From http://mocap.cs.cmu.edu/faqs.php, quoted in dm_control's `mocap/cmu_mocap_data.py`."""
 _CMU_LABELS = {
     "GET_UP": "get up",
     "WALK_TINY": "walk",
@@ -132,7 +128,7 @@ def _described(name: str, recording: str, qpos: np.ndarray, path: Path) -> Clip:
     return Clip(
         name, qpos, _cmu_labels().get(recording, "unlabelled"), "train",
         source=f"{recording} of {path.name} (CMU Graphics Lab, fitted by dm_control)",
-        licence=_CMU_LICENCE, subject=f"CMU {int(cmu['subject'])}", session=recording,
+        licence=CMU_LICENCE, subject=f"CMU {int(cmu['subject'])}", session=recording,
     )  # fmt: skip
 
 
