@@ -11,7 +11,8 @@ place of every marker in its body's frame. Where this differs from STAC-MJX:
   bridges missing keypoints without lag.
 - The animal's size is estimated, and its ground: contact geoms do not sink.
 
-Joints that move no marker and no contact geom (tail, jaw) keep their standing angles.
+Joints that move no marker and no contact geom (tail, jaw) keep their standing angles where that
+keeps them above the ground.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.optimize import minimize_scalar
@@ -38,16 +40,18 @@ POSTURE = 0.5
 """Of a joint angle about the standing pose's, rad."""
 ACCELERATION = {"shift": 4.0, "turn": 100.0, "joint": 200.0}
 """Of the root, m/s² and rad/s², and of joints, rad/s²."""
-SINKING = 0.0003
-"""Of a contact geom below the ground, m."""
+SINKING, TRAILING = 0.0003, 0.003
+"""Of a contact geom, and of one that no marker holds (the tail's), below the ground, m."""
+NEAR = 0.03
+"""Height up to which a geom may reach the ground in one step, m."""
 FIRM, LOOSE = 1.0, 0.1
 """Weight of a marker's first place against all frames together."""
 
-SAMPLE, SAMPLE_STEPS = 200, 25
+SAMPLE, SAMPLE_STEPS = 200, 20
 """Frames, evenly spread, from which places are estimated, and Gauss-Newton steps on them."""
 SIZE_SAMPLE, SIZE_STEPS, SIZE_RANGE = 40, 8, 1.5
 """The same for the animal's size, and the largest factor between it and the body's."""
-WINDOW, MARGIN, STEPS = 256, 16, 12
+WINDOW, MARGIN, STEPS, TRAILING_STEPS = 256, 16, 8, 6
 """Frames solved at once, frames solved on either side of them and dropped, steps."""
 LARGEST_STEP = 0.3
 """Of any unknown in one step, m or rad."""
@@ -111,7 +115,7 @@ def fit_keypoints(keypoints: np.ndarray, body: BodyModel, rate: float) -> Fit:
         raise ClipError(f"needs at least {MIN_FRAMES} frames, got {len(keypoints)}")
     enough = seen(keypoints).mean(axis=1) >= LEAST_SEEN
     _check_gaps(enough, rate)
-    solver = _Solver(body, markers)
+    solver = _Solver(Rig(body, markers, body.body.contact_geoms), markers)
     usable = np.flatnonzero(enough)
     scale = solver.size(keypoints[_spread(usable, SIZE_SAMPLE)])
     sample = scale * keypoints[_spread(usable, SAMPLE)]
@@ -139,14 +143,16 @@ def spread(points: np.ndarray) -> np.ndarray:
 class _Solver:
     """Gauss-Newton fits of a body to its markers."""
 
-    def __init__(self, body: BodyModel, markers: Sequence[Marker]) -> None:
-        self.body = body
-        self.rig = Rig(body, markers)
-        self.first = np.array([m.offset for m in markers])
+    def __init__(self, rig: Rig, markers: Sequence[Marker]) -> None:
+        self.rig, self.body = rig, rig.body
+        # Without markers there is nothing that places the root.
+        self.rooted = not len(markers)
+        self.sinking = TRAILING if self.rooted else SINKING
+        self.first = np.array([m.offset for m in markers]).reshape(-1, 3)
         self.firm = np.array([FIRM if m.firm else LOOSE for m in markers])
-        self.trunk = np.array([m.trunk for m in markers])
-        self.kinematics = Kinematics(body.model, max(SAMPLE, WINDOW + 2 * MARGIN))
-        self.rig.forward(self.kinematics, body.standing_qpos[None])
+        self.trunk = np.array([m.trunk for m in markers], bool)
+        self.kinematics = Kinematics(self.body.model, max(SAMPLE, WINDOW + 2 * MARGIN))
+        self.rig.forward(self.kinematics, self.body.standing_qpos[None])
         self.standing = self.rig.markers(self.kinematics, self.first)[0]
 
     def size(self, keypoints: np.ndarray) -> float:
@@ -179,7 +185,7 @@ class _Solver:
         for i in range(steps):
             terms = self.terms(keypoints, offsets, qpos)
             _, turn = self.rig.carriers(self.kinematics)
-            mixed = np.einsum("fkid,fkij->fdkj", terms.weighted, turn).reshape(-1, size, number)
+            mixed = (terms.weighted.mT @ turn).transpose(0, 2, 1, 3).reshape(-1, size, number)
             own = np.diag(np.repeat(terms.weight.sum(axis=0) + pull, 3))
             down = np.einsum("fk,fkij,fki->kj", terms.weight, turn, terms.miss)
             down = (down + pull[:, None] * (offsets - self.first)).reshape(-1)
@@ -189,10 +195,8 @@ class _Solver:
                 curvature = terms.curvature + held[:, None] * np.eye(size)
                 side = np.concatenate([mixed, (terms.gradient - held * target)[..., None]], axis=2)
                 solved = np.linalg.solve(curvature, side)
-                schur = own - np.einsum("fdk,fdj->kj", mixed, solved[..., :-1])
-                change[:] = np.linalg.solve(
-                    schur, np.einsum("fdk,fd->k", mixed, solved[..., -1]) - down
-                )
+                reduced = mixed.reshape(-1, number).T @ solved.reshape(-1, number + 1)
+                change[:] = np.linalg.solve(own - reduced[:, :-1], reduced[:, -1] - down)
                 return -solved[..., -1] - solved[..., :-1] @ change
 
             qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), terms.gradient, solve))
@@ -210,13 +214,16 @@ class _Solver:
         rate: float,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Poses (T, nq) of consecutive frames on the ground, and distances (T, K)."""
-        frames = len(keypoints)
+        frames, none = len(keypoints), np.empty((0, 3))
+        trailing = _trailing(self.rig)
         qpos, error = np.empty((frames, self.body.nq)), np.empty(keypoints.shape[:2])
         for start in range(0, frames, WINDOW):
             first, stop = max(start - MARGIN, 0), min(start + WINDOW, frames)
             part = scale * keypoints[first : stop + MARGIN]
             part[..., 2] -= ground
             poses = self.poses(part, offsets, self.place(part), STEPS, rate)
+            if trailing:
+                poses = trailing.poses(np.empty((len(part), 0, 3)), none, poses, TRAILING_STEPS, rate)
             kept = slice(start - first, stop - first)
             qpos[start:stop] = poses[kept]
             error[start:stop] = self.miss(part, offsets, poses)[kept]
@@ -237,22 +244,29 @@ class _Solver:
         """
         for _ in range(steps):
             terms = self.terms(keypoints, offsets, qpos)
+            gradient, band = terms.gradient, _banded(terms.curvature)
+            height, slope = np.empty((len(qpos), 0)), np.empty((len(qpos), 0, self.rig.unknowns))
             if rate is not None:
-                self.add_ground(terms)
-            band = _banded(terms.curvature)
-            if rate is not None and len(qpos) > 2:
-                self.add_smoothness(qpos, rate, band, terms.gradient)
-            gradient = terms.gradient
+                self.add_smoothness(qpos, rate, band, gradient)
+                height, slope = self.near_ground()
+            below = height < 0
+
+            def push() -> np.ndarray:
+                return ((below * height)[:, None] @ slope)[:, 0] / self.sinking**2
 
             def solve(held: np.ndarray, target: np.ndarray) -> np.ndarray:
+                nonlocal below
                 matrix = band.copy()
                 matrix[-1] += held.reshape(-1)
-                side = (held * target - gradient).reshape(-1)
-                return solveh_banded(
-                    matrix, side, overwrite_ab=True, check_finite=False
-                ).reshape(held.shape)
+                _add_blocks(matrix, (slope * below[..., None]).mT @ slope / self.sinking**2)
+                side = (held * target - gradient - push()).reshape(-1)
+                step = solveh_banded(matrix, side, overwrite_ab=True, check_finite=False)
+                step = step.reshape(held.shape)
+                # What this step would sink is kept up by the next one.
+                below = height + (slope @ step[..., None])[..., 0] < 0
+                return step
 
-            qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), gradient, solve))
+            qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), gradient + push(), solve))
         return qpos
 
     def terms(self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray) -> _Terms:
@@ -273,22 +287,20 @@ class _Solver:
         gradient[:, joints] += (qpos[:, 7 + rig.joints] - rig.neutral) / POSTURE**2
         return _Terms(curvature, gradient, miss, weight, weighted)
 
-    def add_ground(self, terms: _Terms) -> None:
-        """Add the cost of contact geoms below the ground, of the poses computed last."""
+    def near_ground(self) -> tuple[np.ndarray, np.ndarray]:
+        """Heights (F, G), m, and their derivatives (F, G, D), of the geoms that come near z = 0."""
         ends = self.rig.ends(self.kinematics)
-        sinking = (ends[..., 2] < 0).any(axis=0)
-        depth = np.minimum(ends[:, sinking, 2:], 0.0) / SINKING
-        moves = self.rig.moves_ends[sinking]
-        slope = self.rig.jacobian(self.kinematics, ends[:, sinking], moves)[:, :, 2]
-        slope = slope * (depth < 0) / SINKING
-        terms.curvature[:] += slope.mT @ slope
-        terms.gradient[:] += (slope.mT @ depth)[..., 0]
+        near = (ends[..., 2] < NEAR).any(axis=0)
+        slope = self.rig.jacobian(self.kinematics, ends[:, near], self.rig.moves_ends[near])
+        return ends[:, near, 2], slope[:, :, 2]
 
     def add_smoothness(
         self, qpos: np.ndarray, rate: float, band: np.ndarray, gradient: np.ndarray
     ) -> None:
         """Add the cost of accelerations to a banded curvature and the gradient (F, D)."""
         frames, size = gradient.shape
+        if frames < 3:
+            return
         deviation = np.repeat(list(ACCELERATION.values()), [3, 3, size - 6])
         weight = (rate**2 / deviation) ** 2
         turn = Rotation.from_quat(qpos[:, 3:7], scalar_first=True)
@@ -309,6 +321,8 @@ class _Solver:
     def reach(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest step of each unknown, (F, D)."""
         most = np.full((len(qpos), self.rig.unknowns), LARGEST_STEP)
+        if self.rooted:
+            most[:, :6] = 0.0
         least, angles = -most, qpos[:, 7 + self.rig.joints]
         least[:, 6:] = np.maximum(least[:, 6:], self.rig.low - angles)
         most[:, 6:] = np.minimum(most[:, 6:], self.rig.high - angles)
@@ -353,6 +367,22 @@ class _Solver:
         return qpos
 
 
+def _trailing(rig: Rig) -> _Solver | None:
+    """A solver for the joints that a rig leaves out and the geoms that only they move, if any."""
+    body, model = rig.body, rig.body.model
+    names = [model.geom(i).name for i in range(body.geoms.start, body.geoms.stop)]
+    kinds = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE)
+    round_ones = np.isin(model.geom_type[body.geoms], kinds)
+    everything = [n for n, r in zip(names, round_ones, strict=True) if r and n]
+    geoms = [name.removeprefix(body.body.prefix) for name in everything]
+    others = Rig(body, (), geoms, idle=rig.joints)
+    hanging = others.moves_ends[:, 6:].any(axis=1)
+    if not hanging.any():
+        return None
+    geoms = [name for name, hangs in zip(geoms, hanging, strict=True) if hangs]
+    return _Solver(Rig(body, (), geoms, idle=rig.joints), ())
+
+
 @dataclass(frozen=True, eq=False)
 class _Terms:
     """The cost to second order about F poses with D unknowns.
@@ -380,7 +410,7 @@ def _bounded(
 ) -> np.ndarray:
     """The step (F, D) to the minimum of a quadratic inside bounds, by its active set.
 
-    Unknowns that push against a bound hold still; those that overshoot one go just there, and the
+    At least two passes, for `solve` may learn from its own steps. Unknowns that push against a bound hold still; those that overshoot one go just there, and the
     others are solved for again.
 
     Args:
@@ -388,10 +418,10 @@ def _bounded(
     """
     held = ((least >= 0) & (gradient > 0)) | ((most <= 0) & (gradient < 0))
     target = np.zeros_like(gradient)
-    for _ in range(passes):
+    for done in range(passes):
         step = solve(HELD * held, target)
         over = (step < least - 1e-6) | (step > most + 1e-6)
-        if not over.any():
+        if done and not over.any():
             break
         target = np.where(over, np.clip(step, least, most), target)
         held |= over
@@ -402,9 +432,15 @@ def _banded(blocks: np.ndarray) -> np.ndarray:
     """Diagonal blocks (F, D, D) in LAPACK's upper banded form, with room for two more blocks."""
     frames, size = blocks.shape[:2]
     band = np.zeros((2 * size + 1, frames * size))
-    for lag in range(size):
-        band[-1 - lag].reshape(frames, size)[:, lag:] = np.diagonal(blocks, lag, 1, 2)
+    _add_blocks(band, blocks)
     return band
+
+
+def _add_blocks(band: np.ndarray, blocks: np.ndarray) -> None:
+    """Add diagonal blocks (F, D, D) to a matrix in banded form, in place."""
+    frames, size = blocks.shape[:2]
+    for lag in range(size):
+        band[-1 - lag].reshape(frames, size)[:, lag:] += np.diagonal(blocks, lag, 1, 2)
 
 
 def _cauchy(distance: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from vnl_envs.motion.markers import Marker
 
 
 class Kinematics:
-    """Memory for the kinematics of up to `frames` poses; fields are views of those computed last."""
+    """Memory for the kinematics of up to `frames` poses; its fields are those computed last."""
 
     FIELDS = ("xpos", "xmat", "xaxis", "xanchor", "geom_xpos", "geom_xmat")
 
@@ -35,31 +35,45 @@ class Kinematics:
 
 
 class Rig:
-    """A body with markers: kinematics and derivatives of many poses at once.
+    """A body with markers and geoms above the ground: kinematics and derivatives of many poses.
 
     The unknowns of a pose are D numbers: shift of the root (m, world), turn of the root (rotation
-    vector in its frame) and those joints that move a marker or a contact geom.
+    vector in its frame) and the joints.
+
+    Args:
+        body: the body.
+        markers: of the body.
+        geoms: names of spheres and capsules whose lowest points matter.
+        idle: joints that are no unknowns, indices among the body's joints.
 
     Attributes:
-        joints: (D - 6,) indices among the body's joints.
+        joints: (D - 6,) those that move a marker or geom, indices among the body's joints.
         low, high, neutral: (D - 6,) limits and standing angles of those joints, rad.
     """
 
-    def __init__(self, body: BodyModel, markers: Sequence[Marker]) -> None:
+    def __init__(
+        self,
+        body: BodyModel,
+        markers: Sequence[Marker],
+        geoms: Sequence[str],
+        idle: Sequence[int] | np.ndarray = (),
+    ) -> None:
         self.body = body
         model = body.model
         hinges = np.arange(body.qvel.start + 6, body.qvel.stop)
         if (model.jnt_type[model.dof_jntid[hinges]] != mujoco.mjtJoint.mjJNT_HINGE).any():
             raise ValueError(f"body {body.body.name!r} has joints that are not hinges")
-        self.carrier = body.body_index(*(m.body for m in markers)) + body.bodies.start
-        self.rows, self.half, self.radius = body.capsules(*body.body.contact_geoms)
-        touching = model.geom_bodyid[self.rows + body.geoms.start]
-        moves = self._moves(np.concatenate([self.carrier, touching]), hinges)
+        rows = [body.body_names.index(m.body) for m in markers]
+        self.carrier = np.array(rows, int) + body.bodies.start
+        rows, self.half, self.radius = body.capsules(*geoms)
+        self.geoms = rows + body.geoms.start
+        moved = np.concatenate([self.carrier, model.geom_bodyid[self.geoms]])
+        moves = self._moves(moved, hinges)
         used = moves.any(axis=0)
+        used[list(idle)] = False
         self.joints = np.flatnonzero(used)
         self.hinges = model.dof_jntid[hinges[used]]
-        always = np.ones((len(moves), 6), bool)
-        moves = np.concatenate([always, moves[:, used]], axis=1)
+        moves = np.concatenate([np.ones((len(moves), 6), bool), moves[:, used]], axis=1)
         self.moves_markers, self.moves_ends = moves[: len(markers)], moves[len(markers) :]
         self.low, self.high = body.joint_range[self.joints].T
         self.neutral = body.standing_qpos[7 + self.joints]
@@ -91,10 +105,9 @@ class Rig:
         return centre, kinematics["xmat"][:, self.carrier].reshape(*centre.shape, 3)
 
     def ends(self, kinematics: Kinematics) -> np.ndarray:
-        """Lowest point of each contact geom, (F, G, 3), m."""
-        rows = self.rows + self.body.geoms.start
-        axis = kinematics["geom_xmat"][:, rows][..., 2::3]
-        lowest = kinematics["geom_xpos"][:, rows]
+        """Lowest point of each geom, (F, G, 3), m."""
+        axis = kinematics["geom_xmat"][:, self.geoms][..., 2::3]
+        lowest = kinematics["geom_xpos"][:, self.geoms]
         lowest = lowest - np.sign(axis[..., 2:]) * axis * self.half[:, None]
         lowest[..., 2] -= self.radius
         return lowest
