@@ -126,6 +126,15 @@ def fit_keypoints(keypoints: np.ndarray, body: BodyModel, rate: float) -> Fit:
     return Fit(qpos, offsets, scale, ground / scale, error, settled)
 
 
+def standing_markers(body: BodyModel) -> np.ndarray:
+    """Where the markers of the standing body are, (K, 3), m."""
+    markers = marker_set(body)
+    rig = Rig(body, markers, body.body.contact_geoms)
+    kinematics = Kinematics(body.model, 1)
+    rig.forward(kinematics, body.standing_qpos[None])
+    return rig.markers(kinematics, np.array([m.offset for m in markers]))[0]
+
+
 def seen(keypoints: np.ndarray) -> np.ndarray:
     """Which keypoints (T, K, 3) there are, (T, K)."""
     return np.isfinite(keypoints).all(axis=-1)
