@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
+import h5py
+
 from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 
 
@@ -101,6 +104,10 @@ def format_of(path: Path) -> str:
     for name in FORMATS:
         if _reader(name).recognises(path):
             return name
+    if h5py.is_hdf5(path):
+        with hdf5.opened(path):
+            # A damaged file is named as such.
+            pass
     known = ", ".join(f"{name} ({format.what})" for name, format in FORMATS.items())
     raise ClipError(f"{path}: of no known format; there are {known}")
 
