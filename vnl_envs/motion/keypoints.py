@@ -49,6 +49,8 @@ FIRM, LOOSE = 1.0, 0.1
 
 SAMPLE, SAMPLE_STEPS = 200, 20
 """Frames, evenly spread, from which places are estimated, and Gauss-Newton steps on them."""
+FIRST_STEPS = 6
+"""Gauss-Newton steps on poses alone, before places are let go."""
 SIZE_SAMPLE, SIZE_STEPS, SIZE_RANGE = 40, 8, 1.5
 """The same for the animal's size, and the largest factor between it and the body's."""
 WINDOW, MARGIN, STEPS, TRAILING_STEPS = 256, 16, 8, 6
@@ -181,38 +183,47 @@ class _Solver:
     def calibrate(
         self, keypoints: np.ndarray, steps: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places of the markers, poses (F, nq) of single frames, and how far places moved, (steps,).
+        """Places of the markers, poses (F, nq) of frames on their own, places' changes (steps,).
 
         Minimises the poses' cost plus, for each marker, its weight times the number of frames times
         the squared distance of its place from the first guess.
         """
-        offsets, settled = self.first.copy(), np.zeros(steps)
-        qpos = self.place(keypoints)
-        qpos = self.poses(keypoints, offsets, qpos, 6)
-        pull = self.firm * len(keypoints) / MARKER_NOISE**2
-        size, number = self.rig.unknowns, 3 * len(offsets)
+        offsets, settled = self.first, np.empty(steps)
+        qpos = self.poses(keypoints, offsets, self.place(keypoints), FIRST_STEPS)
         for i in range(steps):
-            terms = self.terms(keypoints, offsets, qpos)
-            _, turn = self.rig.carriers(self.kinematics)
-            mixed = (terms.weighted.mT @ turn).transpose(0, 2, 1, 3).reshape(-1, size, number)
-            own = np.diag(np.repeat(terms.weight.sum(axis=0) + pull, 3))
-            down = np.einsum("fk,fkij,fki->kj", terms.weight, turn, terms.miss)
-            down = (down + pull[:, None] * (offsets - self.first)).reshape(-1)
-            change = np.zeros(number)
-
-            def solve(held: np.ndarray, target: np.ndarray) -> np.ndarray:
-                curvature = terms.curvature + held[:, None] * np.eye(size)
-                side = np.concatenate([mixed, (terms.gradient - held * target)[..., None]], axis=2)
-                solved = np.linalg.solve(curvature, side)
-                reduced = mixed.reshape(-1, number).T @ solved.reshape(-1, number + 1)
-                change[:] = np.linalg.solve(own - reduced[:, :-1], reduced[:, -1] - down)
-                return -solved[..., -1] - solved[..., :-1] @ change
-
-            qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), terms.gradient, solve))
-            change *= min(1.0, GLITCH / np.abs(change).max())
-            offsets = offsets + change.reshape(-1, 3)
-            settled[i] = np.abs(change).max()
+            before = offsets
+            offsets, qpos = self.step_together(keypoints, offsets, qpos)
+            settled[i] = np.abs(offsets - before).max()
         return offsets, qpos, settled
+
+    def step_together(
+        self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places and poses after a Gauss-Newton step of both.
+
+        Given the poses' step, the places' is linear: it is eliminated (Schur complement).
+        """
+        terms = self.terms(keypoints, offsets, qpos)
+        frames, size, number = len(qpos), self.rig.unknowns, offsets.size
+        _, turn = self.rig.carriers(self.kinematics)
+        pull = self.firm * frames / MARKER_NOISE**2
+        own = np.diag(np.repeat(terms.weight.sum(axis=0) + pull, 3))
+        mixed = (terms.weighted.mT @ turn).transpose(0, 2, 1, 3).reshape(frames, size, number)
+        down = np.einsum("fk,fkij,fki->kj", terms.weight, turn, terms.miss)
+        down = (down + pull[:, None] * (offsets - self.first)).reshape(-1)
+        change = np.zeros(number)
+
+        def solve(held: np.ndarray, target: np.ndarray) -> np.ndarray:
+            curvature = terms.curvature + held[:, None] * np.eye(size)
+            side = np.concatenate([mixed, (terms.gradient - held * target)[..., None]], axis=2)
+            solved = np.linalg.solve(curvature, side)
+            reduced = mixed.reshape(-1, number).T @ solved.reshape(-1, number + 1)
+            change[:] = np.linalg.solve(own - reduced[:, :-1], reduced[:, -1] - down)
+            return -solved[..., -1] - solved[..., :-1] @ change
+
+        qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), terms.gradient, solve))
+        change *= min(1.0, GLITCH / max(np.abs(change).max(), 1e-12))
+        return offsets + change.reshape(-1, 3), qpos
 
     def track(
         self,
@@ -232,7 +243,9 @@ class _Solver:
             part[..., 2] -= ground
             poses = self.poses(part, offsets, self.place(part), STEPS, rate)
             if trailing:
-                poses = trailing.poses(np.empty((len(part), 0, 3)), none, poses, TRAILING_STEPS, rate)
+                poses = trailing.poses(
+                    np.empty((len(part), 0, 3)), none, poses, TRAILING_STEPS, rate
+                )
             kept = slice(start - first, stop - first)
             qpos[start:stop] = poses[kept]
             error[start:stop] = self.miss(part, offsets, poses)[kept]
@@ -252,31 +265,38 @@ class _Solver:
         knows no ground.
         """
         for _ in range(steps):
-            terms = self.terms(keypoints, offsets, qpos)
-            gradient, band = terms.gradient, _banded(terms.curvature)
-            height, slope = np.empty((len(qpos), 0)), np.empty((len(qpos), 0, self.rig.unknowns))
-            if rate is not None:
-                self.add_smoothness(qpos, rate, band, gradient)
-                height, slope = self.near_ground()
-            below = height < 0
-
-            def push() -> np.ndarray:
-                return ((below * height)[:, None] @ slope)[:, 0] / self.sinking**2
-
-            def solve(held: np.ndarray, target: np.ndarray) -> np.ndarray:
-                nonlocal below
-                matrix = band.copy()
-                matrix[-1] += held.reshape(-1)
-                _add_blocks(matrix, (slope * below[..., None]).mT @ slope / self.sinking**2)
-                side = (held * target - gradient - push()).reshape(-1)
-                step = solveh_banded(matrix, side, overwrite_ab=True, check_finite=False)
-                step = step.reshape(held.shape)
-                # What this step would sink is kept up by the next one.
-                below = height + (slope @ step[..., None])[..., 0] < 0
-                return step
-
-            qpos = self.rig.moved(qpos, _bounded(*self.reach(qpos), gradient + push(), solve))
+            qpos = self.step_poses(keypoints, offsets, qpos, rate)
         return qpos
+
+    def step_poses(
+        self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray, rate: float | None
+    ) -> np.ndarray:
+        """Poses after a Gauss-Newton step; see `poses`."""
+        terms = self.terms(keypoints, offsets, qpos)
+        gradient, band = terms.gradient, _banded(terms.curvature)
+        height, slope = np.empty((len(qpos), 0)), np.empty((len(qpos), 0, self.rig.unknowns))
+        if rate is not None:
+            self.add_smoothness(qpos, rate, band, gradient)
+            height, slope = self.near_ground()
+        slope, height = slope / self.sinking, height / self.sinking
+        below = height < 0
+
+        def push() -> np.ndarray:
+            return ((below * height)[:, None] @ slope)[:, 0]
+
+        def solve(held: np.ndarray, target: np.ndarray) -> np.ndarray:
+            nonlocal below
+            matrix = band.copy()
+            matrix[-1] += held.reshape(-1)
+            _add_blocks(matrix, (slope * below[..., None]).mT @ slope)
+            side = (held * target - gradient - push()).reshape(-1)
+            step = solveh_banded(matrix, side, overwrite_ab=True, check_finite=False)
+            step = step.reshape(held.shape)
+            # What this step would sink is kept up by the next one.
+            below = height + (slope @ step[..., None])[..., 0] < 0
+            return step
+
+        return self.rig.moved(qpos, _bounded(*self.reach(qpos), gradient + push(), solve))
 
     def terms(self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray) -> _Terms:
         """The cost's markers and posture to second order, about poses (F, nq)."""
@@ -361,7 +381,7 @@ class _Solver:
             raise ClipError("keypoints stand on their head: z must point up")
 
     def place(self, keypoints: np.ndarray) -> np.ndarray:
-        """Standing poses (F, nq) moved and turned onto the trunk's keypoints (Kabsch's solution)."""
+        """Standing poses (F, nq) put onto the trunk's keypoints (Kabsch's solution)."""
         there = _bridged(keypoints[:, self.trunk])
         here = self.standing[self.trunk]
         middle, centre = there.mean(axis=1), here.mean(axis=0)
@@ -382,10 +402,11 @@ def _trailing(rig: Rig) -> _Solver | None:
     names = [model.geom(i).name for i in range(body.geoms.start, body.geoms.stop)]
     kinds = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE)
     round_ones = np.isin(model.geom_type[body.geoms], kinds)
-    everything = [n for n, r in zip(names, round_ones, strict=True) if r and n]
-    geoms = [name.removeprefix(body.body.prefix) for name in everything]
+    geoms = [
+        names[i].removeprefix(body.body.prefix) for i in np.flatnonzero(round_ones) if names[i]
+    ]
     others = Rig(body, (), geoms, idle=rig.joints)
-    hanging = others.moves_ends[:, 6:].any(axis=1)
+    hanging = np.array(others.moves_ends[:, 6:].any(axis=1))
     if not hanging.any():
         return None
     geoms = [name for name, hangs in zip(geoms, hanging, strict=True) if hangs]
@@ -419,8 +440,8 @@ def _bounded(
 ) -> np.ndarray:
     """The step (F, D) to the minimum of a quadratic inside bounds, by its active set.
 
-    At least two passes, for `solve` may learn from its own steps. Unknowns that push against a bound hold still; those that overshoot one go just there, and the
-    others are solved for again.
+    Unknowns that push against a bound hold still; those that overshoot one go just there, and the
+    others are solved for again: at least once, for `solve` may learn from its own steps.
 
     Args:
         solve: the step given by what curvature (F, D) each unknown is held at which target (F, D).

@@ -63,13 +63,13 @@ class Rig:
         hinges = np.arange(body.qvel.start + 6, body.qvel.stop)
         if (model.jnt_type[model.dof_jntid[hinges]] != mujoco.mjtJoint.mjJNT_HINGE).any():
             raise ValueError(f"body {body.body.name!r} has joints that are not hinges")
-        rows = [body.body_names.index(m.body) for m in markers]
-        self.carrier = np.array(rows, int) + body.bodies.start
+        carriers = [body.body_names.index(m.body) for m in markers]
+        self.carrier = np.array(carriers, int) + body.bodies.start
         rows, self.half, self.radius = body.capsules(*geoms)
         self.geoms = rows + body.geoms.start
         moved = np.concatenate([self.carrier, model.geom_bodyid[self.geoms]])
         moves = self._moves(moved, hinges)
-        used = moves.any(axis=0)
+        used = np.array(moves.any(axis=0))
         used[list(idle)] = False
         self.joints = np.flatnonzero(used)
         self.hinges = model.dof_jntid[hinges[used]]
@@ -112,9 +112,7 @@ class Rig:
         lowest[..., 2] -= self.radius
         return lowest
 
-    def jacobian(
-        self, kinematics: Kinematics, points: np.ndarray, moves: np.ndarray
-    ) -> np.ndarray:
+    def jacobian(self, kinematics: Kinematics, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """Derivatives of points (F, P, 3) of bodies by the unknowns, (F, P, 3, D)."""
         root, frames = self.body.bodies.start, len(points)
         turn = kinematics["xmat"][:, root].reshape(-1, 3, 3)

@@ -1,14 +1,15 @@
 """Raw 3-D keypoints in MATLAB files (5.0 and 7.3) and HDF5, fitted to the body as they are read.
 
 The array is the variable `pred` (DANNCE), `tracks` (SLEAP), `keypoints`, `kp_data` or `points3d`,
-or the only one that has the shape of keypoints: (T, 3, K), (T, K, 3) or (T, 3K) with x, y, z of one
-keypoint side by side; axes of length 1 are ignored. The K keypoints are those of the body's marker
-set in its order, unless `kp_names`, `node_names` or `names` (HDF5) says which they are. Missing ones
-are NaN. z points up; the height of the ground does not matter.
+or the only one that has the shape of keypoints: (T, 3, K), (T, K, 3), or (T, 3K) with x, y, z of
+one keypoint side by side; axes of length 1 are ignored. The K keypoints are those of the body's
+marker set in its order, unless `kp_names`, `node_names` or `names` (HDF5) says which they are.
+Missing ones are NaN. z points up; the height of the ground does not matter.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ import scipy.io
 
 from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.keypoints import Fit, fit_keypoints, spread, standing_markers
 from vnl_envs.motion.markers import Marker, marker_set
@@ -36,24 +38,24 @@ MOST_BYTES = 400_000_000
 SIZE_RANGE = 2.5
 """Factor between animal and body beyond which the keypoints' unit cannot be told."""
 
-_HEADER, _MATRIX, _COMPRESSED = 128, 14, 15
+_MAGIC, _HEADER, _MATRIX, _COMPRESSED = b"MATLAB 5.0", 128, 14, 15
 _NUMERIC = ("double", "single", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 
 
 def recognises(path: Path) -> bool:
     """Whether the file is MATLAB's, or HDF5 with a variable that could be keypoints."""
+    if hdf5.holds(path, lambda file: "qpos" not in file and bool(set(VARIABLES) & set(file))):
+        return True
     try:
-        if not h5py.is_hdf5(path):
-            with path.open("rb") as file:
-                return file.read(10) == b"MATLAB 5.0"
-        with h5py.File(path, "r") as file:
-            numbers = [name for name in file if _dataset(file, name) is not None]
-            return "qpos" not in numbers and bool(set(VARIABLES) & set(numbers))
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
         return False
 
 
-def read(path: Path, body: BodyModel, rate: float | None, unit: str | None = None) -> Iterator[Clip]:
+def read(
+    path: Path, body: BodyModel, rate: float | None, unit: str | None = None
+) -> Iterator[Clip]:
     """One clip, fitted to the body; see `vnl_envs.motion.readers.Reader`.
 
     Args:
@@ -65,14 +67,14 @@ def read(path: Path, body: BodyModel, rate: float | None, unit: str | None = Non
     if rate is None:
         raise ClipError(f"{path}: keypoint files do not say their frame rate: give rate=")
     try:
-        rate = checked_rate(rate)
-        markers = marker_set(body)
-        keypoints = _arranged(*_load(path, len(markers)), markers)
+        rate, markers = checked_rate(rate), marker_set(body)
+        load = _load_hdf5 if h5py.is_hdf5(path) else _load_matlab
+        keypoints = _ordered(*load(path, len(markers)), markers)
         unit = _unit(keypoints, body) if unit is None else checks.choice("unit", unit, tuple(UNITS))
         fit = fit_keypoints(UNITS[unit] * keypoints, body, rate)
         qpos = resample(fit.qpos, rate)
     except ValueError as error:
-        raise ClipError(f"{path}: {error}") from None
+        raise ClipError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     # Splines between frames can overshoot.
     qpos[:, 7:] = np.clip(qpos[:, 7:], *body.joint_range.T)
     yield Clip(
@@ -119,13 +121,10 @@ def _unit(keypoints: np.ndarray, body: BodyModel) -> str:
     return unit
 
 
-def _arranged(
-    array: np.ndarray, names: Sequence[str] | None, markers: Sequence[Marker]
+def _ordered(
+    keypoints: np.ndarray, names: Sequence[str] | None, markers: Sequence[Marker]
 ) -> np.ndarray:
     """Keypoints (T, K, 3) in the order of the markers; NaN where there are none."""
-    number = len(markers) if names is None else len(names)
-    keypoints = _layout(array, number)
-    assert keypoints is not None
     keypoints = np.where(np.isfinite(keypoints), keypoints, np.nan)
     if names is None:
         return keypoints
@@ -141,123 +140,81 @@ def _arranged(
     return out
 
 
-def _layout(array: np.ndarray, number: int) -> np.ndarray | None:
-    """A view (T, K, 3) of an array, or None if its shape is not that of so many keypoints.
+def _axes(shape: tuple[int, ...], number: int) -> tuple[int, ...] | None:
+    """The order of axes, those of length 1 left out, at which so many keypoints are last.
 
-    MATLAB's axes are the other way round in HDF5.
+    HDF5 has MATLAB's axes the other way round.
     """
-    array = array.squeeze()
-    if array.ndim == 2 and array.shape[1] == 3 * number:
-        return array.reshape(-1, number, 3)
-    if array.ndim == 2 and array.shape[0] == 3 * number:
-        return array.T.reshape(-1, number, 3)
-    if array.ndim == 3:
-        sides = {
-            (1, (3, number)): (0, 2, 1),
-            (1, (number, 3)): (0, 1, 2),
-            (0, (number, 3)): (2, 0, 1),
-            (0, (3, number)): (2, 1, 0),
-        }
-        for (first, sizes), axes in sides.items():
-            if array.shape[first : first + 2] == sizes:
-                return array.transpose(axes)
+    shape = tuple(n for n in shape if n != 1)
+    orders = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
+    for order in orders.get(len(shape), ()):
+        if tuple(shape[i] for i in order[1:]) in ((number, 3), (3 * number,)):
+            return order
     return None
 
 
-def _load(path: Path, number: int) -> tuple[np.ndarray, list[str] | None]:
-    """The array of keypoints, float64, and their names if the file has them.
-
-    Raises:
-        ClipError: the file is damaged or holds none, or too many frames.
-    """
-    try:
-        if h5py.is_hdf5(path):
-            return _load_hdf5(path, number)
-        return _load_matlab(path, number)
-    except ClipError:
-        raise
-    # SciPy's reader of MATLAB files raises anything on damaged ones (IndexError, zlib.error,
-    # struct.error, MemoryError, UnboundLocalError …), h5py nearly so.
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ClipError(f"not a readable keypoint file ({reason})") from None
-
-
-def _load_hdf5(path: Path, number: int) -> tuple[np.ndarray, list[str] | None]:
-    with h5py.File(path, "r") as file:
-        names = _names(file)
-        number = number if names is None else len(names)
-        found = {name: _dataset(file, name) for name in file}
-        shapes = {name: data.shape for name, data in found.items() if data is not None}
-        chosen = found[_choose(shapes, number)]
-        assert chosen is not None
-        return np.asarray(chosen[()], float), names
-
-
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """A data set of numbers in the file itself; None for anything else, links included."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        return None
-    data = file[name]
-    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
-        return None
-    return data if data.dtype.kind in "fiu" and data.shape is not None else None
-
-
-def _names(file: h5py.File) -> list[str] | None:
-    """Names of the keypoints, if the file has them."""
-    for key in NAMES:
-        if isinstance(file.get(key, getlink=True), h5py.HardLink):
-            data = file[key]
-            texts = isinstance(data, h5py.Dataset) and h5py.check_string_dtype(data.dtype)
-            if texts and data.ndim == 1 and 0 < data.size < 1000:
-                return [str(name) for name in data.asstr()[()]]
-    return None
-
-
-def _load_matlab(path: Path, number: int) -> tuple[np.ndarray, None]:
-    _check_elements(path)
-    shapes = {
-        name: tuple(shape)
-        for name, shape, kind in scipy.io.whosmat(path, appendmat=False)
-        if kind in _NUMERIC
-    }
-    name = _choose(shapes, number)
-    array = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ClipError(f"variable {name!r} does not hold real numbers")
-    if array.shape != shapes[name]:
-        raise ClipError(f"variable {name!r} has {array.shape} numbers, not {shapes[name]}")
-    return array.astype(float), None
+def _arranged(array: np.ndarray, number: int) -> np.ndarray:
+    """An array in one of the layouts as (T, K, 3) float64."""
+    axes = _axes(array.shape, number)
+    return array.squeeze().transpose(axes).reshape(-1, number, 3).astype(float)
 
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], number: int) -> str:
     """The variable that holds keypoints: one of a known name, or the only one of such a shape."""
-    # A view of one number stands for the array, for its shape.
-    fits = {
-        name: layout.shape[0]
-        for name, shape in shapes.items()
-        if 2 <= len(shape) <= 5
-        and min(shape) > 0
-        and (layout := _layout_of(shape, number)) is not None
-    }
-    chosen = next((name for name in VARIABLES if name in fits), None)
-    if chosen is None and len(fits) == 1:
-        chosen = next(iter(fits))
-    if chosen is None:
-        listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:5])
+    fits = [name for name, shape in shapes.items() if _axes(shape, number) is not None]
+    chosen = [name for name in VARIABLES if name in fits] or fits
+    if not fits or (chosen is fits and len(fits) > 1):
+        there = checks.listed(f"{name} {shape}" for name, shape in shapes.items())
         raise ClipError(
-            f"no variable holds {number} keypoints as (T, 3, {number}), (T, {number}, 3) or "
-            f"(T, {3 * number}); there are {listed or 'no arrays of numbers'}"
+            f"{'more than one' if fits else 'no'} variable holds {number} keypoints as "
+            f"(T, 3, {number}), (T, {number}, 3) or (T, {3 * number}); "
+            f"arrays of numbers: {there or 'none'}"
         )
-    if fits[chosen] > MOST_FRAMES:
-        raise ClipError(f"variable {chosen!r} has {fits[chosen]} frames, at most {MOST_FRAMES}")
-    return chosen
+    frames = math.prod(shapes[chosen[0]]) // (3 * number)
+    if frames > MOST_FRAMES:
+        raise ClipError(f"variable {chosen[0]!r} has {frames} frames, more than {MOST_FRAMES}")
+    return chosen[0]
 
 
-def _layout_of(shape: tuple[int, ...], number: int) -> np.ndarray | None:
-    """What `_layout` makes of an array of this shape, without its memory."""
-    return _layout(np.lib.stride_tricks.as_strided(np.zeros(1), shape, [0] * len(shape)), number)
+def _load_hdf5(path: Path, number: int) -> tuple[np.ndarray, list[str] | None]:
+    """Keypoints (T, K, 3) and, where the file has them, their names."""
+    with hdf5.opened(path) as file:
+        names = next((hdf5.names(file, key) for key in NAMES if key in file), None)
+        number = len(names) if names else number
+        shapes = {}
+        for name in hdf5.members(file):
+            # Links are no hindrance, unless they are what is asked for.
+            data = hdf5.member(file, name) if _is_own(file, name) else None
+            if isinstance(data, h5py.Dataset) and data.dtype.kind in "fiu" and data.shape:
+                shapes[name] = data.shape
+        chosen = _choose(shapes, number)
+        return _arranged(hdf5.array(file, chosen, shapes[chosen]), number), names
+
+
+def _is_own(file: h5py.File, name: str) -> bool:
+    return name in VARIABLES or isinstance(file.get(name, getlink=True), h5py.HardLink)
+
+
+def _load_matlab(path: Path, number: int) -> tuple[np.ndarray, None]:
+    """Keypoints (T, K, 3)."""
+    _check_elements(path)
+    try:
+        shapes = {
+            name: tuple(shape)
+            for name, shape, kind in scipy.io.whosmat(path, appendmat=False)
+            if kind in _NUMERIC
+        }
+        name = _choose(shapes, number)
+        array = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
+        if array.dtype.kind not in "fiu" or array.shape != shapes[name]:
+            raise ClipError(f"variable {name!r} does not hold {shapes[name]} real numbers")
+        return _arranged(array, number), None
+    except ClipError:
+        raise
+    # On damaged files SciPy raises anything: IndexError, zlib.error, struct.error, MemoryError …
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClipError(f"cannot be read as a MATLAB file ({reason})") from None
 
 
 def _check_elements(path: Path) -> None:
@@ -268,7 +225,7 @@ def _check_elements(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(_HEADER)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
-        if order is None or not header.startswith(b"MATLAB"):
+        if order is None or not header.startswith(_MAGIC):
             raise ClipError("neither a MATLAB 5.0 file nor HDF5")
         size, end = path.stat().st_size, _HEADER
         while end < size:
