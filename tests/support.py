@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -32,6 +33,14 @@ def task_of(task_id: str) -> Task:
 def single(task_id: str) -> gymnasium.Env[Any, Any]:
     """A single environment shared by all tests: reset it first."""
     return gymnasium.make(task_id)
+
+
+def recording(name: str) -> Path:
+    """A recording for tests, or a skip where there is none."""
+    path = Path(__file__).parents[2] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"needs {path}, a recording that is no part of the project")
+    return path
 
 
 def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:

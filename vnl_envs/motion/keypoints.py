@@ -44,7 +44,7 @@ SINKING, TRAILING = 0.0003, 0.003
 """Of a contact geom, and of one that no marker holds (the tail's), below the ground, m."""
 NEAR = 0.03
 """Height up to which a geom may reach the ground in one step, m."""
-FIRM, LOOSE = 1.0, 0.1
+FIRM, LOOSE = 0.3, 0.1
 """Weight of a marker's first place against all frames together."""
 
 SAMPLE, SAMPLE_STEPS = 200, 20
@@ -363,9 +363,9 @@ class _Solver:
         return np.linalg.norm(self.rig.markers(self.kinematics, offsets) - keypoints, axis=-1)
 
     def lowest(self, qpos: np.ndarray) -> np.ndarray:
-        """Height of the lowest contact geom, (F,), m."""
+        """Height of the lowest geom that markers tell of, (F,), m: of paws, not of toes."""
         self.rig.forward(self.kinematics, qpos)
-        return self.rig.ends(self.kinematics)[..., 2].min(axis=1)
+        return self.rig.ends(self.kinematics)[:, self.rig.certain, 2].min(axis=1)
 
     def check(self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray) -> None:
         """Raise ClipError if a calibration shows that the keypoints are not the body's."""

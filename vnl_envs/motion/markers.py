@@ -17,7 +17,7 @@ class Marker:
         offset: where it sits in that body's frame, m: the guess that fits start from.
         trunk: whether it belongs to the trunk, from which a fit first places the root. A set has
             at least 3 of them, not on one line.
-        firm: whether the guess is trusted as much as the recording; others give way to it.
+        firm: whether the guess is trusted more than that of others.
     """
 
     name: str

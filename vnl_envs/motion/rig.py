@@ -48,6 +48,7 @@ class Rig:
 
     Attributes:
         joints: (D - 6,) those that move a marker or geom, indices among the body's joints.
+        certain: (G,) which geoms are moved only by joints that markers tell of.
         low, high, neutral: (D - 6,) limits and standing angles of those joints, rad.
     """
 
@@ -75,6 +76,8 @@ class Rig:
         self.hinges = model.dof_jntid[hinges[used]]
         moves = np.concatenate([np.ones((len(moves), 6), bool), moves[:, used]], axis=1)
         self.moves_markers, self.moves_ends = moves[: len(markers)], moves[len(markers) :]
+        held = moves[: len(markers)].any(axis=0)
+        self.certain = ~np.array((moves[len(markers) :] & ~held).any(axis=1))
         self.low, self.high = body.joint_range[self.joints].T
         self.neutral = body.standing_qpos[7 + self.joints]
         self.unknowns = 6 + len(self.joints)

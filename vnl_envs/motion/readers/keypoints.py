@@ -107,7 +107,8 @@ def _unit(keypoints: np.ndarray, body: BodyModel) -> str:
     Raises:
         ClipError: there are no keypoints, or the animal is far from that size in any unit.
     """
-    sizes = spread(keypoints)
+    with np.errstate(over="ignore"):
+        sizes = spread(keypoints)
     sizes = sizes[sizes > 0]
     if not len(sizes):
         raise ClipError("all keypoints are missing or in one place")
@@ -197,8 +198,8 @@ def _is_own(file: h5py.File, name: str) -> bool:
 
 def _load_matlab(path: Path, number: int) -> tuple[np.ndarray, None]:
     """Keypoints (T, K, 3)."""
-    _check_elements(path)
     try:
+        _check_elements(path)
         shapes = {
             name: tuple(shape)
             for name, shape, kind in scipy.io.whosmat(path, appendmat=False)
