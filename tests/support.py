@@ -43,14 +43,6 @@ def single(task_id: str) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(task_id)
 
 
-def recording(name: str) -> Path:
-    """A recording for tests, or a skip where there is none."""
-    path = Path(__file__).parents[2] / "shared" / "data" / name
-    if not path.exists():
-        pytest.skip(f"needs {path}, a recording that is no part of the project")
-    return path
-
-
 def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:
     """A new vector environment."""
     return gymnasium.make_vec(task_id, num_envs=num_envs, **arguments)

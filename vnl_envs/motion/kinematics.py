@@ -97,7 +97,7 @@ def _relative_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return v * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
 
 
-class Kinematics:
+class ForwardKinematics:
     """Forward kinematics of one body, for poses that come in parts.
 
     Keeps its simulations from call to call: making them anew for each of many clips costs time, and
@@ -136,4 +136,4 @@ def forward_kinematics(body: BodyModel, qpos: np.ndarray) -> dict[str, np.ndarra
     """Kinematics of poses (F, nq): xpos, xquat, xmat, xipos, geom_xpos, geom_xmat,
     actuator_length, each with leading axis F and the body's own rows.
     """
-    return Kinematics(body, min(_CHUNK, len(qpos)))(qpos)
+    return ForwardKinematics(body, min(_CHUNK, len(qpos)))(qpos)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion.clip import LARGEST, Clip, ClipError, check_clip
-from vnl_envs.motion.kinematics import Kinematics
+from vnl_envs.motion.kinematics import ForwardKinematics
 from vnl_envs.motion.resample import resample
 
 TOLERANCE = 1e-3
@@ -48,7 +48,7 @@ class Fits:
     def __init__(self, body: BodyModel, rooted: Rooted) -> None:
         self._body = body
         self._rooted: Rooted = rooted
-        self._kinematics: Kinematics | None = None
+        self._kinematics: ForwardKinematics | None = None
 
     def clip(self, clip: Clip, rate: float, seen: BodyPositions | None) -> Clip:
         """One clip.
@@ -93,7 +93,7 @@ class Fits:
         0 for bodies that the model does not have.
         """
         if self._kinematics is None:
-            self._kinematics = Kinematics(self._body, _CHUNK)
+            self._kinematics = ForwardKinematics(self._body, _CHUNK)
         known = [i for i, name in enumerate(seen.names) if name in self._body.body_names]
         rows = self._body.body_index(*(seen.names[i] for i in known))
         far = np.zeros((len(qpos), len(seen.names)))
