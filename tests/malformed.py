@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from malformed_keypoints import wrong_keypoints
 from motion_files import body_of, clips_of, motion, write_dm_control, write_stac
 
 from vnl_envs.motion.clip import write_clips
@@ -370,8 +371,19 @@ def stac_cases() -> Iterator[Case]:
         yield Case(f"stac: given rate {rate}", "stac", sound("stac"), arguments={"rate": rate})
 
 
-GENERATORS: tuple[Callable[[], Iterator[Case]], ...] = (clip_cases, dm_control_cases, stac_cases)
-"""By format; `.amc` and keypoints have theirs here too."""
+def keypoint_cases() -> Iterator[Case]:
+    """MATLAB's and HDF5 files of keypoints, 12 frames at 50 Hz."""
+    for wrong in wrong_keypoints():
+        yield Case(
+            f"{wrong.format}: {wrong.name}", wrong.format, wrong.content, "rodent", wrong.suffix,
+            wrong.harmless, {"rate": 50.0},
+        )  # fmt: skip
+
+
+GENERATORS: tuple[Callable[[], Iterator[Case]], ...] = (
+    clip_cases, dm_control_cases, stac_cases, keypoint_cases,
+)  # fmt: skip
+"""By format."""
 
 
 def cases() -> Iterator[Case]:
