@@ -23,6 +23,14 @@ from vnl_envs.tasks.task import Task
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
+def recording(name: str) -> Path:
+    """A recording for tests, or a skip where there is none."""
+    path = Path(__file__).parents[2] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"no recording {name} beside the checkout")
+    return path
+
+
 @functools.lru_cache(maxsize=16)
 def task_of(task_id: str) -> Task:
     """A task with its default options, shared by all tests: never change it."""
@@ -33,14 +41,6 @@ def task_of(task_id: str) -> Task:
 def single(task_id: str) -> gymnasium.Env[Any, Any]:
     """A single environment shared by all tests: reset it first."""
     return gymnasium.make(task_id)
-
-
-def recording(name: str) -> Path:
-    """A recording for tests, or a skip where there is none."""
-    path = Path(__file__).parents[2] / "shared" / "data" / name
-    if not path.exists():
-        pytest.skip(f"needs {path}, a recording that is no part of the project")
-    return path
 
 
 def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:

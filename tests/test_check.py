@@ -318,18 +318,30 @@ def test_moment_is_the_change_of_angular_momentum(name):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_contacts_carry_a_standing_body_and_no_more_than_friction_allows(name):
+def test_forces_of_contacts_have_the_friction_that_the_engine_gives_them(name):
+    body = body_of(name)
+    data = mujoco.MjData(body.model)
+    data.qpos[:] = statue(name)[0]
+    # So deep that every contact geom touches.
+    data.qpos[2] -= 1.5 * standing_length(body)
+    mujoco.mj_forward(body.model, data)
+    friction = {geom: c.friction[0] for c in data.contact for geom in c.geom}
+    ids = check._point_geoms(body)[0] + body.geoms.start
+    assert set(ids) <= set(friction)
+    cone = check._cone(body)
+    np.testing.assert_array_equal(cone[..., 2], 1)
+    size = np.linalg.norm(cone[..., :2], axis=-1)
+    np.testing.assert_allclose(size, np.repeat([[friction[i]] for i in ids], 8, axis=1))
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_contacts_carry_a_standing_body_and_do_not_pull(name):
     body = body_of(name)
 
     def left(qpos):
         return unsupported_wrench(derive_reference([clip_of(qpos)], body), body)
 
     np.testing.assert_allclose(left(real(name, "stand")), 0, atol=0.01)
-    # Pushed with 3 g, where friction holds 1 g of the humanoid and 1.5 g of the rat.
-    pushed = statue(name)
-    pushed[:, 0] += 3 * 9.81 / 2 * (np.arange(len(pushed)) / RATE) ** 2
-    assert left(pushed)[10:-10].min() > 0.5
-    # The ground does not pull.
     pulled = statue(name)
     pulled[:, 2] -= 2 * 9.81 / 2 * (np.arange(len(pulled)) / RATE) ** 2
     np.testing.assert_allclose(left(pulled)[10:-10], 1, atol=0.01)

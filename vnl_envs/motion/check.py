@@ -641,17 +641,15 @@ def soles(reference: Reference, body: BodyModel) -> Soles:
 def _slip(
     reference: Reference, owner: np.ndarray, turn: np.ndarray, points: np.ndarray
 ) -> np.ndarray:
-    """See `Soles.slip`.
+    """See `Soles.slip`: the material at a point is followed to the next frame.
 
-    The material under the point in one frame is followed to the next, and the material under the
-    point in the next frame back to the first; their mean is free of rolling to third order.
+    Rolling by an angle moves it horizontally by the radius times the angle's cube over six.
     """
     place = reference.xpos[:, owner]
     arm = np.einsum("fpji,fpj->fpi", turn, points - place)
-    forth = place[1:] + np.einsum("fpij,fpj->fpi", turn[1:], arm[:-1]) - points[:-1]
-    back = points[1:] - place[:-1] - np.einsum("fpij,fpj->fpi", turn[:-1], arm[1:])
+    moved = place[1:] + np.einsum("fpij,fpj->fpi", turn[1:], arm[:-1]) - points[:-1]
     out = np.zeros((*points.shape[:2], 2))
-    out[:-1] = (forth + back)[..., :2] / 2
+    out[:-1] = moved[..., :2]
     out[reference.first + reference.length - 1] = 0
     return out
 

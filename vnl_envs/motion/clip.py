@@ -35,6 +35,8 @@ knee): neither training nor test sets have them, `split="all"` does."""
 TEXTS = ("label", "split", "source", "licence", "subject", "session")
 """The attributes that every clip of a file has."""
 MIN_FRAMES = 2
+LARGEST = 1e6
+"""Of any number of a pose, m or rad; MuJoCo takes a simulation with 1e10 in it for diverged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +171,9 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
     bad = np.flatnonzero(~np.isfinite(qpos).all(axis=1))
     if len(bad):
         raise ClipError(f"{where}: frame {bad[0]} has a number that is not finite")
+    bad = np.flatnonzero((np.abs(qpos) > LARGEST).any(axis=1))
+    if len(bad):
+        raise ClipError(f"{where}: frame {bad[0]} has a number beyond {LARGEST:g} m or rad")
     norms = np.linalg.norm(qpos[:, 3:7].astype(float), axis=1)
     bad = np.flatnonzero(np.abs(norms - 1) > 1e-3)
     if len(bad):
@@ -211,9 +216,12 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
     if missing or "qpos" not in group:
         raise ClipError(f"{where} lacks {missing or ['qpos']}")
     qpos = hdf5.array(group, "qpos", (None, body.nq))
-    # Whole numbers are left for the check to name.
+    # Whole numbers are left for the check to name, and so is what becomes infinite here.
+    if qpos.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            qpos = qpos.astype(np.float32, copy=False)
     return Clip(
         name=name,
-        qpos=qpos.astype(np.float32, copy=False) if qpos.dtype.kind == "f" else qpos,
+        qpos=qpos,
         **{key: str(value) for key, value in texts.items()},
     )

@@ -166,7 +166,8 @@ def attribute(parent: h5py.Group, name: str) -> Any:
         return None
     if parent.attrs.get_id(name).get_storage_size() > MOST_TEXT:
         raise ClipError(f"the attribute {name!r} of {_named(parent)} is too long")
-    return parent.attrs[name]
+    value = parent.attrs[name]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def number(parent: h5py.Group, name: str) -> float | None:

@@ -134,8 +134,11 @@ class Targets:
         chest_turn, head_turn: T rotations of the thorax and the head.
         feet: side -> path.
         knees: side -> (T, 3).
-        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
+        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand; without a side,
+            its arm keeps to the posture.
         com: (T, 2) of the centre of mass, or None to leave it alone.
+        posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
+            the neutral one.
     """
 
     root: np.ndarray
@@ -146,6 +149,7 @@ class Targets:
     knees: dict[str, np.ndarray]
     arms: dict[str, np.ndarray]
     com: np.ndarray | None = None
+    posture: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.root)
@@ -156,12 +160,19 @@ class Solver:
 
     Args:
         human: the target body.
+        pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
+        posture_cost: of any joint's deviation from the posture, before `STIFFNESS`.
     """
 
-    def __init__(self, human: Humanoid) -> None:
+    def __init__(
+        self,
+        human: Humanoid,
+        pelvis_cost: tuple[float, float] = PELVIS_COST,
+        posture_cost: float = POSTURE_COST,
+    ) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
-        self.root = _frame("root", *PELVIS_COST)
+        self.root = _frame("root", *pelvis_cost)
         self.chest = _frame("thorax", 0.0, CHEST_COST)
         self.head = _frame("head", 0.0, HEAD_COST)
         self.feet = {s: _frame(s + "foot", *FOOT_COST) for s in "rl"}
@@ -171,11 +182,11 @@ class Solver:
         # Only for standing; its cost is 0 until targets ask for it.
         self.com = mink.ComTask(0.0)
         self.com.set_target(np.zeros(3))
-        self.posture = mink.PostureTask(human.model, _posture_cost(human))
+        self.posture = mink.PostureTask(human.model, _posture_cost(human, posture_cost))
         self.posture.set_target(neutral_pose(human))
-        self.tasks = [self.root, self.chest, self.head, self.com, self.posture]
-        for group in (self.feet, self.knees, self.elbows, self.hands):
-            self.tasks += group.values()
+        self.whole = [self.root, self.chest, self.head, self.com, self.posture]
+        for group in (self.feet, self.knees):
+            self.whole += group.values()
         self.limits = [
             mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
             mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
@@ -183,7 +194,12 @@ class Solver:
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
-        start = neutral_pose(self.human)
+        arms = [group[side] for group in (self.elbows, self.hands) for side in targets.arms]
+        self.tasks = [*self.whole, *arms]
+        neutral = neutral_pose(self.human)
+        start = (
+            neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
+        )
         start[:3] = targets.root[0]
         start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
         self.configuration.update(start)
@@ -205,6 +221,8 @@ class Solver:
 
     def _aim(self, targets: Targets, frame: int) -> None:
         self._aim_centre(targets, frame)
+        if targets.posture is not None:
+            self.posture.set_target(within_limits(self.human, targets.posture[frame]))
         self.root.set_target(_pose(targets.root_turn[frame], targets.root[frame]))
         self.chest.set_target(_pose(targets.chest_turn[frame]))
         self.head.set_target(_pose(targets.head_turn[frame]))
@@ -230,7 +248,7 @@ class Solver:
     def _aim_arms(self, targets: Targets, frame: int) -> None:
         # From where the shoulders are now, so that arm targets are always in reach; relative to the
         # clavicle, so that the arms do not drag the trunk along.
-        for side in "rl":
+        for side in targets.arms:
             clavicle = self.configuration.data.body(f"{HUMANOID.prefix}{side}clavicle")
             shoulder = self.configuration.data.body(f"{HUMANOID.prefix}{side}humerus").xpos
             upper, fore = targets.arms[side][frame]
@@ -264,8 +282,8 @@ def _pose(turn: Rotation, position: np.ndarray | None = None) -> mink.SE3:
     )
 
 
-def _posture_cost(human: Humanoid) -> np.ndarray:
-    cost = np.full(human.model.nv, POSTURE_COST)
+def _posture_cost(human: Humanoid, base: float) -> np.ndarray:
+    cost = np.full(human.model.nv, base)
     cost[:6] = 0
     for i, name in enumerate(human.body.joint_names):
         cost[6 + i] *= next((f for part, f in STIFFNESS.items() if part in name), 1)
@@ -277,5 +295,11 @@ def neutral_pose(human: Humanoid) -> np.ndarray:
     qpos = human.qpos0.copy()
     for name, angle in NEUTRAL.items():
         qpos[human.joint(name)] = angle
-    qpos[7:] = np.clip(qpos[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
-    return qpos
+    return within_limits(human, qpos)
+
+
+def within_limits(human: Humanoid, qpos: np.ndarray) -> np.ndarray:
+    """A pose (nq,) with its joints at least twice the limits' margin inside of them."""
+    out = qpos.copy()
+    out[7:] = np.clip(out[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
+    return out
