@@ -118,10 +118,10 @@ def test_marker_set() -> None:
 
 
 def test_known_poses_are_found() -> None:
-    """Markers 2.5 mm off their places and 1 mm of noise: bodies and places within millimetres."""
+    """Markers 2 mm off their places and 1 mm of noise: bodies and places within millimetres."""
     error = tracked_error(fit().qpos, animal().xpos)
-    assert np.median(error) < 4 * MM
-    assert np.percentile(error, 95) < 7 * MM
+    assert np.median(error) < 3 * MM
+    assert np.percentile(error, 95) < 6 * MM
     first = np.array([m.offset for m in marker_set(body())])
     before = np.linalg.norm(first - animal().offsets, axis=1)
     after = np.linalg.norm(fit().offsets - animal().offsets, axis=1)
