@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,15 @@ from typing import Any
 import h5py
 import numpy as np
 from malformed_keypoints import wrong_keypoints
-from motion_files import body_of, clips_of, motion, write_dm_control, write_stac
+from motion_files import (
+    amc_text,
+    amc_values,
+    body_of,
+    clips_of,
+    motion,
+    write_dm_control,
+    write_stac,
+)
 
 from vnl_envs.motion.clip import write_clips
 
@@ -380,8 +389,109 @@ def keypoint_cases() -> Iterator[Case]:
         )  # fmt: skip
 
 
+# Text
+
+
+def amc_lines() -> list[str]:
+    """The lines of a sound recording of 12 frames, line 1 first: 3 of header, 30 for a frame."""
+    body = body_of("humanoid")
+    return amc_text(amc_values(body, motion(body, 12))).splitlines()
+
+
+AMC_HEADER, AMC_FRAME = 3, 30
+
+
+def amc_case(name: str, text: str | bytes, **more: Any) -> Case:
+    """A wrong recording."""
+    content = text.encode() if isinstance(text, str) else text
+    return Case(f"amc: {name}", "amc", content, body="humanoid", suffix=".amc", **more)
+
+
+def amc_cases() -> Iterator[Case]:
+    """CMU's recordings."""
+    lines = amc_lines()
+    text = "\n".join(lines) + "\n"
+    for case in damaged("amc", text.encode(), ".amc", "humanoid"):
+        # A bit that turns one number into another leaves a recording.
+        if not case.harmless:
+            yield case
+    for i, byte in enumerate(b"\0\xff_,x:;#"):
+        for where in (AMC_HEADER + 1, AMC_HEADER + 12, AMC_HEADER + AMC_FRAME * 7 + 3):
+            changed = [line.encode() for line in lines]
+            changed[where] = changed[where][:-2] + bytes([byte]) + changed[where][-2:]
+            yield amc_case(f"byte {i} in line {where + 1}", b"\n".join(changed) + b"\n")
+
+    def instead(where: int, *new: str) -> str:
+        return "\n".join([*lines[:where], *new, *lines[where + 1 :]]) + "\n"
+
+    root, arm = AMC_HEADER + 1, AMC_HEADER + 9
+    joint, *numbers = lines[arm].split()
+    for number in ("nan", "NaN", "inf", "-inf", "1e30", "1e999", "-4000", "1_0", "0x1p3", "１",
+                   "1e", "--1", "1-2", ".", "e5", "1,5", "1" * 300, "1" * 3000):  # fmt: skip
+        yield amc_case(f"angle {number[:20]} ({len(number)})",
+                       instead(arm, " ".join([joint, number, *numbers[1:]])))  # fmt: skip
+    for number in ("1e30", "20000", "nan"):
+        yield amc_case(f"position {number}", instead(root, f"root {number} 17 0 0 0 0"))
+    frame = lines[AMC_HEADER : AMC_HEADER + AMC_FRAME]
+    for name, new in {
+        "a number too many": [lines[arm] + " 1"],
+        "a number too few": [" ".join([joint, *numbers[1:]])],
+        "no numbers": [joint],
+        "joint missing": [],
+        "joint twice": [lines[arm]] * 2,
+        "joint of another skeleton": ["rshoulder 1 2 3"],
+        "joint without a side": [lines[arm].replace("rhumerus", "humerus")],
+        "joint in capitals": [lines[arm].upper()],
+        "frame within a frame": ["2", lines[arm]],
+    }.items():
+        yield amc_case(name, instead(arm, *new))
+    second = AMC_HEADER + AMC_FRAME
+    for number in ("1", "3", "-2", "2.0", "02", "2 2", "10000000", "9" * 30, "two"):
+        yield amc_case(f"frame number {number}", instead(second, number))
+    yield amc_case("counted from 0", instead(AMC_HEADER, "0"))
+    yield amc_case("first frame number 10000000", instead(AMC_HEADER, "10000000"))
+    for name, new in {
+        "no frames": lines[:AMC_HEADER],
+        "one frame": lines[: AMC_HEADER + AMC_FRAME],
+        "no header": lines[AMC_HEADER:],
+        "frames only numbered": [*lines[:AMC_HEADER], *map(str, range(1, 100))],
+        "skeleton file": ["# AST/ASF file", ":version 1.10", ":name VICON", ":units"],
+        "frames turned": [*lines[:AMC_HEADER], *lines[second : second + AMC_FRAME], *frame],
+        "long header": ["#" + "x" * 10**6, *lines[1:]],
+        "many comments": ["#"] * 10**5,
+        "one line": [" ".join(lines)],
+    }.items():
+        yield amc_case(name, "\n".join(new) + "\n")
+    for name, header in {
+        "radians": [":FULLY-SPECIFIED", ":RADIANS"],
+        "degrees and radians": [":FULLY-SPECIFIED", ":DEGREES", ":RADIANS"],
+        "no unit": [":FULLY-SPECIFIED"],
+        "not fully specified": [":DEGREES"],
+        "keyword twice": [":FULLY-SPECIFIED", ":DEGREES", ":DEGREES"],
+        "keyword in small letters": [":FULLY-SPECIFIED", ":degrees"],
+        "word in front": ["motion", ":FULLY-SPECIFIED", ":DEGREES"],
+    }.items():
+        yield amc_case(name, "\n".join([*header, *lines[AMC_HEADER:]]) + "\n")
+    yield amc_case("in UTF-16", text.encode("utf-16"))
+    yield amc_case("old line ends", text.replace("\n", "\r"))
+
+    def vast(path: Path) -> None:
+        path.write_text(text)
+        os.truncate(path, 10**12)
+
+    yield Case("amc: too large", "amc", vast, body="humanoid", suffix=".amc")
+    # Sound, but nothing to fit.
+    yield amc_case("shortest", "\n".join(lines[: AMC_HEADER + 2 * AMC_FRAME]) + "\n")
+    turned = amc_values(body_of("humanoid"), motion(body_of("humanoid"), 12))
+    turned[:, 3:6] = (180, 0, 0)
+    yield amc_case("upside down", amc_text(turned))
+    yield Case("amc: of a rat", "amc", text.encode(), suffix=".amc")
+    for rate in (0.0, -120.0, float("nan"), 1e9):
+        yield amc_case(f"given rate {rate}", text, arguments={"rate": rate})
+
+
 GENERATORS: tuple[Callable[[], Iterator[Case]], ...] = (
-    clip_cases, dm_control_cases, stac_cases, keypoint_cases,
+    clip_cases, dm_control_cases, stac_cases, keypoint_cases, amc_cases,
 )  # fmt: skip
 """By format."""
 

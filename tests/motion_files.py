@@ -15,6 +15,7 @@ import vnl_envs
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion.clip import Clip
 from vnl_envs.motion.kinematics import forward_kinematics
+from vnl_envs.motion.readers import amc
 
 TEXTS = {"label": "walk", "split": "train", "source": "test", "licence": "CC0-1.0"}
 
@@ -92,3 +93,24 @@ def write_stac(path: Path, body: BodyModel, qpos: np.ndarray, config: str, **mor
         xpos = np.concatenate([np.zeros((len(qpos), 1, 3)), xpos], axis=1)
         for key, values in {"qpos": framed, "xpos": xpos, **more}.items():
             file.create_dataset(key, data=np.asarray(values, np.float32), compression="gzip")
+
+
+def amc_text(values: np.ndarray) -> str:
+    """A CMU recording of the numbers (T, 62) that `amc.COLUMNS` names."""
+    lines = ["#!OML:ASF made.ASF", ":FULLY-SPECIFIED", ":DEGREES"]
+    for number, frame in enumerate(values, 1):
+        lines.append(str(number))
+        left = iter(frame)
+        for joint, axes in amc.DEGREES_OF_FREEDOM.items():
+            lines.append(" ".join([joint, *(f"{next(left):.9g}" for _ in axes)]))
+    return "\n".join(lines) + "\n"
+
+
+def amc_values(body: BodyModel, qpos: np.ndarray) -> np.ndarray:
+    """The numbers (T, 62) of which poses (T, nq) of the humanoid are a plain copy."""
+    upright = Rotation.from_euler("x", 90, degrees=True)
+    turn = upright.inv() * Rotation.from_quat(qpos[:, 3:7], scalar_first=True)
+    joints = np.rad2deg(qpos[:, 7:])
+    angles = [joints[:, body.joint_names.index(name)] for name in amc.COLUMNS[6:]]
+    place = upright.inv().apply(qpos[:, :3]) / amc.UNIT
+    return np.column_stack([place, turn.as_euler("xyz", degrees=True), *angles])

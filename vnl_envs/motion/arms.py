@@ -22,7 +22,7 @@ POINT, PALM = 1.0, 0.1
 # move only where the arm cannot.
 BEND, LIMIT = 3.0, 100.0
 STAY = np.array([0.1, 0.1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])
-ITERATIONS, LARGEST_STEP, NUDGE = 40, 0.3, 1e-5
+ITERATIONS, LARGEST_STEP, SMALLEST_STEP, NUDGE = 40, 0.3, 1e-4, 1e-5
 
 
 def arm_angles(
@@ -52,12 +52,14 @@ def arm_angles(
     for _ in range(ITERATIONS):
         error, jacobian = arm.linearised(out, goal)
         over = out - np.clip(out, low, high)
-        gradient = jacobian.T @ error.ravel() + (
-            LIMIT * over + STAY * (out - kept)
-        ).ravel() + BEND * (bend.T @ (bend @ out.ravel()))  # fmt: skip
+        pull = (LIMIT * over + STAY * (out - kept)).ravel() + BEND * bend.T @ (bend @ out.ravel())
+        gradient = jacobian.T @ error.ravel() + pull
         normal = jacobian.T @ jacobian + fixed + LIMIT * sparse.diags((over != 0).ravel() * 1.0)
         step = spsolve(normal.tocsc(), -gradient).reshape(out.shape)
-        out = out + step * min(1.0, LARGEST_STEP / max(np.abs(step).max(), 1e-12))
+        size = float(np.abs(step).max())
+        out = out + step * min(1.0, LARGEST_STEP / max(size, SMALLEST_STEP))
+        if size < SMALLEST_STEP:
+            break
     return np.clip(out, low, high)
 
 

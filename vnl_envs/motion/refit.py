@@ -220,7 +220,7 @@ def size_ratio(human: Humanoid, pose: np.ndarray) -> float:
     below = -points[..., 2].min(axis=(1, 2))
     standing = (below > UPRIGHT * human.leg) & (pose[:, 2] > 0)
     if not standing.any():
-        raise ClipError("its feet are never under its body: only motion on feet can be fitted")
+        raise ClipError("its feet are never under its root and that above y = 0: no motion on feet")
     heights = float(np.median(below[standing] / pose[standing, 2]))
     heights = float(np.clip(heights, SMALLEST, LARGEST))
 

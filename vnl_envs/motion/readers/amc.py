@@ -56,8 +56,8 @@ COLUMNS = tuple(
 )
 """What the columns of a parsed file are; after the root's six, names of the humanoid's joints."""
 
-MOST_BYTES = 100_000_000
-"""Of a file that is read, some 20 minutes: fits are made of whole recordings."""
+MOST_BYTES = 50_000_000
+"""Of a file that is read, some 9 minutes: recordings are fitted whole, and a frame takes 45 kB."""
 
 _KEYWORDS = (":FULLY-SPECIFIED", ":DEGREES")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -81,13 +81,12 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     """The recording as one clip; see `vnl_envs.motion.readers.Reader`. `rate` None is 120 Hz."""
     if body.body.name != HUMANOID.name:
         raise ClipError(f"{path}: a recording of {HUMANOID.name!r}, not of {body.body.name!r}")
-    rate = RATE if rate is None else checked_rate(rate)
     copy = plain_copy(parse(path), body)
     # Imported here: mink takes long to import, and what is malformed need not wait for it.
     from vnl_envs.motion.refit import refit
 
     try:
-        fit = refit(copy, rate)
+        fit = refit(copy, RATE if rate is None else checked_rate(rate))
     except ClipError as error:
         raise ClipError(f"{path}: {error}") from None
     cmu = _CMU_NAME.fullmatch(path.stem)
@@ -217,7 +216,7 @@ def _read_values(lines: _Lines, joint: str, texts: list[str]) -> list[float]:
     axes = DEGREES_OF_FREEDOM[joint]
     # Python's own syntax of numbers has more: nan, inf, 1_000.
     if len(texts) != len(axes) or not all(_NUMBER.fullmatch(text) for text in texts):
-        raise lines.unexpected(f"{len(axes)} numbers after {joint}")
+        raise lines.unexpected(f"{joint} and {len(axes)} number{'s' * (len(axes) > 1)}")
     values = [float(text) for text in texts]
     for axis, value in zip(axes, values, strict=True):
         most = _FARTHEST if axis.startswith("t") else _MOST_DEGREES
