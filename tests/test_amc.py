@@ -169,7 +169,9 @@ class Figures(NamedTuple):
     excess: float
     wrench: float
     beyond_weight: float
+    beyond_weight_rms: float
     unsupported: float
+    unsupported_rms: float
     acceleration: float
 
 
@@ -186,6 +188,7 @@ def figures(qpos: np.ndarray, standing: np.ndarray) -> Figures:
     wrench = root_wrench(reference, body)
     size = np.linalg.norm(wrench, axis=1)
     beyond = np.linalg.norm(wrench - [0, 0, 1, 0, 0, 0], axis=1)
+    lacking = unsupported_wrench(reference, body)
     acceleration = np.diff(reference.qpos[:, 7:], 2, axis=0) * RATE**2
     return Figures(
         height=float(np.median(np.abs(height[standing]))),
@@ -194,13 +197,15 @@ def figures(qpos: np.ndarray, standing: np.ndarray) -> Figures:
         excess=float(np.maximum(low - qpos[:, 7:], qpos[:, 7:] - high).max()),
         wrench=float(np.sqrt(np.mean(size**2))),
         beyond_weight=float(np.median(beyond)),
-        unsupported=float(np.median(unsupported_wrench(reference, body))),
+        beyond_weight_rms=float(np.sqrt(np.mean(beyond**2))),
+        unsupported=float(np.median(lacking)),
+        unsupported_rms=float(np.sqrt(np.mean(lacking**2))),
         acceleration=float(np.sqrt(np.mean(acceleration**2))),
     )
 
 
 class Versions(NamedTuple):
-    """A recording as it is copied, as it is copied and lowered onto the ground, and as fitted."""
+    """A recording as copied; with its standing feet put on the ground by one shift; as fitted."""
 
     copied: Figures
     lowered: Figures
@@ -208,7 +213,7 @@ class Versions(NamedTuple):
 
 
 def versions(values: np.ndarray, rate: float) -> Versions:
-    """All three of the numbers of a recording; stance is what the fit decided on."""
+    """All three of a recording's numbers (T, 62); stance is what the fit decided on."""
     body = body_of("humanoid")
     copy = amc.plain_copy(values, body)
     fit = refit(copy, rate)
@@ -237,25 +242,19 @@ def assert_better(name: str, found: Versions) -> None:
     assert fitted.depth < 0.005
     assert fitted.excess <= 0
     assert fitted.sliding < min(0.05, copied.sliding, lowered.sliding)
-    assert fitted.wrench < copied.wrench
     assert fitted.beyond_weight < copied.beyond_weight
+    assert fitted.beyond_weight_rms < copied.beyond_weight_rms
     # Points under the ground can push too, so that a copy that wades in it has much support.
     assert fitted.unsupported < lowered.unsupported
+    assert fitted.unsupported_rms < lowered.unsupported_rms
     assert fitted.acceleration < copied.acceleration
 
 
-def test_a_cut_of_a_walk() -> None:
-    values = amc.parse(recording("cmu_amc/07_03.amc"))[60:300]
-    assert_better("07_03[60:300]", versions(values, amc.RATE))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WALKS)
 def test_walks(name: str) -> None:
     assert_better(name, versions(amc.parse(recording(f"cmu_amc/{name}.amc")), amc.RATE))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_runs(name: str) -> None:
     """As walks, but the ground is met hard, and a stance is a few frames."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mink
 import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -16,6 +15,13 @@ from vnl_envs.bodies import HUMANOID, BodyModel
 from vnl_envs.motion.feet import FootPath
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
+
+try:
+    import mink
+except ImportError as error:
+    raise RuntimeError(
+        "fitting motion to the humanoid needs mink: pip install 'vnl_envs[motion]'"
+    ) from error
 
 # Relative weights: feet first, so that what step 3 did survives; then the trunk; then the limbs.
 FOOT_COST = (100.0, 30.0)
