@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from malformed_keypoints import wrong_keypoints
 from motion_files import (
     amc_text,
     amc_values,
@@ -379,6 +380,15 @@ def stac_cases() -> Iterator[Case]:
         yield Case(f"stac: given rate {rate}", "stac", sound("stac"), arguments={"rate": rate})
 
 
+def keypoint_cases() -> Iterator[Case]:
+    """MATLAB's and HDF5 files of keypoints, 12 frames at 50 Hz."""
+    for wrong in wrong_keypoints():
+        yield Case(
+            f"{wrong.format}: {wrong.name}", wrong.format, wrong.content, "rodent", wrong.suffix,
+            wrong.harmless, {"rate": 50.0},
+        )  # fmt: skip
+
+
 # Text
 
 
@@ -481,9 +491,9 @@ def amc_cases() -> Iterator[Case]:
 
 
 GENERATORS: tuple[Callable[[], Iterator[Case]], ...] = (
-    clip_cases, dm_control_cases, stac_cases, amc_cases,
+    clip_cases, dm_control_cases, stac_cases, keypoint_cases, amc_cases,
 )  # fmt: skip
-"""By format; keypoints have theirs here too."""
+"""By format."""
 
 
 def cases() -> Iterator[Case]:

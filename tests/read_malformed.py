@@ -7,6 +7,7 @@ ends, and 512 MB more memory than reading sound files took.
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import signal
@@ -31,6 +32,9 @@ def warm() -> None:
             path.write_bytes(sound(format))
             assert len(list(read_motion(path, body_of("rodent")))) > 0
     body_of("humanoid")
+    # What fits imports takes long, and is no part of any file.
+    for part in ("keypoints", "refit"):
+        importlib.import_module(f"vnl_envs.motion.{part}")
 
 
 def limit_memory() -> None:

@@ -225,3 +225,16 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
         qpos=qpos,
         **{key: str(value) for key, value in texts.items()},
     )
+
+
+def body_of(path: str | Path) -> str:
+    """Name of the body that a clip file is of.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ClipError: it is no clip file.
+    """
+    with hdf5.opened(Path(path)) as file:
+        if hdf5.attribute(file, "format") != FORMAT:
+            raise ClipError(f"not a {FORMAT} file; `vnl-envs data import` makes one of others")
+        return str(hdf5.attribute(file, "body"))

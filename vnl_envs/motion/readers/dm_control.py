@@ -27,7 +27,7 @@ from vnl_envs.gl import quiet_dm_control
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.readers.cmu import CMU_LICENCE
-from vnl_envs.motion.readers.fits import BodyPositions, fitted_clip
+from vnl_envs.motion.readers.fits import BodyPositions, Fits
 from vnl_envs.motion.resample import checked_rate
 
 _CMU_NAME = re.compile(r"CMU_(?P<subject>\d+)_\d+")
@@ -50,6 +50,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     """The clips of all walkers; see `vnl_envs.motion.readers.Reader`."""
+    fits = Fits(body, "root")
     with hdf5.opened(path) as file:
         names = hdf5.members(file)
         if not names:
@@ -66,7 +67,7 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
                 frames = _frame_rate(name, recording, rate)
                 clip = _described(own, name, _poses(recording, walker, body), path)
                 seen = _body_positions(own, walker, body, len(clip))
-                yield fitted_clip(clip, body, frames, "root", seen)
+                yield fits.clip(clip, frames, seen)
 
 
 def _first_has_walkers(file: h5py.File) -> bool:

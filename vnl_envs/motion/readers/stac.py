@@ -22,7 +22,7 @@ from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
-from vnl_envs.motion.readers.fits import BodyPositions, fitted_clip
+from vnl_envs.motion.readers.fits import BodyPositions, Fits
 from vnl_envs.motion.resample import checked_rate
 
 _FREE = 7
@@ -45,13 +45,14 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
             raise ClipError("its config has no RENDER_FPS; give the frame rate")
         qpos = _poses(file, body)
         seen = _body_positions(file, body, len(qpos))
+        fits = Fits(body, "frame")
         for name, label, span in _cuts(settings, len(qpos), path.stem):
             clip = Clip(
                 name, qpos[span], label, "train", f"{path.name} (STAC-MJX fit)", "unknown",
                 session="" if settings.snippets else path.stem,
             )  # fmt: skip
             part = None if seen is None else BodyPositions(seen.names, seen.xpos[span])
-            yield fitted_clip(clip, body, frame_rate, "frame", part)
+            yield fits.clip(clip, frame_rate, part)
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ def _poses(file: h5py.File, body: BodyModel) -> np.ndarray:
     if differing or len(set(joints)) < len(joints):
         what = f"differ in {checks.listed(sorted(differing))}" if differing else "occur twice"
         raise ClipError(f"is not a fit of {body.body.name!r}: its joint names {what}")
-    order = [_FREE + joints.index(name) for name in body.joint_names]
     if qpos.dtype.kind != "f":
         raise ClipError(f"'qpos' must be floating point, got {qpos.dtype}")
+    if tuple(joints) == body.joint_names:
+        return qpos
+    order = [_FREE + joints.index(name) for name in body.joint_names]
     return qpos[:, [*range(_FREE), *order]]
 
 
@@ -110,10 +113,9 @@ def _body_positions(file: h5py.File, body: BodyModel, frames: int) -> BodyPositi
         return None
     names = [name.rsplit("/", 1)[-1] for name in hdf5.names(file, "names_xpos")]
     xpos = hdf5.array(file, "xpos", (frames, len(names), 3))
-    known = [name for name in body.body_names if name in names]
-    if not known:
+    if not set(names) & set(body.body_names):
         raise ClipError(f"names_xpos has none of the bodies of {body.body.name!r}")
-    return BodyPositions(known, xpos[:, [names.index(name) for name in known]])
+    return BodyPositions(names, xpos)
 
 
 def _cuts(settings: Settings, frames: int, stem: str) -> Iterator[tuple[str, str, slice]]:
