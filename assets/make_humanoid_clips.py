@@ -1,8 +1,10 @@
 """Make the humanoid's embedded clips and its standing pose.
 
-Run as `python assets/make_humanoid_clips.py` from a checkout with the extra `clips`. It writes
-`clips/humanoid.h5` and `standing/humanoid.json` beside itself. Names of clips as arguments make
-those only, and print their figures without writing anything.
+    python assets/make_humanoid_clips.py            writes clips/humanoid.h5 beside itself
+    python assets/make_humanoid_clips.py walk run   makes these only, to see their figures
+    python assets/make_humanoid_clips.py standing   writes standing/humanoid.json
+
+From a checkout with the extra `clips`.
 
 A clip comes about in four steps:
 
@@ -148,16 +150,18 @@ def line(report: ClipReport) -> str:
 
 
 def main() -> None:
-    """Write both files beside this script, or print the figures of the clips that are named."""
-    body = Humanoid().body
+    """Do what the arguments say, see above."""
+    if sys.argv[1:] == ["standing"]:
+        (HERE / "standing" / "humanoid.json").write_text(standing_json(Humanoid()))
+        return
     # Clips do not depend on each other.
     with ProcessPoolExecutor() as pool:
         clips = list(pool.map(make_clip, sys.argv[1:] or [*STANDS, *RECIPES]))
+    body = Humanoid().body
     for report in check_clips(clips, body):
         print(line(report))
     if not sys.argv[1:]:
         write_clips(HERE / "clips" / "humanoid.h5", clips, body)
-        (HERE / "standing" / "humanoid.json").write_text(standing_json(Humanoid()))
 
 
 if __name__ == "__main__":
