@@ -46,9 +46,9 @@ def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
     return flags
 
 
-# How much higher than the ground a foot must be per frame away from contact, and at most, m, so
-# that it does not scuff.
-RISE, MOST_RISE = 0.005, 0.015
+RISE = (0.005, 0.015)
+"""How much higher than the ground a foot must be per frame away from contact, and at most, m, so
+that it does not scuff."""
 # What a turn of 1 rad counts as, m; weights of a correction's size and of its second differences.
 TURN_ARM, KEEP, BEND = 0.25, 3.0, 1e3
 # Of any unknown in one Gauss-Newton step, m or rad: soles roll.
@@ -61,6 +61,7 @@ def plant(
     radius: float,
     keep: float = KEEP,
     turn_arm: float = TURN_ARM,
+    rise: tuple[float, float] = RISE,
 ) -> FootPath:
     """Correct a foot's path so that contacts neither slide nor lift and nothing sinks.
 
@@ -75,11 +76,12 @@ def plant(
         keep: weight of the correction's size, in 1/m². Away from contacts the correction dies out
             within about (`BEND` / keep)^(1/4) frames.
         turn_arm: how much a turn of 1 rad counts as a shift, m.
+        rise: see `RISE`.
     """
     ankle, sole = path.ankle.copy(), path.sole
     contact = path.contact
-    rise = np.minimum(RISE * path.away, MOST_RISE)
-    floor = radius + np.where(contact, 0.0, rise[:, None])
+    lift = np.minimum(rise[0] * path.away, rise[1])
+    floor = radius + np.where(contact, 0.0, lift[:, None])
     for _ in range(PLANT_ITERATIONS):
         arms = np.stack([sole.apply(p) for p in points], axis=1)
         centres = ankle[:, None] + arms

@@ -168,6 +168,8 @@ class Solver:
         human: the target body.
         pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
         posture_cost: of any joint's deviation from the posture, before `STIFFNESS`.
+        above_ground: nothing may sink, back, head and hands included; else only the feet's paths
+            know of the ground.
     """
 
     def __init__(
@@ -175,6 +177,7 @@ class Solver:
         human: Humanoid,
         pelvis_cost: tuple[float, float] = PELVIS_COST,
         posture_cost: float = POSTURE_COST,
+        above_ground: bool = False,
     ) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
@@ -197,6 +200,8 @@ class Solver:
             mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
             mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
         ]
+        if above_ground:
+            self.limits.append(AboveGround(human))
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
@@ -207,7 +212,8 @@ class Solver:
             neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
         )
         start[:3] = targets.root[0]
-        start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
+        # Of a quaternion and its opposite, the one that does not hang on rounding.
+        start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
         self.configuration.update(start)
         poses = []
         for frame in range(len(targets)):
@@ -264,6 +270,67 @@ class Solver:
             for task, point in ((self.elbows, elbow), (self.hands, hand)):
                 local = inward @ (point - clavicle.xpos)
                 task[side].set_target(_pose(Rotation.identity(), local))
+
+
+# Points closer to the ground than this are watched, and what has sunk rises by this much per
+# Gauss-Newton step at most, m.
+WATCHED, LARGEST_RISE = 0.15, 0.02
+
+
+class AboveGround(mink.Limit):
+    """Nothing of the humanoid sinks into the ground.
+
+    Its geoms are capsules and spheres; the palms are ellipsoids, and taken for spheres as thick as
+    they are thin.
+
+    Args:
+        human: the body.
+    """
+
+    def __init__(self, human: Humanoid) -> None:
+        model = self.model = human.model
+        geoms = np.arange(human.body.geoms.start, human.body.geoms.stop)
+        kind, size = model.geom_type[geoms], model.geom_size[geoms]
+        palm = kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID
+        radius = np.where(palm, size.min(axis=1), size[:, 0])
+        capsule = kind == mujoco.mjtGeom.mjGEOM_CAPSULE
+        half = size[capsule, 1]
+        self.geom = np.concatenate([geoms, geoms[capsule]])
+        self.along = np.zeros(len(self.geom))
+        self.along[: len(geoms)][capsule], self.along[len(geoms) :] = half, -half
+        self.radius = np.concatenate([radius, radius[capsule]])
+        self.body = model.geom_bodyid[self.geom]
+
+    def points(self, data: mujoco.MjData) -> np.ndarray:
+        """(P, 3) centres of the spheres that must stay above the ground, m."""
+        axis = data.geom_xmat[self.geom].reshape(-1, 3, 3)[:, :, 2]
+        return data.geom_xpos[self.geom] + self.along[:, None] * axis
+
+    def lowest(self, qpos: np.ndarray) -> np.ndarray:
+        """(T,) height of the lowest point in poses (T, nq), m."""
+        data, out = mujoco.MjData(self.model), np.empty(len(qpos))
+        for i, pose in enumerate(qpos):
+            data.qpos[:] = pose
+            mujoco.mj_kinematics(self.model, data)
+            out[i] = (self.points(data)[:, 2] - self.radius).min()
+        return out
+
+    def compute_qp_inequalities(
+        self, configuration: mink.Configuration, dt: float
+    ) -> mink.Constraint:
+        """Heights above 0 of all points close to the ground, after the step."""
+        data = configuration.data
+        points = self.points(data)
+        height = points[:, 2] - self.radius
+        near = np.flatnonzero(height < WATCHED)
+        if not len(near):
+            return mink.Constraint()
+        rows = np.zeros((len(near), self.model.nv))
+        jacobian = np.zeros((3, self.model.nv))
+        for row, i in zip(rows, near, strict=True):
+            mujoco.mj_jac(self.model, data, jacobian, None, points[i], self.body[i])
+            row[:] = -jacobian[2]
+        return mink.Constraint(rows, np.maximum(height[near], -LARGEST_RISE))
 
 
 def _hinges(human: Humanoid) -> list[str]:
