@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
 from rodent.generate import generate
 from rodent.motion import Motion
 from rodent.quality import measure
+
 from vnl_envs.bodies import RODENT, BodyModel
 from vnl_envs.bodies.body import Standing
 from vnl_envs.motion.clip import Clip, write_clips
@@ -31,12 +32,34 @@ ASSETS = Path(__file__).parent
 SOURCE = "vnl_envs gait generator"
 LICENCE = "Apache-2.0"
 
-_STEP = {"lift": -0.005, "spine": 0.12, "sway": 0.002, "bob": 0.001, "roll": 0.03, "pitch": 0.015}
-_TROT = {"lag": 0.5, "runs": True, "lift": -0.005, "spine": 0.12, "sway": 0.001, "roll": 0.02}
-_BOUND = {"lag": 0.47, "apart": 0.0, "runs": True, "drive": 0.1, "lift": 0.002, "arch": 0.35,
-          "clearance": 0.015, "keys": (0.35, 0.65)}
-_QUIET = {"breath": 0.0003, "sway": 0.0006}
-_LOW = {**_STEP, "lift": -0.009, "spine": 0.08}
+_STEP: dict[str, Any] = {
+    "lift": -0.005,
+    "spine": 0.12,
+    "sway": 0.002,
+    "bob": 0.001,
+    "roll": 0.03,
+    "pitch": 0.015,
+}
+_TROT: dict[str, Any] = {
+    "lag": 0.5,
+    "runs": True,
+    "lift": -0.005,
+    "spine": 0.12,
+    "sway": 0.001,
+    "roll": 0.02,
+}
+_BOUND: dict[str, Any] = {
+    "lag": 0.47,
+    "apart": 0.0,
+    "runs": True,
+    "drive": 0.1,
+    "lift": 0.002,
+    "arch": 0.35,
+    "clearance": 0.015,
+    "keys": (0.35, 0.65),
+}
+_QUIET: dict[str, Any] = {"breath": 0.0003, "sway": 0.0006}
+_LOW: dict[str, Any] = {**_STEP, "lift": -0.009, "spine": 0.08}
 
 MOTIONS = (
     Motion("stand", "stand", "train", head_yaw=0.03, head_pitch=0.03, head_rate=0.3, **_QUIET),
@@ -58,7 +81,8 @@ MOTIONS = (
            head_yaw=0.8, head_pitch=0.15, head_rate=0.6, **_QUIET),
     Motion("trot", "trot", "train", speed=0.45, **_TROT),
     Motion("trot_slow", "trot", "train", speed=0.38, start=0.4, **_TROT),
-    Motion("trot_fast", "trot", "test", speed=0.52, start=0.7, clearance=0.018, **_TROT),
+    Motion("trot_fast", "trot", "test", speed=0.52, start=0.7, clearance=0.015, keys=(0.5, 0.85),
+           **_TROT),
     Motion("bound", "bound", "train", speed=0.8, start=0.7, **_BOUND),
     Motion("bound_fast", "bound", "test", speed=0.95, start=0.72, **_BOUND),
     Motion("rear", "rear", "train", rear=0.9, head_yaw=0.2, head_rate=0.3, **_QUIET),

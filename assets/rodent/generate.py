@@ -62,7 +62,7 @@ class Rat:
                 for leg, home in self.home.items()}  # fmt: skip
 
     def way(self, leg: str, times: np.ndarray) -> np.ndarray:
-        """x of a paw's target at each time, (T,), m."""
+        """How far along x a paw's target is at each time, (T,), m."""
         return np.array(
             [paw_target(self.motion, leg, self.home[leg], t)[0][:, 0].mean() for t in times]
         )

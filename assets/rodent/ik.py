@@ -1,4 +1,4 @@
-"""Inverse kinematics of the rat: Gauss-Newton within joint limits, and the tasks for paws and tail."""
+"""Inverse kinematics of the rat: Gauss-Newton within joint limits; tasks for paws and tail."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Solver:
 
     MARGIN = 0.005
     """Kept from every limit, rad."""
+    CONVERGED = 1e-9
+    """Last step, rad: so small that rounding, and so the machine, leaves no trace in a clip."""
 
     def __init__(
         self, body: BodyModel, joints: list[str], neutral: np.ndarray, stiffness: float
@@ -73,7 +75,7 @@ class Solver:
                 moved = np.abs(trial - joints).max()
                 joints, r, jacobian = trial, new_r, new_jacobian
                 damping = max(damping / 5, 1e-3)
-                if moved < 1e-6:
+                if moved < self.CONVERGED:
                     break
             else:
                 damping *= 5

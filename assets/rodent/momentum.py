@@ -131,7 +131,7 @@ def push(motion: Motion, leg: str, time: float, hind_share: float) -> np.ndarray
 
 @lru_cache
 def centre_of_mass(motion: Motion, hind_share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Way forward and up of the centre of mass over a cycle about its mean, (`SAMPLES`,) each, m."""
+    """Way forward and up of the centre of mass about its mean in a cycle, (`SAMPLES`,) each, m."""
     times = (np.arange(SAMPLES) / SAMPLES - motion.start) * motion.cycle
     force = np.array([sum(push(motion, leg, t, hind_share) for leg in LEGS) for t in times])
     spectrum = np.fft.rfft(GRAVITY * force, axis=0)
