@@ -73,3 +73,30 @@ def test_malformed_files(tmp_path: Path) -> None:
     assert not wrong, "\n".join(wrong)
     assert sum(map(len, parts)) == len(jobs)
     assert refused >= FEWEST
+
+
+def few_of_each_format() -> list[Case]:
+    """The first refused case without arguments of its own, and the last, of each format."""
+    sound = [case for case in cases() if not case.harmless and set(case.arguments) <= {"rate"}]
+    by_format: dict[str, list[Case]] = {}
+    for case in sound:
+        by_format.setdefault(case.format, []).append(case)
+    return [case for found in by_format.values() for case in (found[0], found[len(found) // 2])]
+
+
+@pytest.mark.parametrize("case", few_of_each_format(), ids=lambda case: case.name)
+def test_malformed_files_on_the_command_line(case: Case, tmp_path: Path) -> None:
+    """One line, exit code 2, no traceback, and nothing written."""
+    path, out = tmp_path / f"wrong{case.suffix}", tmp_path / "clips.h5"
+    case.write(path)
+    command = [sys.executable, "-m", "vnl_envs", "data", "import", str(path), "--body", case.body,
+               "--format", case.format, "--out", str(out)]  # fmt: skip
+    if "rate" in case.arguments:
+        command += ["--rate", str(case.arguments["rate"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "wrong" in lines[0]
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not out.exists()
