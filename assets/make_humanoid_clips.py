@@ -71,7 +71,7 @@ RECIPES = {
     "walk_even": Recipe("humanoid3d_walk.txt", "walk", "test", Gait(4, gap=0, straight=True)),
     "run": Recipe(
         "humanoid3d_run.txt", "run", "train", Gait(6, gap=0, straight=True, harmonics=4),
-        Fit(drop=0.08, widen=0.0, height=0.035, speed=1.3, flight=True),
+        Fit(drop=0.08, widen=0.0, height=0.035, speed=1.3, flight=True, keep=30.0),
     ),
     "turn_left": Recipe(
         "walker/turn_left0.txt", "turn", "train", Gait(4, gap=3, trim=2), Fit(widen=0.06)
@@ -86,7 +86,10 @@ RECIPES = {
         "walker/turn_left1.txt", "turn", "test", Gait(4, gap=4, trim=2), Fit(widen=0.08)
     ),
     "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), replace(AIR, speed=1.2)),
-    "spin": Recipe("humanoid3d_spin.txt", "spin", "train", Take(), replace(AIR, height=0.05)),
+    "spin": Recipe(
+        "humanoid3d_spin.txt", "spin", "train", Take(pace=1.3),
+        replace(AIR, height=0.06, speed=1.5, keep=30.0),
+    ),
     "kick": Recipe(
         "humanoid3d_kick.txt", "kick", "train", Take(before=0.9, after=0.9),
         replace(AIR, flight=False),
@@ -95,7 +98,10 @@ RECIPES = {
         "humanoid3d_spinkick.txt", "kick", "test", Take(stop=69, before=0.9, after=0.9),
         replace(AIR, height=0.06, speed=1.2),
     ),
-    "punch": Recipe("humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6), AIR),
+    "punch": Recipe(
+        "humanoid3d_punch.txt", "punch", "train", Take(before=0.6, after=0.6),
+        replace(AIR, height=0.05, keep=30.0),
+    ),
     "backflip": Recipe(
         "humanoid3d_backflip.txt", "flip", "train", Take(2), replace(AIR, height=0.06, speed=1.5)
     ),

@@ -51,7 +51,7 @@ class Fit:
 # filter in between, frames: cut-off about 4 Hz.
 PASSES, SMOOTHING = 4, 2.0
 # Cost of the pelvis, so that feet that come to the ground do not pull at it.
-FIRM_PELVIS = (20.0, 5.0)
+FIRM_PELVIS = (50.0, 10.0)
 
 
 def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.ndarray:

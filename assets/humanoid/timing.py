@@ -55,19 +55,20 @@ class Take:
 
     Attributes:
         times: how often it is played; each time where the last one has led.
-        start, stop: frames of the source that are kept.
+        stop: the first frame of the source that is not played.
         before, after: how long the first and the last pose are held, s.
+        pace: how much faster than its file says; right where the source falls as fast as it should.
     """
 
     times: int = 1
-    start: int = 0
     stop: int | None = None
     before: float = 0.0
     after: float = 0.0
+    pace: float = 1.0
 
     def play(self, motion: Motion, dt: float, stretch: float) -> Motion:
         """A motion with `dt` s between its frames, at 50 Hz once times are stretched."""
-        motion = motion[self.start : self.stop]
+        motion, dt = motion[: self.stop], dt / self.pace
         if self.times > 1:
             motion = repeat(motion, self.times, round(SEAM / dt))
         duration = (len(motion) - 1) * dt
