@@ -1,0 +1,1 @@
+"""Reference baselines, run from a checkout: `python -m baselines.<algorithm>`."""

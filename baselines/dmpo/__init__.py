@@ -1,0 +1,1 @@
+"""Distributional maximum a posteriori policy optimisation (DMPO)."""
