@@ -1,0 +1,246 @@
+"""DMPO as a Stable-Baselines3 algorithm."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+
+from baselines import arrays
+from baselines.dmpo.settings import from_record, to_record
+from baselines.dmpo.state import Hyperparameters, Learner, LearnerState, Transitions
+
+FORMAT = "vnl_envs-dmpo"
+VERSION = 1
+
+
+class MlpPolicy(BasePolicy):
+    """What SB3 asks for actions: a learner and its present state.
+
+    Args:
+        observation_space, action_space: boxes; actions are scaled to [-1, 1] for the learner.
+        lr_schedule: not used: the learner has its own rates.
+        hyperparameters: of the learner.
+        network: another policy network than the learner's own.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        lr_schedule: Any = None,
+        hyperparameters: Hyperparameters | None = None,
+        network: Any = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        size, actions = observation_space.shape[0], action_space.shape[0]
+        self.learner = Learner(size, actions, hyperparameters, network)
+        self.state: LearnerState
+        self.key: jax.Array
+        self._act = jax.jit(self.learner.act)
+        self._act_mean = jax.jit(self.learner.act_mean)
+
+    def begin(self, seed: int) -> None:
+        """Start from scratch."""
+        self.key, key = jax.random.split(jax.random.PRNGKey(seed))
+        self.state = jax.jit(self.learner.init)(key)
+
+    def next_key(self) -> jax.Array:
+        """A new random key."""
+        self.key, key = jax.random.split(self.key)
+        return key
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        """Actions of the environment's scale for one observation or a batch of them."""
+        observation = jnp.asarray(observation, jnp.float32)
+        if deterministic:
+            actions = self._act_mean(self.state, observation)
+        else:
+            actions = self._act(self.state, observation, self.next_key())
+        return self.unscale_action(np.asarray(actions)), None
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Any:
+        raise NotImplementedError("DMPO's policy runs in JAX; call predict")
+
+
+class DMPO(OffPolicyAlgorithm):
+    """Distributional maximum a posteriori policy optimisation.
+
+    Args:
+        policy: "MlpPolicy".
+        env: a Gymnasium id, environment or SB3 vector environment; boxes on both sides.
+        hyperparameters: of the learner.
+        buffer_size: transitions kept.
+        learning_starts: steps of uniformly random actions before the first update.
+        samples_per_insert: transitions sampled for each one collected; with the batch size and the
+            number of environments this says how often to update.
+        policy_kwargs: `network`, another policy network.
+        seed, verbose, tensorboard_log, stats_window_size: as in SB3.
+
+    Raises:
+        ValueError: an observation or action space is not a bounded box of one axis.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy}
+    policy: MlpPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str,
+        hyperparameters: Hyperparameters | None = None,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1_000,
+        samples_per_insert: float = 32.0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.hyperparameters = hyperparameters or Hyperparameters()
+        self.samples_per_insert = samples_per_insert
+        super().__init__(
+            policy, env, learning_rate=self.hyperparameters.policy_rate, buffer_size=buffer_size,
+            learning_starts=learning_starts, batch_size=self.hyperparameters.batch_size,
+            gamma=self.hyperparameters.discount, n_steps=self.hyperparameters.n_step,
+            policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,
+            support_multi_env=True, sde_support=False, supported_action_spaces=(spaces.Box,),
+        )  # fmt: skip
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        for name, space in (("observation", self.observation_space), ("action", self.action_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise ValueError(f"DMPO needs a flat box as {name} space, got {space}")
+        if self.seed is None:
+            self.seed = int(np.random.default_rng().integers(2**31))
+        ratio = self.n_envs * self.samples_per_insert / self.batch_size
+        self.train_freq = max(1, round(1 / ratio))
+        self.gradient_steps = max(1, round(ratio * self.train_freq))
+        self.policy_kwargs = {**self.policy_kwargs, "hyperparameters": self.hyperparameters}
+        super()._setup_model()
+        self.policy.begin(self.seed)
+        self._updates = jax.jit(
+            functools.partial(_several_updates, self.policy.learner), donate_argnums=0
+        )
+        self._observe = jax.jit(self.policy.learner.observe)
+
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, *others: Any) -> None:
+        assert self._last_obs is not None
+        self.policy.state = self._observe(self.policy.state, jnp.asarray(self._last_obs))
+        super()._store_transition(replay_buffer, buffer_action, *others)
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Gradient steps on batches from the replay buffer."""
+        assert self.replay_buffer is not None
+        sampled = self.replay_buffer.sample(gradient_steps * batch_size)
+        batches = jax.tree.map(
+            lambda x: x.reshape(gradient_steps, batch_size, *x.shape[1:]),
+            transitions(sampled, self.gamma),
+        )
+        self.policy.state, figures = self._updates(
+            self.policy.state, batches, self.policy.next_key()
+        )
+        for name, value in figures.items():
+            self.logger.record(f"train/{name}", float(value))
+        self.logger.record("train/updates", int(self.policy.state.updates), exclude="tensorboard")
+
+    def save(self, path: str | Path, *_: Any, **__: Any) -> None:
+        """Write learner, dual variables, optimisers and statistics; not the replay buffer."""
+        record = {
+            "format": FORMAT,
+            "version": VERSION,
+            "hyperparameters": to_record(self.hyperparameters),
+            "observation_size": self.observation_space.shape[0],
+            "action_size": self.action_space.shape[0],
+            "buffer_size": self.buffer_size,
+            "learning_starts": self.learning_starts,
+            "samples_per_insert": self.samples_per_insert,
+            "num_timesteps": self.num_timesteps,
+            "seed": self.seed,
+        }
+        held = {**arrays.flatten(self.policy.state, "state"), "key": np.asarray(self.policy.key)}
+        arrays.save(_with_suffix(path), held, record)
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None, **kwargs: Any) -> DMPO:  # type: ignore[override]
+        """The algorithm that `save` wrote, on an environment of the same sizes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, or of other sizes than the environment's.
+        """
+        path = _with_suffix(path)
+        found, record = arrays.load(path)
+        if record.get("format") != FORMAT or record.get("version") != VERSION:
+            raise ValueError(f"{path}: not a {FORMAT} file of version {VERSION}")
+        if env is None:
+            raise ValueError("load needs the environment: DMPO.load(path, env=…)")
+        model = cls(
+            "MlpPolicy", env, from_record(record["hyperparameters"]),
+            buffer_size=record["buffer_size"], learning_starts=record["learning_starts"],
+            samples_per_insert=record["samples_per_insert"], seed=record["seed"], **kwargs,
+        )  # fmt: skip
+        for name, space in (
+            ("observation", model.observation_space),
+            ("action", model.action_space),
+        ):
+            if record[f"{name}_size"] != space.shape[0]:  # type: ignore[index]
+                raise ValueError(
+                    f"{path}: was trained on {name}s of size {record[f'{name}_size']}, the "
+                    f"environment has {space.shape[0]}"  # type: ignore[index]
+                )
+        model.policy.state = arrays.restore(model.policy.state, found, "state")
+        model.policy.key = jnp.asarray(found["key"])
+        model.num_timesteps = record["num_timesteps"]
+        return model
+
+
+def transitions(sampled: Any, discount: float) -> Transitions:
+    """What an SB3 replay buffer sampled; `dones` there are failures, not time limits."""
+    n_step = discount if sampled.discounts is None else sampled.discounts.numpy()[:, 0]
+    return Transitions(
+        observation=sampled.observations.numpy(),
+        action=sampled.actions.numpy(),
+        reward=sampled.rewards.numpy()[:, 0],
+        discount=(n_step * (1.0 - sampled.dones.numpy()[:, 0])).astype(np.float32),
+        next_observation=sampled.next_observations.numpy(),
+    )
+
+
+def _several_updates(
+    learner: Learner, state: LearnerState, batches: Transitions, key: jax.Array
+) -> tuple[LearnerState, dict[str, jax.Array]]:
+    """Updates on batches (K, B, ...), one after the other; figures of the last one."""
+
+    def one(state: LearnerState, item: tuple[Transitions, jax.Array]) -> tuple[Any, Any]:
+        return learner.update(state, *item)
+
+    keys = jax.random.split(key, len(batches.reward))
+    state, figures = jax.lax.scan(one, state, (batches, keys))
+    return state, {name: values[-1] for name, values in figures.items()}
+
+
+def _with_suffix(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
