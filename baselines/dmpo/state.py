@@ -201,11 +201,13 @@ class Learner:
         policy = self.policy.init(policy_key, observation, jnp.zeros(self.policy.noise_size))
         critic = self.critic.init(critic_key, observation, action)
         s = self.settings
+        # Typed: weak types would make the first update another program.
+        temperature = jnp.asarray(s.temperature, jnp.float32)
         duals = Duals(
-            jnp.asarray(s.temperature),
-            jnp.asarray(s.temperature),
-            jnp.full(self.action_size, s.alpha_mean),
-            jnp.full(self.action_size, s.alpha_std),
+            temperature,
+            jnp.copy(temperature),
+            jnp.full(self.action_size, s.alpha_mean, jnp.float32),
+            jnp.full(self.action_size, s.alpha_std, jnp.float32),
         )
         return LearnerState(
             policy=policy,
@@ -244,9 +246,16 @@ class Learner:
         return state._replace(statistics=state.statistics.including(observations))
 
     def update(
-        self, state: LearnerState, batch: Transitions, key: jax.Array
+        self, state: LearnerState, batch: Transitions, key: jax.Array, axis: str | None = None
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
-        """One gradient step of policy, critic and dual variables; and figures to log."""
+        """One gradient step of policy, critic and dual variables; and figures to log.
+
+        Args:
+            state: the learner's.
+            batch: transitions; with `axis`, this device's part of them.
+            key: of the actions sampled.
+            axis: name of the mapped axis over devices whose gradients are averaged.
+        """
         batch = batch._replace(
             observation=self._seen(state, batch.observation),
             next_observation=self._seen(state, batch.next_observation),
@@ -280,10 +289,13 @@ class Learner:
             "critic_loss": critic_value,
             "policy_loss": policy_value,
             "expected_return": jnp.mean(expected_return(self.support, next_logits)),
-            "critic_gradient": optax.global_norm(critic_gradient),
-            "policy_gradient": optax.global_norm(policy_gradient),
+            "critic_gradient": optax.tree.norm(critic_gradient),
+            "policy_gradient": optax.tree.norm(policy_gradient),
         }
-        return self._step(state, policy_gradient, critic_gradient, dual_gradient), figures
+        gradients = (policy_gradient, critic_gradient, dual_gradient)
+        if axis is not None:
+            gradients, figures = jax.lax.pmean((gradients, figures), axis)
+        return self._step(state, *gradients), figures
 
     def _step(
         self, state: LearnerState, policy: Params, critic: Params, duals: Duals

@@ -1,0 +1,91 @@
+"""A replay buffer that lives where the learner does: a ring of steps of many environments."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from baselines.dmpo.state import Transitions
+
+
+class Step(NamedTuple):
+    """One control step of B environments.
+
+    Attributes:
+        observation, next_observation: (B, D) before and after; after the last step of an episode
+            that episode's last one.
+        action: (B, nu).
+        reward: (B,).
+        failed: (B,) 1 where the episode ended by failure: nothing follows.
+        ended: (B,) 1 where it ended, for whatever reason.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    failed: jax.Array
+    ended: jax.Array
+    next_observation: jax.Array
+
+
+class Replay(NamedTuple):
+    """A ring of T steps.
+
+    Attributes:
+        steps: each (T, B, ...).
+        position: () where the next one goes.
+        filled: () how many there are.
+    """
+
+    steps: Step
+    position: jax.Array
+    filled: jax.Array
+
+    @classmethod
+    def empty(cls, capacity: int, num_envs: int, observation: int, action: int) -> Replay:
+        """Room for `capacity` steps of `num_envs` environments."""
+        flat, wide = jnp.zeros((capacity, num_envs)), jnp.zeros((capacity, num_envs, observation))
+        steps = Step(wide, jnp.zeros((capacity, num_envs, action)), flat, flat, flat, wide)
+        zero = jnp.zeros((), jnp.int32)
+        return cls(steps, zero, zero)
+
+    @property
+    def capacity(self) -> int:
+        """T."""
+        return self.steps.reward.shape[0]
+
+    def insert(self, steps: Step) -> Replay:
+        """With K more steps, each (K, B, ...), in place of the oldest ones."""
+        count = steps.reward.shape[0]
+        rows = (self.position + jnp.arange(count)) % self.capacity
+        held = jax.tree.map(lambda ring, new: ring.at[rows].set(new), self.steps, steps)
+        filled = jnp.minimum(self.filled + count, self.capacity)
+        return Replay(held, (self.position + count) % self.capacity, filled)
+
+    def sample(self, key: jax.Array, batch_size: int, n_step: int, discount: float) -> Transitions:
+        """Transitions of up to n steps, (batch_size, ...), drawn uniformly with replacement.
+
+        A transition ends with its episode, or with the newest step of the ring.
+        """
+        when, which = jax.random.split(key)
+        age = jax.random.randint(when, (batch_size,), 0, self.filled)
+        env = jax.random.randint(which, (batch_size,), 0, self.steps.reward.shape[1])
+        ahead = jnp.arange(n_step)
+        rows = (self.position - self.filled + age[:, None] + ahead) % self.capacity
+        ended = self.steps.ended[rows, env[:, None]]
+        # The first step always counts, a later one while nothing before it ended.
+        before = jnp.cumprod(1.0 - ended, axis=1)
+        alive = jnp.concatenate([jnp.ones((batch_size, 1)), before[:, :-1]], axis=1)
+        alive *= age[:, None] + ahead < self.filled
+        reward = jnp.sum(alive * discount**ahead * self.steps.reward[rows, env[:, None]], axis=1)
+        count = jnp.sum(alive, axis=1)
+        last = jnp.take_along_axis(rows, count.astype(jnp.int32)[:, None] - 1, axis=1)[:, 0]
+        return Transitions(
+            observation=self.steps.observation[rows[:, 0], env],
+            action=self.steps.action[rows[:, 0], env],
+            reward=reward,
+            discount=discount**count * (1.0 - self.steps.failed[last, env]),
+            next_observation=self.steps.next_observation[last, env],
+        )
