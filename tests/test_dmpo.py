@@ -1,0 +1,287 @@
+"""DMPO's losses against closed forms, and its learner where the optimum is known."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from baselines.dmpo import Hyperparameters, Learner
+from baselines.dmpo.losses import (
+    Bounds,
+    Duals,
+    critic_loss,
+    divergences,
+    improve,
+    log_density,
+    mixture,
+    policy_loss,
+    project,
+    weights_divergence,
+)
+from baselines.dmpo.networks import Gaussian
+from baselines.dmpo.replay import Replay, Step
+from baselines.dmpo.state import Statistics, Transitions
+
+SUPPORT = jnp.linspace(-2.0, 3.0, 11)
+
+
+def gaussian(mean: object, std: object) -> Gaussian:
+    mean = jnp.asarray(mean, jnp.float32)
+    return Gaussian(mean, jnp.asarray(std, jnp.float32), jnp.zeros(mean.shape[:-1]))
+
+
+# --- The critic ---
+
+
+@given(
+    hnp.arrays(np.float32, 11, elements=st.floats(0.015625, 1, width=32)),
+    hnp.arrays(np.float32, 11, elements=st.floats(-2, 3, width=32)),
+)
+def test_projection_keeps_mass_and_mean(weights: np.ndarray, values: np.ndarray) -> None:
+    probabilities = weights / weights.sum()
+    projected = np.asarray(project(SUPPORT, values, probabilities))
+    assert projected.min() >= 0
+    assert projected.sum() == pytest.approx(1, abs=1e-5)
+    assert projected @ np.asarray(SUPPORT) == pytest.approx(probabilities @ values, abs=1e-4)
+
+
+@given(hnp.arrays(np.float32, 11, elements=st.floats(0, 1, width=32)))
+def test_projection_of_the_support_itself_changes_nothing(probabilities: np.ndarray) -> None:
+    np.testing.assert_allclose(project(SUPPORT, SUPPORT, probabilities), probabilities, atol=1e-5)
+
+
+def test_projection_clamps_what_is_beyond() -> None:
+    projected = project(SUPPORT, jnp.full(11, 99.0), jnp.full(11, 1 / 11))
+    np.testing.assert_allclose(projected, np.eye(11)[-1], atol=1e-6)
+
+
+def test_mixture_is_the_mean_of_probabilities() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 3, 11))
+    expected = np.log(scipy.special.softmax(logits, axis=-1).mean(axis=0))
+    np.testing.assert_allclose(mixture(jnp.asarray(logits)), expected, atol=1e-5)
+
+
+def test_critic_loss_is_least_at_its_target() -> None:
+    rng = np.random.default_rng(0)
+    next_logits = jnp.asarray(rng.normal(size=(5, 4, 11)))
+    reward, discount = jnp.asarray(rng.normal(size=4)), jnp.asarray([0.9, 0.5, 0.0, 0.9])
+
+    def loss(logits: jax.Array) -> jax.Array:
+        return critic_loss(logits, SUPPORT, next_logits, reward, discount)
+
+    values = reward[:, None] + discount[:, None] * SUPPORT
+    target = project(SUPPORT, values, jnp.exp(mixture(next_logits)))
+    best = jnp.log(target + 1e-9)
+    entropy = float(np.mean([scipy.stats.entropy(row) for row in np.asarray(target)]))
+    assert float(loss(best)) == pytest.approx(entropy, abs=1e-4)
+    assert float(loss(best + jnp.asarray(rng.normal(size=best.shape)))) > entropy
+    # After a failure only the reward counts.
+    mean = float(target[2] @ SUPPORT)
+    assert mean == pytest.approx(float(jnp.clip(reward[2], -2, 3)), abs=1e-5)
+
+
+# --- The policy ---
+
+
+def test_temperature_dual_is_least_where_the_bound_holds() -> None:
+    returns = jnp.asarray(np.random.default_rng(0).normal(size=(64, 8)), jnp.float32)
+    best = scipy.optimize.minimize_scalar(
+        lambda t: float(improve(returns, jnp.asarray(t, jnp.float32), 0.1)[1]),
+        bounds=(0.05, 20), method="bounded",
+    ).x  # fmt: skip
+    weights, _ = improve(returns, jnp.asarray(best, jnp.float32), 0.1)
+    assert float(weights_divergence(weights)) == pytest.approx(0.1, abs=1e-3)
+    np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-5)
+
+
+@given(
+    hnp.arrays(np.float32, 3, elements=st.floats(-1, 1, width=32)),
+    hnp.arrays(np.float32, 3, elements=st.floats(-1, 1, width=32)),
+    hnp.arrays(np.float32, 3, elements=st.floats(0.125, 2, width=32)),
+    hnp.arrays(np.float32, 3, elements=st.floats(0.125, 2, width=32)),
+)
+def test_divergences_add_up(m: np.ndarray, n: np.ndarray, s: np.ndarray, t: np.ndarray) -> None:
+    by_mean, by_std = divergences(gaussian(m, s), gaussian(n, t))
+    # KL(N(m, s) || N(n, s)) and KL(N(m, s) || N(m, t)), textbook forms.
+    np.testing.assert_allclose(by_mean, (m - n) ** 2 / (2 * s**2), rtol=1e-4, atol=1e-5)
+    textbook = np.log(t / s) + s**2 / (2 * t**2) - 0.5
+    np.testing.assert_allclose(by_std, textbook, rtol=1e-3, atol=1e-4)
+
+
+def test_log_density() -> None:
+    rng = np.random.default_rng(0)
+    a, m, s = rng.normal(size=(4, 3)), rng.normal(size=3), rng.uniform(0.1, 1, 3)
+    expected = scipy.stats.multivariate_normal(m, np.diag(s**2)).logpdf(a)
+    np.testing.assert_allclose(log_density(a, m, s), expected, rtol=1e-4)
+
+
+def _losses(**changes: object) -> tuple[jax.Array, dict[str, jax.Array]]:
+    rng = np.random.default_rng(1)
+    target = gaussian(rng.normal(size=(6, 2)) * 0.1, np.full((6, 2), 0.4))
+    actions = target.mean + target.std * jnp.asarray(rng.normal(size=(32, 6, 2)), jnp.float32)
+    values = {
+        "duals": Duals(jnp.asarray(0.0), jnp.asarray(0.0), jnp.zeros(2), jnp.zeros(2)),
+        "online": target,
+        "target": target,
+        "actions": actions,
+        "returns": -jnp.sum((actions - 0.3) ** 2, axis=-1),
+        "bounds": Bounds(),
+    }
+    return policy_loss(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_policy_gradient_points_to_better_actions() -> None:
+    def loss(shift: jax.Array) -> jax.Array:
+        base = gaussian(np.zeros((6, 2)), np.full((6, 2), 0.4))
+        return _losses(online=base._replace(mean=base.mean + shift), target=base)[0]
+
+    assert (np.asarray(jax.grad(loss)(jnp.zeros(2))) < 0).all()
+
+
+def test_multipliers_rise_where_a_bound_is_broken() -> None:
+    def loss(alpha: jax.Array, shift: float) -> jax.Array:
+        base = gaussian(np.zeros((6, 2)), np.full((6, 2), 0.4))
+        duals = Duals(jnp.asarray(0.0), jnp.asarray(0.0), alpha, jnp.zeros(2))
+        online = base._replace(mean=base.mean + jnp.asarray([shift, 0.0]))
+        return _losses(duals=duals, online=online, target=base)[0]
+
+    gradient = jax.grad(loss)(jnp.zeros(2), 0.5)
+    # Descent raises the multiplier of the dimension that moved too far, and lowers the other.
+    assert float(gradient[0]) < 0 < float(gradient[1])
+
+
+def test_actions_out_of_bounds_lose_weight() -> None:
+    base = gaussian(np.full((6, 2), 1.1), np.full((6, 2), 0.4))
+    noise = np.random.default_rng(1).normal(size=(64, 6, 2))
+    actions = base.mean + base.std * jnp.asarray(noise, jnp.float32)
+
+    def pull(penalty_temperature: float) -> np.ndarray:
+        duals = Duals(jnp.asarray(0.0), jnp.asarray(penalty_temperature), *[jnp.zeros(2)] * 2)
+
+        def loss(shift: jax.Array) -> jax.Array:
+            online = base._replace(mean=base.mean + shift)
+            equal = jnp.zeros((64, 6))
+            return _losses(duals=duals, online=online, target=base, actions=actions, returns=equal)[
+                0
+            ]
+
+        return np.asarray(jax.grad(loss)(jnp.zeros(2)))
+
+    # Returns are equal: what pulls inwards is the penalty, and more so at a low temperature.
+    assert (pull(-2.0) > pull(100.0) + 0.1).all()
+
+
+# --- The learner ---
+
+
+def small(**changes: object) -> Hyperparameters:
+    defaults = {"policy_sizes": (32, 32), "critic_sizes": (64, 64), "n_step": 1, "batch_size": 128}
+    return Hyperparameters(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def test_quadratic_bandit() -> None:
+    """Reward -|a - c|²: the policy finds c, and its improvement keeps to the bound."""
+    learner = Learner(1, 2, small(
+        lowest_return=-3.0, highest_return=0.5, policy_rate=1e-3, critic_rate=1e-3
+    ))  # fmt: skip
+    best = jnp.asarray([0.5, -0.7])
+
+    def one(state: object, key: jax.Array) -> tuple[object, jax.Array]:
+        act, own = jax.random.split(key)
+        observation = jnp.zeros((128, 1))
+        action = learner.act(state, observation, act)  # type: ignore[arg-type]
+        reward = -jnp.sum((action - best) ** 2, axis=-1)
+        batch = Transitions(observation, action, reward, jnp.zeros(128), observation)
+        state, figures = learner.update(state, batch, own)  # type: ignore[arg-type]
+        return state, figures["kl_improvement"]
+
+    state = learner.init(jax.random.PRNGKey(0))
+    keys = jax.random.split(jax.random.PRNGKey(1), 5000)
+    state, divergence = jax.jit(functools.partial(jax.lax.scan, one))(state, keys)
+    np.testing.assert_allclose(learner.act_mean(state, jnp.zeros(1)), best, atol=0.1)
+    assert float(divergence[-500:].mean()) == pytest.approx(0.1, rel=0.25)
+
+
+def test_targets_are_hard_copies() -> None:
+    learner = Learner(3, 2, small(policy_period=3, critic_period=2))
+    state = learner.init(jax.random.PRNGKey(0))
+    rng = np.random.default_rng(0)
+    batch = Transitions(
+        rng.normal(size=(128, 3)).astype(np.float32),
+        rng.uniform(-1, 1, (128, 2)).astype(np.float32),
+        rng.random(128).astype(np.float32),
+        np.full(128, 0.99, np.float32),
+        rng.normal(size=(128, 3)).astype(np.float32),
+    )
+    update = jax.jit(learner.update)
+
+    def same(a: object, b: object) -> bool:
+        leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        return all(bool((x == y).all()) for x, y in leaves)
+
+    for step in range(1, 7):
+        before = state
+        state, _ = update(state, batch, jax.random.PRNGKey(step))
+        assert same(state.target_policy, state.policy if step % 3 == 0 else before.target_policy)
+        assert same(state.target_critic, state.critic if step % 2 == 0 else before.target_critic)
+        assert not same(state.policy, before.policy)
+
+
+def test_statistics_are_those_of_all_observations() -> None:
+    data = np.random.default_rng(0).normal(3, [1, 10, 0], (50, 3)).astype(np.float32)
+    statistics = Statistics.empty(3)
+    for part in np.split(data, [1, 20, 37]):
+        statistics = statistics.including(jnp.asarray(part))
+    np.testing.assert_allclose(statistics.mean, data.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(statistics.squares / 50, data.var(axis=0), rtol=1e-3, atol=1e-4)
+    seen = np.asarray(statistics.normalise(jnp.asarray(data)))
+    np.testing.assert_allclose(seen.std(axis=0), [1, 1, 0], atol=1e-3)
+
+
+def test_an_empty_support_is_refused() -> None:
+    with pytest.raises(ValueError, match="lowest_return must be below highest_return"):
+        Learner(1, 1, Hyperparameters(lowest_return=1.0, highest_return=1.0))
+
+
+# --- The replay ---
+
+
+def test_replay_gives_n_step_transitions() -> None:
+    """Beside a slow loop over every start, for a ring that has wrapped."""
+    rng = np.random.default_rng(0)
+    capacity, envs, total, n_step, discount = 12, 2, 17, 3, 0.9
+    ended = (rng.random((total, envs)) < 0.3).astype(np.float32)
+    failed = ended * (rng.random((total, envs)) < 0.5)
+    number = np.arange(total * envs, dtype=np.float32).reshape(total, envs)
+    steps = Step(
+        number[..., None], number[..., None], rng.random((total, envs)).astype(np.float32),
+        failed, ended, number[..., None] + 0.5,
+    )  # fmt: skip
+    replay = Replay.empty(capacity, envs, 1, 1)
+    for i in range(0, total):
+        replay = replay.insert(jax.tree.map(lambda x, i=i: x[i : i + 1], steps))
+    batch = replay.sample(jax.random.PRNGKey(0), 500, n_step, discount)
+    starts = np.asarray(batch.observation)[:, 0].astype(int)
+    assert set(starts) == set(range((total - capacity) * envs, total * envs))
+    for k, start in enumerate(starts):
+        t, env = divmod(start, envs)
+        reward, count = 0.0, 0
+        while count < n_step and t + count < total:
+            reward += discount**count * float(steps.reward[t + count, env])
+            count += 1
+            if ended[t + count - 1, env]:
+                break
+        last = t + count - 1
+        assert float(batch.reward[k]) == pytest.approx(reward, abs=1e-5)
+        expected = discount**count * (1 - failed[last, env])
+        assert float(batch.discount[k]) == pytest.approx(expected, abs=1e-5)
+        assert float(batch.next_observation[k, 0]) == number[last, env] + 0.5
