@@ -1,1 +1,1 @@
-"""Reference baselines, run from a checkout: `python -m baselines.<algorithm>`."""
+"""Reference algorithms on the tasks; run from a checkout, see `docs/baselines.md`."""

@@ -1,0 +1,131 @@
+"""A policy as ONNX: observations in, actions out, its normaliser within.
+
+`python -m baselines.export RUN` writes the newest policy of a run; training writes the best one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from vnl_envs.files import written_whole
+
+INPUT, OUTPUT = "obs", "action"
+# LayerNormalization exists since 17.
+_OPSET, _IR_VERSION = 17, 8
+
+
+class Layer(NamedTuple):
+    """One ONNX operator on what the layer before gave.
+
+    Attributes:
+        op: its name.
+        arrays: its further inputs.
+        attributes: its settings.
+    """
+
+    op: str
+    arrays: tuple[np.ndarray, ...] = ()
+    attributes: Mapping[str, Any] = {}
+
+
+def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
+    """Weights (outputs, inputs) and biases (outputs,)."""
+    return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
+
+
+def clip(low: float, high: float, kind: Any = np.float32) -> Layer:
+    """Between two numbers."""
+    return Layer("Clip", (np.array(low, kind), np.array(high, kind)))
+
+
+def normaliser(mean: np.ndarray, deviation: np.ndarray, most: float) -> list[Layer]:
+    """(x - mean) / deviation within ±most; in double precision, as a small deviation asks for."""
+    return [
+        Layer("Cast", (), {"to": TensorProto.DOUBLE}),
+        Layer("Sub", (mean.astype(np.float64),)),
+        Layer("Div", (deviation.astype(np.float64),)),
+        clip(-most, most, np.float64),
+        Layer("Cast", (), {"to": TensorProto.FLOAT}),
+    ]
+
+
+def write_onnx(
+    path: str | Path, layers: Sequence[Layer], sizes: tuple[int, int], metadata: Mapping[str, Any]
+) -> None:
+    """Write a policy `obs` float32 (1, D) -> `action` float32 (1, A) in [-1, 1], whole.
+
+    Args:
+        path: ends in .onnx.
+        layers: from an observation to an action, which is clipped after them.
+        sizes: D and A.
+        metadata: about the policy, kept as texts.
+    """
+    nodes, arrays, before = [], [], INPUT
+    layers = [*layers, clip(-1, 1)]
+    for i, layer in enumerate(layers):
+        names = [f"{i}_{j}" for j in range(len(layer.arrays))]
+        arrays += [numpy_helper.from_array(a, n) for a, n in zip(layer.arrays, names, strict=True)]
+        after = OUTPUT if layer is layers[-1] else f"{i}"
+        nodes.append(helper.make_node(layer.op, [before, *names], [after], **layer.attributes))
+        before = after
+    first, last = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in zip((INPUT, OUTPUT), sizes, strict=True)
+    )
+    graph = helper.make_graph(nodes, "policy", [first], [last], initializer=arrays)
+    opset = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
+    helper.set_model_props(model, {k: str(v) for k, v in metadata.items()})
+    onnx.checker.check_model(model, full_check=True)
+    with written_whole(path) as partial:
+        onnx.save(model, partial)
+
+
+@dataclass(frozen=True)
+class OnnxPolicy:
+    """A policy from a file, as a function of observations (n, D) to actions (n, A).
+
+    Attributes:
+        metadata: what `write_onnx` was told about it.
+    """
+
+    _session: onnxruntime.InferenceSession
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> OnnxPolicy:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not an ONNX policy.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no policy {str(path)!r}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(path), options)
+        except Exception as error:  # its exceptions have no common base
+            raise ValueError(f"{str(path)!r} is not an ONNX model ({error})") from None
+        return cls(session, dict(session.get_modelmeta().custom_metadata_map))
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Actions, row by row, so that none depends on its neighbours."""
+        rows = observations.astype(np.float32)[:, None]
+        return np.concatenate([self._session.run([OUTPUT], {INPUT: row})[0] for row in rows])
+
+
+def greatest_difference(
+    path: str | Path, policy: Callable[[np.ndarray], np.ndarray], observations: np.ndarray
+) -> float:
+    """The greatest difference between a file's actions and those of the policy it came from."""
+    return float(np.abs(OnnxPolicy.load(path)(observations) - policy(observations)).max())

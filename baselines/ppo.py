@@ -1,0 +1,354 @@
+"""PPO (Schulman et al. 2017), Stable-Baselines3's, on a task's vector environment.
+
+python -m baselines.ppo --task vnl/RodentGoalReaching-v0 --seed 0 --steps 3000000 --out runs/rat
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import stable_baselines3
+import torch
+import typer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
+from tqdm.auto import tqdm
+
+from baselines import hyperparameters
+from baselines.export import Layer, dense, greatest_difference, normaliser, write_onnx
+from baselines.run import Interrupt, Run, follow, means
+from vnl_envs import SB3VecEnv, VectorEnv
+from vnl_envs.tasks.metrics import STANDARD
+
+ALGORITHM = "ppo"
+# Exported actions must be within this of the trained policy's.
+EXPORT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """See `docs/baselines.md` for where each value comes from.
+
+    Attributes:
+        num_envs, rollout: environments, and steps of each between two updates.
+        epochs, minibatch: passes over a rollout, and samples in a gradient step.
+        gamma, gae_lambda: discount, and the mixture of Schulman et al. 2016.
+        clip_range: of the probability ratio.
+        target_kl: divergence of an update that the actor's step size is adapted to.
+        step_size, critic_step_size: Adam's, the first one at the start.
+        max_grad_norm: bound on the gradient's norm.
+        entropy: weight of the entropy bonus.
+        sigma: standard deviation of the actions at the start, in the action's range of [-1, 1].
+        layers: widths of the hidden layers, of the actor and of the critic, tanh.
+        clip_observation: bound on normalised observations.
+        log_every, evaluate_every: updates between rows of the log, and between evaluations.
+        evaluation_episodes: episodes of an evaluation.
+    """
+
+    num_envs: int
+    rollout: int
+    epochs: int
+    minibatch: int
+    gamma: float
+    gae_lambda: float
+    clip_range: float
+    target_kl: float
+    step_size: float
+    critic_step_size: float
+    max_grad_norm: float
+    entropy: float
+    sigma: float
+    layers: list[int]
+    clip_observation: float
+    log_every: int
+    evaluate_every: int
+    evaluation_episodes: int
+
+
+class PPO(stable_baselines3.PPO):
+    """Stable-Baselines3's, with a step size for the critic and one for the actor that follows KL.
+
+    The rule is that of Schulman's own code: a divergence of more than twice the target makes the
+    step size smaller by 1.5, one of less than half of it larger.
+
+    Args:
+        env: a normalised vector environment.
+        h: hyperparameters.
+        seed: of networks, noise and environments.
+    """
+
+    _BOUNDS, _FACTOR = (1e-5, 3e-3), 1.5
+
+    def __init__(self, env: VecNormalize, h: Hyperparameters, seed: int) -> None:
+        super().__init__(
+            "MlpPolicy",
+            env,
+            n_steps=h.rollout,
+            batch_size=h.minibatch,
+            n_epochs=h.epochs,
+            gamma=h.gamma,
+            gae_lambda=h.gae_lambda,
+            clip_range=h.clip_range,
+            ent_coef=h.entropy,
+            max_grad_norm=h.max_grad_norm,
+            policy_kwargs={
+                "net_arch": {"pi": h.layers, "vf": h.layers},
+                "activation_fn": torch.nn.Tanh,
+                "log_std_init": math.log(h.sigma),
+            },
+            seed=seed,
+            device="cpu",
+        )
+        critic = [*self.policy.mlp_extractor.value_net.parameters(),
+                  *self.policy.value_net.parameters()]  # fmt: skip
+        own = {id(p) for p in critic}
+        actor = [p for p in self.policy.parameters() if id(p) not in own]
+        self.policy.optimizer = torch.optim.Adam(
+            [{"params": actor, "lr": h.step_size}, {"params": critic, "lr": h.critic_step_size}],
+            eps=1e-5,
+        )
+        self._target_kl = h.target_kl
+        # The run has a log of its own; this one keeps the last values of each update.
+        self.set_logger(Logger(None, []))
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Step sizes are set below, not by a schedule."""
+
+    def train(self) -> None:
+        """One update, after which the actor's step size is adapted."""
+        super().train()
+        actor = self.policy.optimizer.param_groups[0]
+        kl, (low, high) = self.figure("approx_kl"), self._BOUNDS
+        if kl > 2 * self._target_kl:
+            actor["lr"] = max(actor["lr"] / self._FACTOR, low)
+        elif kl < self._target_kl / 2:
+            actor["lr"] = min(actor["lr"] * self._FACTOR, high)
+
+    def figure(self, name: str) -> float:
+        """A figure of the last update, by its name in Stable-Baselines3's log."""
+        return float(self.logger.name_to_value[f"train/{name}"])
+
+    @property
+    def normalise(self) -> VecNormalize:
+        """The wrapper that normalises observations and rewards."""
+        assert isinstance(self.env, VecNormalize)
+        return self.env
+
+    @property
+    def vector(self) -> VectorEnv:
+        """The environments."""
+        assert isinstance(self.normalise.venv, SB3VecEnv)
+        return self.normalise.venv.env
+
+    @property
+    def observed(self) -> RunningMeanStd:
+        """Mean and variance of the observations."""
+        assert isinstance(self.normalise.obs_rms, RunningMeanStd)
+        return self.normalise.obs_rms
+
+    def mean_action(self, observations: np.ndarray) -> np.ndarray:
+        """The policy without its noise: observations (n, D), not normalised, to actions (n, nu)."""
+        return self.predict(self.normalise.normalize_obs(observations), deterministic=True)[0]
+
+    def layers(self) -> list[Layer]:
+        """The policy's mean, for `write_onnx`."""
+        wrapper, network = self.normalise, self.policy.mlp_extractor.policy_net
+        deviation = np.sqrt(self.observed.var + wrapper.epsilon)
+        return [
+            *normaliser(self.observed.mean, deviation, wrapper.clip_obs),
+            *(_dense(m) if isinstance(m, torch.nn.Linear) else Layer("Tanh") for m in network),
+            _dense(self.policy.action_net),
+        ]
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the coming updates depend on, between two of them."""
+        wrapper = self.normalise
+        return {
+            "steps": self.num_timesteps,
+            "updates": self._n_updates,
+            "parameters": {k: v.numpy() for k, v in self.policy.state_dict().items()},
+            "step_sizes": [group["lr"] for group in self.policy.optimizer.param_groups],
+            "moments": [
+                {k: v.numpy() for k, v in moments.items()}
+                for moments in self.policy.optimizer.state_dict()["state"].values()
+            ],
+            "observation": self._last_obs,
+            "starts": self._last_episode_starts,
+            "statistics": {name: vars(getattr(wrapper, name)) for name in _STATISTICS},
+            "returns": wrapper.returns,
+            "environments": self.vector.get_state(),
+            "torch": torch.get_rng_state().numpy(),
+            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `get_state`; the coming updates give the same bits."""
+        wrapper, optimizer = self.normalise, self.policy.optimizer
+        self.num_timesteps, self._n_updates = state["steps"], state["updates"]
+        self.policy.load_state_dict({k: torch.tensor(v) for k, v in state["parameters"].items()})
+        groups = optimizer.state_dict()["param_groups"]
+        for group, step_size in zip(groups, state["step_sizes"], strict=True):
+            group["lr"] = step_size
+        moments = {
+            i: {k: torch.tensor(v) for k, v in moments.items()}
+            for i, moments in enumerate(state["moments"])
+        }
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._last_obs, self._last_episode_starts = state["observation"], state["starts"]
+        for name in _STATISTICS:
+            vars(getattr(wrapper, name)).update(state["statistics"][name])
+        wrapper.returns = state["returns"]
+        self.vector.set_state(state["environments"])
+        torch.set_rng_state(torch.tensor(state["torch"]))
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+
+
+_STATISTICS = ("obs_rms", "ret_rms")
+
+
+def _dense(module: Any) -> Layer:
+    return dense(module.weight.detach().numpy(), module.bias.detach().numpy())
+
+
+class Episodes(BaseCallback):
+    """The metrics of every episode that has ended since they were last taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def _on_step(self) -> bool:
+        self.rows += [info["metrics"] for info in self.locals["infos"] if "metrics" in info]
+        return True
+
+    def take(self) -> list[dict[str, float]]:
+        """They, once."""
+        rows, self.rows = self.rows, []
+        return rows
+
+
+def train(
+    task_id: str, seed: int, steps: int, folder: Path, resume: bool, h: Hyperparameters
+) -> bool:
+    """Train, to the first update that reaches `steps` steps; return whether it got there.
+
+    Args:
+        task_id: a registered id.
+        seed: of everything random.
+        steps: of all environments together.
+        folder: of the run.
+        resume: whether to go on with the run in the folder.
+        h: hyperparameters.
+
+    Raises:
+        ValueError: an unknown id, or a folder with another run in it.
+    """
+    torch.set_num_threads(1)
+    vector = SB3VecEnv(task_id, h.num_envs)
+    env = VecNormalize(vector, gamma=h.gamma, clip_obs=h.clip_observation)
+    identity = {"algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env.env_hash,
+                "seed": seed, "hyperparameters": asdict(h)}  # fmt: skip
+    metrics = [metric.name for metric in STANDARD + vector.env.task.metrics]
+    columns = ["step", "seconds", "seed", *_TRAINING, *metrics]
+    run = Run(folder, identity, columns, resume)
+    model, episodes = PPO(env, h, seed), Episodes()
+    spent, best = 0.0, -math.inf
+    if resume:
+        state = run.load()
+        model.set_state(state["model"])
+        episodes.rows, spent, best = state["episodes"], state["seconds"], state["best"]
+        run.forget_after(model.num_timesteps)
+    since = time.perf_counter() - spent
+
+    def save() -> None:
+        run.save({"model": model.get_state(), "episodes": episodes.rows, "best": best,
+                  "seconds": time.perf_counter() - since})  # fmt: skip
+
+    with Interrupt() as interrupt, tqdm(
+        total=steps, initial=model.num_timesteps, unit="step", unit_scale=True, desc=task_id,
+        disable=None,
+    ) as bar:  # fmt: skip
+        while model.num_timesteps < steps and not interrupt.asked:
+            # A single rollout and update, whatever number of steps is asked for.
+            model.learn(1, callback=episodes, reset_num_timesteps=False)
+            bar.update(model.num_timesteps - bar.n)
+            update, done = model._n_updates // h.epochs, model.num_timesteps >= steps
+            if update % h.log_every and not done:
+                continue
+            row = {"step": model.num_timesteps, "seconds": time.perf_counter() - since,
+                   "seed": seed, **_training(model, episodes.take())}  # fmt: skip
+            evaluated = update % h.evaluate_every == 0 or done
+            if evaluated:
+                row |= follow(task_id, model.mean_action, h.evaluation_episodes)
+                if row["return"] > best:
+                    best = row["return"]
+                    export(model, run.policy, {**identity, "steps": model.num_timesteps})
+                bar.set_postfix({"return": f"{row['return']:.4g}"})
+            run.log(row)
+            if evaluated:
+                save()
+        if interrupt.asked:
+            save()
+    run.close()
+    return model.num_timesteps >= steps
+
+
+_TRAINING = ("training_return", "training_length", "training_episodes", "kl", "step_size", "sigma",
+             "explained_variance")  # fmt: skip
+
+
+def _training(model: PPO, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """What the log has of training itself: sampled episodes and the last update."""
+    figures = (
+        means(rows, "return"), means(rows, "length"), len(rows), model.figure("approx_kl"),
+        model.policy.optimizer.param_groups[0]["lr"], model.figure("std"),
+        model.figure("explained_variance"),
+    )  # fmt: skip
+    return dict(zip(_TRAINING, figures, strict=True))
+
+
+def export(model: PPO, path: Path, about: dict[str, Any]) -> None:
+    """Write the policy's mean action as ONNX, and check it against the policy.
+
+    Raises:
+        RuntimeError: they differ.
+    """
+    mean, deviation = model.observed.mean, np.sqrt(model.observed.var)
+    write_onnx(path, model.layers(), (len(mean), model.vector.task.body.nu), about)
+    noise = np.random.default_rng(0).normal(size=(64, len(mean)))
+    observations = (mean + noise * deviation).astype(np.float32)
+    difference = greatest_difference(path, model.mean_action, observations)
+    if difference > EXPORT_TOLERANCE:
+        raise RuntimeError(f"the exported policy differs by {difference:.2g}")
+
+
+def main(
+    task: Annotated[str, typer.Option(help="a task id, see `vnl-envs list`")],
+    out: Annotated[Path, typer.Option(help="folder of the run")],
+    steps: Annotated[int, typer.Option(min=1, help="of all environments together")] = 3_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    hyperparams: Annotated[
+        Path, typer.Option(help="YAML file, keyed by task")
+    ] = hyperparameters.FOLDER / f"{ALGORITHM}.yml",
+) -> None:
+    """Train a policy by PPO."""
+    try:
+        h = hyperparameters.load(Hyperparameters, hyperparams, task)
+        finished = train(task, seed, steps, out, resume, h)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if not finished:
+        sys.exit(f"interrupted: its state is in {out}; go on with --resume")
+
+
+if __name__ == "__main__":
+    typer.run(main)
