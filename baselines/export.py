@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from vnl_envs.files import written_whole
 
 INPUT, OUTPUT = "obs", "action"
+EXPORT_TOLERANCE = 1e-5
+"""Exported actions must be within this of the trained policy's."""
 # LayerNormalization exists since 17.
 _OPSET, _IR_VERSION = 17, 8
 

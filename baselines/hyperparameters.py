@@ -55,6 +55,12 @@ def _checked(path: Path, name: str, kind: Any, value: Any) -> Any:
         return float(value)
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if kind == "list[int]" and isinstance(value, list) and all(isinstance(v, int) for v in value):
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if (
+        kind in ("list[int]", "Sequence[int]")
+        and isinstance(value, list)
+        and all(isinstance(v, int) for v in value)
+    ):
         return list(value)
     raise ValueError(f"{path.name}: {name} must be of type {kind}, got {value!r}")

@@ -23,14 +23,19 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tqdm.auto import tqdm
 
 from baselines import hyperparameters
-from baselines.export import Layer, dense, greatest_difference, normaliser, write_onnx
+from baselines.export import (
+    EXPORT_TOLERANCE,
+    Layer,
+    dense,
+    greatest_difference,
+    normaliser,
+    write_onnx,
+)
 from baselines.run import Interrupt, Run, follow, means
 from vnl_envs import SB3VecEnv, VectorEnv
 from vnl_envs.tasks.metrics import STANDARD
 
 ALGORITHM = "ppo"
-# Exported actions must be within this of the trained policy's.
-EXPORT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from pathlib import Path
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from baselines.dmpo import Hyperparameters, Learner
+from baselines import hyperparameters
+from baselines.dmpo import DMPO, Hyperparameters, Learner
+from baselines.dmpo.__main__ import Settings, Training, train
 from baselines.dmpo.losses import (
     Bounds,
     Duals,
@@ -29,7 +34,8 @@ from baselines.dmpo.losses import (
 )
 from baselines.dmpo.networks import Gaussian
 from baselines.dmpo.replay import Replay, Step
-from baselines.dmpo.state import Statistics, Transitions
+from baselines.dmpo.sb3 import transitions
+from baselines.dmpo.state import Statistics, Transitions, leaves_of
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
 
@@ -184,14 +190,19 @@ def test_actions_out_of_bounds_lose_weight() -> None:
 
 
 def small(**changes: object) -> Hyperparameters:
-    defaults = {"policy_sizes": (32, 32), "critic_sizes": (64, 64), "n_step": 1, "batch_size": 128}
+    defaults = {
+        "policy_layers": (32, 32),
+        "critic_layers": (64, 64),
+        "n_step": 1,
+        "batch_size": 128,
+    }
     return Hyperparameters(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
 def test_quadratic_bandit() -> None:
     """Reward -|a - c|²: the policy finds c, and its improvement keeps to the bound."""
     learner = Learner(1, 2, small(
-        lowest_return=-3.0, highest_return=0.5, policy_rate=1e-3, critic_rate=1e-3
+        lowest_return=-3.0, highest_return=0.5, policy_step_size=1e-3, critic_step_size=1e-3
     ))  # fmt: skip
     best = jnp.asarray([0.5, -0.7])
 
@@ -212,7 +223,7 @@ def test_quadratic_bandit() -> None:
 
 
 def test_targets_are_hard_copies() -> None:
-    learner = Learner(3, 2, small(policy_period=3, critic_period=2))
+    learner = Learner(3, 2, small(target_period=3))
     state = learner.init(jax.random.PRNGKey(0))
     rng = np.random.default_rng(0)
     batch = Transitions(
@@ -232,7 +243,7 @@ def test_targets_are_hard_copies() -> None:
         before = state
         state, _ = update(state, batch, jax.random.PRNGKey(step))
         assert same(state.target_policy, state.policy if step % 3 == 0 else before.target_policy)
-        assert same(state.target_critic, state.critic if step % 2 == 0 else before.target_critic)
+        assert same(state.target_critic, state.critic if step % 3 == 0 else before.target_critic)
         assert not same(state.policy, before.policy)
 
 
@@ -285,3 +296,102 @@ def test_replay_gives_n_step_transitions() -> None:
         expected = discount**count * (1 - failed[last, env])
         assert float(batch.discount[k]) == pytest.approx(expected, abs=1e-5)
         assert float(batch.next_observation[k, 0]) == number[last, env] + 0.5
+
+
+# --- The drivers ---
+
+
+@pytest.fixture(scope="module")
+def pendulum() -> DMPO:
+    settings = small(lowest_return=-300.0, highest_return=0.0, batch_size=64, n_step=3)
+    model = DMPO(
+        "MlpPolicy", "Pendulum-v1", settings, learning_starts=100, buffer_size=5000, seed=0
+    )
+    return model.learn(400)
+
+
+def test_saved_and_loaded(pendulum: DMPO, tmp_path: Path) -> None:
+    pendulum.save(tmp_path / "model")
+    env = gymnasium.make("Pendulum-v1")
+    loaded = DMPO.load(tmp_path / "model", env=env)
+    observations = np.random.default_rng(0).normal(size=(5, 3))
+    for deterministic in (True, False):
+        one, other = (
+            m.predict(observations, deterministic=deterministic)[0] for m in (pendulum, loaded)
+        )
+        np.testing.assert_array_equal(one, other)
+    assert loaded.num_timesteps == 400
+    assert env.action_space.contains(pendulum.predict(observations[0])[0])
+
+
+def test_a_model_of_other_sizes_is_refused(pendulum: DMPO, tmp_path: Path) -> None:
+    pendulum.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="was trained on 3 observations and 1 actions"):
+        DMPO.load(tmp_path / "model", env=gymnasium.make("MountainCarContinuous-v0"))
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        DMPO.load(tmp_path / "other", env=gymnasium.make("Pendulum-v1"))
+
+
+def test_sb3_transitions_bootstrap_at_time_limits_only() -> None:
+    """A failure has discount 0; the end of time γⁿ, as many steps as there were."""
+
+    class Short(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-9, 9, (1,))
+        action_space = gymnasium.spaces.Box(-1, 1, (1,))
+        episodes = 0
+
+        def reset(self, *, seed: int | None = None, options: object = None) -> tuple:
+            self.episodes += 1
+            self.step_count = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: object) -> tuple:
+            self.step_count += 1
+            over = self.step_count == 4
+            odd = self.episodes % 2 == 1
+            observation = np.full(1, self.step_count, np.float32)
+            return observation, 1.0, over and odd, over and not odd, {}
+
+    settings = small(n_step=3, discount=0.5, batch_size=256)
+    model = DMPO("MlpPolicy", Short(), settings, learning_starts=1000, buffer_size=64, seed=0)
+    model.learn(64)
+    batch = transitions(model.replay_buffer.sample(256), 0.5)
+    at_the_end = batch.next_observation[:, 0] == 4
+    assert set(batch.discount[~at_the_end]) == {0.125}
+    assert set(batch.discount[at_the_end]) == {0.0, 0.125, 0.25, 0.5}
+    for discount in (0.5, 0.25, 0.125):
+        rewards = batch.reward[at_the_end & (batch.discount == discount)]
+        assert set(rewards) == {2 * (1 - discount)}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    quick = {
+        "policy_layers": [16, 16], "critic_layers": [16, 16], "batch_size": 16, "num_envs": 4,
+        "unroll": 4, "warmup": 32, "capacity": 400, "log_every": 2, "evaluate_every": 4,
+        "evaluation_episodes": 2, "samples_per_insert": 4.0,
+    }  # fmt: skip
+    path = hyperparameters.FOLDER / "dmpo.yml"
+    loaded = hyperparameters.load(Settings, path, "vnl/HumanoidGoalReaching-v0")
+    return dataclasses.replace(loaded, **quick)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path: Path) -> None:
+    task = "vnl/HumanoidGoalReaching-v0"
+
+    def training(folder: str, resume: bool = False) -> Training:
+        return Training(task, 0, "native", tmp_path / folder, resume, settings)
+
+    whole = training("whole")
+    assert train(whole, 160)
+    first = training("parts")
+    assert train(first, 96)
+    rest = training("parts", resume=True)
+    assert rest.steps == 96
+    assert train(rest, 160)
+    for one, other in zip(leaves_of(whole.run), leaves_of(rest.run), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="not empty"):
+        training("parts")
+    assert (tmp_path / "parts" / "policy.onnx").is_file()

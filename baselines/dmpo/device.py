@@ -81,7 +81,7 @@ class DeviceDMPO:
         spread, same = PartitionSpec(AXIS), PartitionSpec()
         rings = Replay(PartitionSpec(None, AXIS), same, same)  # type: ignore[arg-type]
         specs = Run(same, spread, rings, same, same)  # type: ignore[arg-type]
-        shard = {"mesh": self._mesh, "check_vma": False}
+        shard: dict[str, Any] = {"mesh": self._mesh, "check_vma": False}
         self._init = jax.jit(jax.shard_map(self._start, in_specs=same, out_specs=specs, **shard))
         self._iterate = jax.jit(
             jax.shard_map(self._one, in_specs=(specs,), out_specs=(specs, same), **shard),

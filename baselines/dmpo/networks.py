@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+
+from baselines.export import Layer, dense
 
 ATOMS = 51
 """Atoms of the critic's distribution (Bellemare et al. 2017)."""
+EPSILON = 1e-6
+"""Added to variances by layer normalisation."""
 
 
 class Gaussian(NamedTuple):
@@ -38,7 +43,7 @@ class Torso(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(..., D) -> (..., sizes[-1])."""
-        x = jnp.tanh(nn.LayerNorm()(_dense(self.sizes[0])(x)))
+        x = jnp.tanh(nn.LayerNorm(epsilon=EPSILON)(_dense(self.sizes[0])(x)))
         for size in self.sizes[1:]:
             x = nn.elu(_dense(size)(x))
         return x
@@ -98,6 +103,24 @@ class Critic(nn.Module):
         x = jnp.concatenate([observation, jnp.clip(action, -1.0, 1.0)], axis=-1)
         small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
         return nn.Dense(self.atoms, kernel_init=small, name="logits")(Torso(self.sizes)(x))
+
+
+def layers_of(params: Any, normaliser: Sequence[Layer] = ()) -> list[Layer]:
+    """The mean of a `Policy` with these parameters, for `write_onnx`."""
+    torso, mean = params["params"]["Torso_0"], params["params"]["mean"]
+    first = [_layer(torso["Dense_0"]), _normalisation(torso["LayerNorm_0"]), Layer("Tanh")]
+    rest = [torso[f"Dense_{i}"] for i in range(1, len(torso) - 1)]
+    later = [layer for module in rest for layer in (_layer(module), Layer("Elu"))]
+    return [*normaliser, *first, *later, _layer(mean)]
+
+
+def _layer(module: Any) -> Layer:
+    return dense(np.asarray(module["kernel"]).T, np.asarray(module["bias"]))
+
+
+def _normalisation(module: Any) -> Layer:
+    arrays = (np.asarray(module["scale"]), np.asarray(module["bias"]))
+    return Layer("LayerNormalization", arrays, {"axis": -1, "epsilon": EPSILON})
 
 
 def _dense(size: int) -> nn.Dense:

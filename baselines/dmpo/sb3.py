@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +15,19 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from baselines import arrays
-from baselines.dmpo.settings import from_record, to_record
-from baselines.dmpo.state import Hyperparameters, Learner, LearnerState, Transitions
+from baselines.checkpoint import read_tree, write_tree
+from baselines.dmpo.state import (
+    Hyperparameters,
+    Learner,
+    LearnerState,
+    Transitions,
+    leaves_of,
+    with_leaves,
+)
 
 FORMAT = "vnl_envs-dmpo"
 VERSION = 1
+_SETTINGS = ("buffer_size", "learning_starts", "samples_per_insert", "seed")
 
 
 class MlpPolicy(BasePolicy):
@@ -117,11 +125,11 @@ class DMPO(OffPolicyAlgorithm):
     ) -> None:
         self.hyperparameters = hyperparameters or Hyperparameters()
         self.samples_per_insert = samples_per_insert
+        h = self.hyperparameters
         super().__init__(
-            policy, env, learning_rate=self.hyperparameters.policy_rate, buffer_size=buffer_size,
-            learning_starts=learning_starts, batch_size=self.hyperparameters.batch_size,
-            gamma=self.hyperparameters.discount, n_steps=self.hyperparameters.n_step,
-            policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
+            policy, env, learning_rate=h.policy_step_size, buffer_size=buffer_size,
+            learning_starts=learning_starts, batch_size=h.batch_size, gamma=h.discount,
+            n_steps=h.n_step, policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,
             support_multi_env=True, sde_support=False, supported_action_spaces=(spaces.Box,),
         )  # fmt: skip
@@ -167,20 +175,19 @@ class DMPO(OffPolicyAlgorithm):
 
     def save(self, path: str | Path, *_: Any, **__: Any) -> None:
         """Write learner, dual variables, optimisers and statistics; not the replay buffer."""
-        record = {
-            "format": FORMAT,
-            "version": VERSION,
-            "hyperparameters": to_record(self.hyperparameters),
-            "observation_size": self.observation_space.shape[0],
-            "action_size": self.action_space.shape[0],
-            "buffer_size": self.buffer_size,
-            "learning_starts": self.learning_starts,
-            "samples_per_insert": self.samples_per_insert,
-            "num_timesteps": self.num_timesteps,
-            "seed": self.seed,
-        }
-        held = {**arrays.flatten(self.policy.state, "state"), "key": np.asarray(self.policy.key)}
-        arrays.save(_with_suffix(path), held, record)
+        write_tree(
+            _with_suffix(path),
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "hyperparameters": dataclasses.asdict(self.hyperparameters),
+                "sizes": [self.observation_space.shape[0], self.action_space.shape[0]],
+                "settings": {name: getattr(self, name) for name in _SETTINGS},
+                "num_timesteps": self.num_timesteps,
+                "learner": leaves_of(self.policy.state),
+                "key": np.asarray(self.policy.key),
+            },
+        )
 
     @classmethod
     def load(cls, path: str | Path, env: Any = None, **kwargs: Any) -> DMPO:  # type: ignore[override]
@@ -191,28 +198,25 @@ class DMPO(OffPolicyAlgorithm):
             ValueError: it is damaged, or of other sizes than the environment's.
         """
         path = _with_suffix(path)
-        found, record = arrays.load(path)
-        if record.get("format") != FORMAT or record.get("version") != VERSION:
+        saved = read_tree(path)
+        if not isinstance(saved, dict) or (saved.get("format"), saved.get("version")) != (
+            FORMAT,
+            VERSION,
+        ):
             raise ValueError(f"{path}: not a {FORMAT} file of version {VERSION}")
         if env is None:
             raise ValueError("load needs the environment: DMPO.load(path, env=…)")
-        model = cls(
-            "MlpPolicy", env, from_record(record["hyperparameters"]),
-            buffer_size=record["buffer_size"], learning_starts=record["learning_starts"],
-            samples_per_insert=record["samples_per_insert"], seed=record["seed"], **kwargs,
-        )  # fmt: skip
-        for name, space in (
-            ("observation", model.observation_space),
-            ("action", model.action_space),
-        ):
-            if record[f"{name}_size"] != space.shape[0]:  # type: ignore[index]
-                raise ValueError(
-                    f"{path}: was trained on {name}s of size {record[f'{name}_size']}, the "
-                    f"environment has {space.shape[0]}"  # type: ignore[index]
-                )
-        model.policy.state = arrays.restore(model.policy.state, found, "state")
-        model.policy.key = jnp.asarray(found["key"])
-        model.num_timesteps = record["num_timesteps"]
+        settings = {**saved["settings"], **kwargs}
+        model = cls("MlpPolicy", env, Hyperparameters(**saved["hyperparameters"]), **settings)
+        sizes = [model.observation_space.shape[0], model.action_space.shape[0]]  # type: ignore[index]
+        if sizes != saved["sizes"]:
+            raise ValueError(
+                f"{path}: was trained on {saved['sizes'][0]} observations and "
+                f"{saved['sizes'][1]} actions, the environment has {sizes[0]} and {sizes[1]}"
+            )
+        model.policy.state = with_leaves(model.policy.state, saved["learner"])
+        model.policy.key = jnp.asarray(saved["key"])
+        model.num_timesteps = saved["num_timesteps"]
         return model
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -20,6 +22,8 @@ from baselines.dmpo.losses import (
 from baselines.dmpo.networks import ATOMS, Critic, Gaussian, Policy
 
 Params = Any
+MOST_DEVIATIONS = 10.0
+"""Bound on normalised observations."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,12 @@ class Hyperparameters:
         n_step: rewards in a target before the bootstrap.
         samples: actions drawn from the target policy at each state.
         batch_size: transitions per update.
-        policy_sizes, critic_sizes: of the torsos.
-        initial_std: of the policy before learning, of an action in [-1, 1].
-        policy_rate, critic_rate, dual_rate: of Adam.
-        clip: bound on the norm of each network's gradient.
-        policy_period, critic_period: updates between copies to the target networks.
-        bounds: constraints of E- and M-step.
+        policy_layers, critic_layers: widths of the torsos.
+        sigma: standard deviation of the policy before learning, of an action in [-1, 1].
+        policy_step_size, critic_step_size, dual_step_size: of Adam.
+        max_grad_norm: bound on the norm of each network's gradient.
+        target_period: updates between copies to the target networks.
+        epsilon, epsilon_penalty, epsilon_mean, epsilon_std: constraints, see `losses.Bounds`.
         temperature, alpha_mean, alpha_std: of the dual variables at the start, before softplus.
         normalise: whether observations are normalised by their running mean and deviation.
     """
@@ -49,20 +53,27 @@ class Hyperparameters:
     n_step: int = 5
     samples: int = 20
     batch_size: int = 256
-    policy_sizes: tuple[int, ...] = (256, 256, 256)
-    critic_sizes: tuple[int, ...] = (512, 512, 256)
-    initial_std: float = 0.3
-    policy_rate: float = 1e-4
-    critic_rate: float = 1e-4
-    dual_rate: float = 1e-2
-    clip: float = 40.0
-    policy_period: int = 100
-    critic_period: int = 100
-    bounds: Bounds = field(default_factory=Bounds)
+    policy_layers: Sequence[int] = (256, 256, 256)
+    critic_layers: Sequence[int] = (512, 512, 256)
+    sigma: float = 0.3
+    policy_step_size: float = 1e-4
+    critic_step_size: float = 1e-4
+    dual_step_size: float = 1e-2
+    max_grad_norm: float = 40.0
+    target_period: int = 100
+    epsilon: float = 0.1
+    epsilon_penalty: float = 1e-3
+    epsilon_mean: float = 2.5e-3
+    epsilon_std: float = 1e-6
     temperature: float = 10.0
     alpha_mean: float = 10.0
     alpha_std: float = 1000.0
     normalise: bool = True
+
+    @property
+    def bounds(self) -> Bounds:
+        """The constraints."""
+        return Bounds(self.epsilon, self.epsilon_penalty, self.epsilon_mean, self.epsilon_std)
 
 
 class Transitions(NamedTuple):
@@ -115,11 +126,15 @@ class Statistics(NamedTuple):
         )
 
     def normalise(self, observations: jax.Array) -> jax.Array:
-        """Observations (..., D) in standard deviations from the mean, within ±10."""
+        """Observations (..., D) in standard deviations from the mean, within ±`MOST_DEVIATIONS`."""
+        apart = (observations - self.mean) / self.deviation
+        return jnp.clip(apart, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+
+    @property
+    def deviation(self) -> jax.Array:
+        """Standard deviations (D,); 1 where nothing has varied yet."""
         std = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
-        # What has not varied yet stays as it is.
-        std = jnp.where(std > 1e-4, std, 1.0)
-        return jnp.clip((observations - self.mean) / std, -10.0, 10.0)
+        return jnp.where(std > 1e-4, std, 1.0)
 
 
 class LearnerState(NamedTuple):
@@ -185,14 +200,14 @@ class Learner:
                 f"{s.highest_return}"
             )
         self.observation_size, self.action_size = observation_size, action_size
-        self.policy: Any = policy or Policy(action_size, s.policy_sizes, s.initial_std)
-        self.critic = Critic(s.critic_sizes)
+        self.policy: Any = policy or Policy(action_size, tuple(s.policy_layers), s.sigma)
+        self.critic = Critic(tuple(s.critic_layers))
         self.support = jnp.linspace(s.lowest_return, s.highest_return, ATOMS)
         self._optimisers = {
-            name: optax.chain(optax.clip_by_global_norm(s.clip), optax.adam(rate))
-            for name, rate in (("policy", s.policy_rate), ("critic", s.critic_rate))
+            name: optax.chain(optax.clip_by_global_norm(s.max_grad_norm), optax.adam(rate))
+            for name, rate in (("policy", s.policy_step_size), ("critic", s.critic_step_size))
         }
-        self._dual_optimiser = optax.adam(s.dual_rate)
+        self._dual_optimiser = optax.adam(s.dual_step_size)
 
     def init(self, key: jax.Array) -> LearnerState:
         """A state before learning."""
@@ -316,10 +331,10 @@ class Learner:
             critic=new_critic,
             duals=optax.apply_updates(state.duals, dual_change),
             target_policy=optax.periodic_update(
-                new_policy, state.target_policy, updates, self.settings.policy_period
+                new_policy, state.target_policy, updates, self.settings.target_period
             ),
             target_critic=optax.periodic_update(
-                new_critic, state.target_critic, updates, self.settings.critic_period
+                new_critic, state.target_critic, updates, self.settings.target_period
             ),
             policy_optimiser=policy_optimiser,
             critic_optimiser=critic_optimiser,
@@ -336,3 +351,22 @@ class Learner:
     def _noise(self, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
         shape = (*shape, self.policy.noise_size)
         return jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
+
+
+def leaves_of(tree: Any) -> list[np.ndarray]:
+    """The arrays of a state, in order, for a checkpoint."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def with_leaves(like: Any, leaves: Sequence[np.ndarray]) -> Any:
+    """A state of the structure of `like` with the arrays of a checkpoint.
+
+    Raises:
+        ValueError: they are others than it has.
+    """
+    own, structure = jax.tree.flatten(like)
+    shapes = [(np.shape(x), np.asarray(x).dtype) for x in leaves]
+    expected = [(x.shape, x.dtype) for x in own]
+    if shapes != expected:
+        raise ValueError("the checkpoint holds another learner: its arrays have other shapes")
+    return jax.tree.unflatten(structure, [jnp.array(leaf) for leaf in leaves])
