@@ -17,16 +17,18 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
+from stable_baselines3.common.vec_env import VecNormalize
 from support import assert_same
 from typer import Typer
 from typer.testing import CliRunner
 
 from baselines import hyperparameters, ppo
 from baselines.checkpoint import read_tree, write_tree
-from baselines.export import Layer, OnnxPolicy, clip, dense, normaliser, write_onnx
+from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
 from baselines.plot import draw
 from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
 from baselines.score import score
+from vnl_envs import SB3VecEnv
 
 TASK = "vnl/RodentGoalReaching-v0"
 FILE = hyperparameters.FOLDER / "ppo.yml"
@@ -219,12 +221,26 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         write_tree(path, {"a": {1}})
 
 
-def test_the_exported_policy_is_the_trained_one(short: Path) -> None:
-    """Ends, shapes, names and actions, from its state and not from the object that wrote it."""
+def test_the_exported_policy_has_the_agreed_ends(short: Path) -> None:
     session = onnxruntime.InferenceSession(short / "run" / POLICY)
     (start,), (end,) = session.get_inputs(), session.get_outputs()
     assert (start.name, start.shape, start.type) == ("obs", [1, 204], "tensor(float)")
     assert (end.name, end.shape, end.type) == ("action", [1, 38], "tensor(float)")
+
+
+def test_the_newest_policy_is_exported_from_a_run(short: Path, tmp_path: Path) -> None:
+    """From arrays alone, it acts as the network of that state does."""
+    export_run(short / "run", tmp_path / "p.onnx")
+    state = read_tree(short / "run" / CHECKPOINT)["model"]
+    h = hyperparameters.load(ppo.Hyperparameters, hyperparams(tmp_path), TASK)
+    model = ppo.PPO(VecNormalize(SB3VecEnv(TASK, h.num_envs)), h, seed=1)
+    model.set_state(state)
+    policy = OnnxPolicy.load(tmp_path / "p.onnx")
+    observations = model.vector.core.observation
+    np.testing.assert_allclose(policy(observations), model.mean_action(observations), atol=1e-5)
+    assert np.abs(policy(observations)).max() > 0
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        export_run(tmp_path, tmp_path / "p.onnx")
 
 
 def test_layers_are_what_they_say(tmp_path: Path) -> None:
