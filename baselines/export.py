@@ -1,20 +1,26 @@
 """A policy as ONNX: observations in, actions out, its normaliser within.
 
-`python -m baselines.export RUN` writes the newest policy of a run; training writes the best one.
+`python -m baselines.export RUN` writes the newest policy of a run, whose training keeps the best.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime
+import typer
 from onnx import TensorProto, helper, numpy_helper
 
+from baselines.checkpoint import read_tree
+from baselines.run import CHECKPOINT, RECORD
 from vnl_envs.files import written_whole
 
 INPUT, OUTPUT = "obs", "action"
@@ -126,8 +132,37 @@ class OnnxPolicy:
         return np.concatenate([self._session.run([OUTPUT], {INPUT: row})[0] for row in rows])
 
 
+def export_run(folder: Path, path: Path) -> None:
+    """Write the policy of a run's newest checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no run, or no checkpoint yet.
+    """
+    record = folder / RECORD
+    if not record.is_file():
+        raise FileNotFoundError(f"no run in {str(folder)!r}")
+    identity = json.loads(record.read_text())
+    algorithm = importlib.import_module(f"baselines.{identity['algorithm']}")
+    algorithm.export_state(read_tree(folder / CHECKPOINT)["model"], path, identity)
+
+
 def greatest_difference(
     path: str | Path, policy: Callable[[np.ndarray], np.ndarray], observations: np.ndarray
 ) -> float:
     """The greatest difference between a file's actions and those of the policy it came from."""
     return float(np.abs(OnnxPolicy.load(path)(observations) - policy(observations)).max())
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="folder of a run")],
+    out: Annotated[Path, typer.Argument(help="the .onnx file to write")],
+) -> None:
+    """Write the newest policy of a run as ONNX."""
+    try:
+        export_run(run, out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -163,16 +163,6 @@ class PPO(stable_baselines3.PPO):
         """The policy without its noise: observations (n, D), not normalised, to actions (n, nu)."""
         return self.predict(self.normalise.normalize_obs(observations), deterministic=True)[0]
 
-    def layers(self) -> list[Layer]:
-        """The policy's mean, for `write_onnx`."""
-        wrapper, network = self.normalise, self.policy.mlp_extractor.policy_net
-        deviation = np.sqrt(self.observed.var + wrapper.epsilon)
-        return [
-            *normaliser(self.observed.mean, deviation, wrapper.clip_obs),
-            *(_dense(m) if isinstance(m, torch.nn.Linear) else Layer("Tanh") for m in network),
-            _dense(self.policy.action_net),
-        ]
-
     def get_state(self) -> dict[str, Any]:
         """Everything that the coming updates depend on, between two of them."""
         wrapper = self.normalise
@@ -180,6 +170,8 @@ class PPO(stable_baselines3.PPO):
             "steps": self.num_timesteps,
             "updates": self._n_updates,
             "parameters": {k: v.numpy() for k, v in self.policy.state_dict().items()},
+            "clip_observation": wrapper.clip_obs,
+            "epsilon": wrapper.epsilon,
             "step_sizes": [group["lr"] for group in self.policy.optimizer.param_groups],
             "moments": [
                 {k: v.numpy() for k, v in moments.items()}
@@ -219,8 +211,19 @@ class PPO(stable_baselines3.PPO):
 _STATISTICS = ("obs_rms", "ret_rms")
 
 
-def _dense(module: Any) -> Layer:
-    return dense(module.weight.detach().numpy(), module.bias.detach().numpy())
+def mean_layers(state: dict[str, Any]) -> list[Layer]:
+    """The mean of the policy in a `PPO.get_state`, for `write_onnx`."""
+    observed, parameters = state["statistics"]["obs_rms"], state["parameters"]
+    deviation = np.sqrt(observed["var"] + state["epsilon"])
+    layers = normaliser(observed["mean"], deviation, state["clip_observation"])
+    for name in parameters:
+        if name.startswith("mlp_extractor.policy_net") and name.endswith(".weight"):
+            layers += [_dense(parameters, name), Layer("Tanh")]
+    return [*layers, _dense(parameters, "action_net.weight")]
+
+
+def _dense(parameters: dict[str, np.ndarray], weight: str) -> Layer:
+    return dense(parameters[weight], parameters[weight.replace(".weight", ".bias")])
 
 
 class Episodes(BaseCallback):
@@ -240,15 +243,12 @@ class Episodes(BaseCallback):
         return rows
 
 
-def train(
-    task_id: str, seed: int, steps: int, folder: Path, resume: bool, h: Hyperparameters
-) -> bool:
-    """Train, to the first update that reaches `steps` steps; return whether it got there.
+class Training:
+    """One run of PPO.
 
     Args:
         task_id: a registered id.
         seed: of everything random.
-        steps: of all environments together.
         folder: of the run.
         resume: whether to go on with the run in the folder.
         h: hyperparameters.
@@ -256,83 +256,108 @@ def train(
     Raises:
         ValueError: an unknown id, or a folder with another run in it.
     """
-    torch.set_num_threads(1)
-    vector = SB3VecEnv(task_id, h.num_envs)
-    env = VecNormalize(vector, gamma=h.gamma, clip_obs=h.clip_observation)
-    identity = {"algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env.env_hash,
-                "seed": seed, "hyperparameters": asdict(h)}  # fmt: skip
-    metrics = [metric.name for metric in STANDARD + vector.env.task.metrics]
-    columns = ["step", "seconds", "seed", *_TRAINING, *metrics]
-    run = Run(folder, identity, columns, resume)
-    model, episodes = PPO(env, h, seed), Episodes()
-    spent, best = 0.0, -math.inf
-    if resume:
-        state = run.load()
-        model.set_state(state["model"])
-        episodes.rows, spent, best = state["episodes"], state["seconds"], state["best"]
-        run.forget_after(model.num_timesteps)
-    since = time.perf_counter() - spent
 
-    def save() -> None:
-        run.save({"model": model.get_state(), "episodes": episodes.rows, "best": best,
-                  "seconds": time.perf_counter() - since})  # fmt: skip
+    def __init__(
+        self, task_id: str, seed: int, folder: Path, resume: bool, h: Hyperparameters
+    ) -> None:
+        torch.set_num_threads(1)
+        self.task_id, self.h = task_id, h
+        vector = SB3VecEnv(task_id, h.num_envs)
+        env = VecNormalize(vector, gamma=h.gamma, clip_obs=h.clip_observation)
+        self.identity = {
+            "algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env.env_hash,
+            "seed": seed, "hyperparameters": asdict(h),
+        }  # fmt: skip
+        metrics = [metric.name for metric in STANDARD + vector.env.task.metrics]
+        self.run = Run(
+            folder, self.identity, ["step", "seconds", "seed", *_FIGURES, *metrics], resume
+        )
+        self.model, self.episodes = PPO(env, h, seed), Episodes()
+        self.best, spent = -math.inf, 0.0
+        if resume:
+            state = self.run.load()
+            self.model.set_state(state["model"])
+            self.episodes.rows, self.best = state["episodes"], state["best"]
+            spent = state["seconds"]
+            self.run.forget_after(self.model.num_timesteps)
+        self._since = time.perf_counter() - spent
 
-    with Interrupt() as interrupt, tqdm(
-        total=steps, initial=model.num_timesteps, unit="step", unit_scale=True, desc=task_id,
-        disable=None,
-    ) as bar:  # fmt: skip
-        while model.num_timesteps < steps and not interrupt.asked:
-            # A single rollout and update, whatever number of steps is asked for.
-            model.learn(1, callback=episodes, reset_num_timesteps=False)
-            bar.update(model.num_timesteps - bar.n)
-            update, done = model._n_updates // h.epochs, model.num_timesteps >= steps
-            if update % h.log_every and not done:
-                continue
-            row = {"step": model.num_timesteps, "seconds": time.perf_counter() - since,
-                   "seed": seed, **_training(model, episodes.take())}  # fmt: skip
-            evaluated = update % h.evaluate_every == 0 or done
-            if evaluated:
-                row |= follow(task_id, model.mean_action, h.evaluation_episodes)
-                if row["return"] > best:
-                    best = row["return"]
-                    export(model, run.policy, {**identity, "steps": model.num_timesteps})
-                bar.set_postfix({"return": f"{row['return']:.4g}"})
-            run.log(row)
-            if evaluated:
-                save()
-        if interrupt.asked:
-            save()
-    run.close()
-    return model.num_timesteps >= steps
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, that before an interruption included."""
+        return time.perf_counter() - self._since
+
+    def __call__(self, steps: int) -> bool:
+        """Train to the first update that reaches `steps` steps; return whether it got there."""
+        model, h = self.model, self.h
+        with Interrupt() as interrupt, tqdm(
+            total=steps, initial=model.num_timesteps, unit="step", unit_scale=True,
+            desc=self.task_id, disable=None,
+        ) as bar:  # fmt: skip
+            while model.num_timesteps < steps and not interrupt.asked:
+                # One rollout and one update, as 1 is less than both.
+                model.learn(1, callback=self.episodes, reset_num_timesteps=False)
+                bar.update(model.num_timesteps - bar.n)
+                update, last = model._n_updates // h.epochs, model.num_timesteps >= steps
+                evaluate = last or update % h.evaluate_every == 0
+                if evaluate or update % h.log_every == 0:
+                    self._log(evaluate)
+                if evaluate:
+                    self._save()
+            if interrupt.asked:
+                self._save()
+        self.run.close()
+        return model.num_timesteps >= steps
+
+    def _log(self, evaluate: bool) -> None:
+        """Write a row of the log; keep the policy if an evaluation finds it the best so far."""
+        at = {"step": self.model.num_timesteps, "seconds": self.seconds}
+        row = {**at, "seed": self.identity["seed"], **_figures(self.model, self.episodes.take())}
+        if evaluate:
+            row |= follow(self.task_id, self.model.mean_action, self.h.evaluation_episodes)
+            if row["return"] > self.best:
+                self.best = row["return"]
+                export(self.model, self.run.policy, self.identity)
+        self.run.log(row)
+
+    def _save(self) -> None:
+        self.run.save({"model": self.model.get_state(), "episodes": self.episodes.rows,
+                       "best": self.best, "seconds": self.seconds})  # fmt: skip
 
 
-_TRAINING = ("training_return", "training_length", "training_episodes", "kl", "step_size", "sigma",
-             "explained_variance")  # fmt: skip
+_FIGURES = ("training_return", "training_length", "training_episodes", "kl", "step_size", "sigma",
+            "explained_variance")  # fmt: skip
 
 
-def _training(model: PPO, rows: list[dict[str, float]]) -> dict[str, Any]:
+def _figures(model: PPO, rows: list[dict[str, float]]) -> dict[str, Any]:
     """What the log has of training itself: sampled episodes and the last update."""
     figures = (
         means(rows, "return"), means(rows, "length"), len(rows), model.figure("approx_kl"),
         model.policy.optimizer.param_groups[0]["lr"], model.figure("std"),
         model.figure("explained_variance"),
     )  # fmt: skip
-    return dict(zip(_TRAINING, figures, strict=True))
+    return dict(zip(_FIGURES, figures, strict=True))
 
 
-def export(model: PPO, path: Path, about: dict[str, Any]) -> None:
-    """Write the policy's mean action as ONNX, and check it against the policy.
+def export(model: PPO, path: Path, identity: dict[str, Any]) -> None:
+    """Write a model's mean action as ONNX, and check it against the model.
 
     Raises:
         RuntimeError: they differ.
     """
+    export_state(model.get_state(), path, identity)
     mean, deviation = model.observed.mean, np.sqrt(model.observed.var)
-    write_onnx(path, model.layers(), (len(mean), model.vector.task.body.nu), about)
     noise = np.random.default_rng(0).normal(size=(64, len(mean)))
     observations = (mean + noise * deviation).astype(np.float32)
     difference = greatest_difference(path, model.mean_action, observations)
     if difference > EXPORT_TOLERANCE:
         raise RuntimeError(f"the exported policy differs by {difference:.2g}")
+
+
+def export_state(state: dict[str, Any], path: Path, identity: dict[str, Any]) -> None:
+    """Write the mean action of a `PPO.get_state` as ONNX."""
+    sizes = len(state["statistics"]["obs_rms"]["mean"]), len(state["parameters"]["log_std"])
+    write_onnx(path, mean_layers(state), sizes, {**identity, "steps": state["steps"]})
 
 
 def main(
@@ -348,7 +373,7 @@ def main(
     """Train a policy by PPO."""
     try:
         h = hyperparameters.load(Hyperparameters, hyperparams, task)
-        finished = train(task, seed, steps, out, resume, h)
+        finished = Training(task, seed, out, resume, h)(steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if not finished:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import imageio.v2 as imageio
 import numpy as np
 import onnxruntime
 import pytest
 import yaml
+from stable_baselines3.common.vec_env import VecNormalize
 from support import assert_same
 from typer import Typer
 from typer.testing import CliRunner
 
 from baselines import hyperparameters, ppo
 from baselines.checkpoint import read_tree, write_tree
-from baselines.export import Layer, OnnxPolicy, clip, dense, normaliser, write_onnx
+from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
+from baselines.plot import draw
 from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
+from baselines.score import score
+from vnl_envs import SB3VecEnv
 
 TASK = "vnl/RodentGoalReaching-v0"
 FILE = hyperparameters.FOLDER / "ppo.yml"
@@ -215,12 +221,26 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         write_tree(path, {"a": {1}})
 
 
-def test_the_exported_policy_is_the_trained_one(short: Path) -> None:
-    """Ends, shapes, names and actions, from its state and not from the object that wrote it."""
+def test_the_exported_policy_has_the_agreed_ends(short: Path) -> None:
     session = onnxruntime.InferenceSession(short / "run" / POLICY)
     (start,), (end,) = session.get_inputs(), session.get_outputs()
     assert (start.name, start.shape, start.type) == ("obs", [1, 204], "tensor(float)")
     assert (end.name, end.shape, end.type) == ("action", [1, 38], "tensor(float)")
+
+
+def test_the_newest_policy_is_exported_from_a_run(short: Path, tmp_path: Path) -> None:
+    """From arrays alone, it acts as the network of that state does."""
+    export_run(short / "run", tmp_path / "p.onnx")
+    state = read_tree(short / "run" / CHECKPOINT)["model"]
+    h = hyperparameters.load(ppo.Hyperparameters, hyperparams(tmp_path), TASK)
+    model = ppo.PPO(VecNormalize(SB3VecEnv(TASK, h.num_envs)), h, seed=1)
+    model.set_state(state)
+    policy = OnnxPolicy.load(tmp_path / "p.onnx")
+    observations = model.vector.core.observation
+    np.testing.assert_allclose(policy(observations), model.mean_action(observations), atol=1e-5)
+    assert np.abs(policy(observations)).max() > 0
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        export_run(tmp_path, tmp_path / "p.onnx")
 
 
 def test_layers_are_what_they_say(tmp_path: Path) -> None:
@@ -244,6 +264,46 @@ def test_layers_are_what_they_say(tmp_path: Path) -> None:
     np.testing.assert_allclose(policy(obs), np.clip(x, -1, 1), atol=1e-5)
     assert policy.metadata == {"task": "x"}
     assert np.abs(policy(obs)).max() == 1
+
+
+def test_a_score_has_the_untrained_and_the_finer_step_beside_it(short: Path) -> None:
+    record = score(short / "run" / POLICY, episodes=1)
+    entrants = record["scores"][""]
+    assert list(entrants) == ["zero", "random", "trained", "half step"]
+    returns = {name: summary["return"]["mean"] for name, summary in entrants.items()}
+    assert record["kept"] == returns["half step"] / returns["trained"]
+    # The same episode and the same policy: what differs is the physics.
+    assert returns["half step"] != returns["trained"]
+
+
+def test_a_policy_of_another_task_is_not_scored(tmp_path: Path) -> None:
+    path = tmp_path / "p.onnx"
+    layers = [dense(np.zeros((38, 204)), np.zeros(38))]
+    write_onnx(path, layers, (204, 38), {})
+    with pytest.raises(ValueError, match="does not say which task"):
+        score(path, episodes=1)
+    write_onnx(path, layers, (204, 38), {"task": TASK, "env_hash": "0"})
+    with pytest.raises(ValueError, match="trained on another"):
+        score(path, episodes=1)
+    path.write_text("x")
+    with pytest.raises(ValueError, match="is not an ONNX model"):
+        score(path, episodes=1)
+
+
+def test_curves_are_drawn_from_a_log(short: Path, tmp_path: Path) -> None:
+    shutil.copy(short / "run" / LOG, tmp_path / "RodentGoalReaching-v0.csv")
+    draw(tmp_path, tmp_path / "curves.png")
+    assert imageio.imread(tmp_path / "curves.png").std() > 0
+
+
+@pytest.mark.slow
+def test_it_learns(tmp_path: Path) -> None:
+    """A hundred updates earn several times what random actions do (4, and zero actions 0)."""
+    out = tmp_path / "run"
+    result = CliRunner().invoke(app, ["--task", TASK, "--steps", "204800", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    with (out / LOG).open(newline="") as file:
+        assert float(list(csv.DictReader(file))[-1]["return"]) > 8
 
 
 def test_the_step_size_follows_the_divergence(tmp_path: Path) -> None:
