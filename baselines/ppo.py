@@ -19,7 +19,8 @@ import typer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from tqdm.auto import tqdm
 
 from baselines import hyperparameters
@@ -51,6 +52,7 @@ class Hyperparameters:
         step_size, critic_step_size: Adam's, the first one at the start.
         max_grad_norm: bound on the gradient's norm.
         entropy: weight of the entropy bonus.
+        survival: reward for every step, in training only.
         sigma: standard deviation of the actions at the start, in the action's range of [-1, 1].
         layers: widths of the hidden layers, of the actor and of the critic, tanh.
         clip_observation: bound on normalised observations.
@@ -70,12 +72,45 @@ class Hyperparameters:
     critic_step_size: float
     max_grad_norm: float
     entropy: float
+    survival: float
     sigma: float
     layers: list[int]
     clip_observation: float
     log_every: int
     evaluate_every: int
     evaluation_episodes: int
+
+
+class Survival(VecEnvWrapper):
+    """Adds a reward to every step that training sees, so that falling costs what it would earn.
+
+    Args:
+        venv: the environments.
+        reward: for a step.
+    """
+
+    def __init__(self, venv: SB3VecEnv, reward: float) -> None:
+        super().__init__(venv)
+        self.reward = reward
+
+    def reset(self) -> VecEnvObs:
+        """As the environments do."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As the environments do, with more reward."""
+        observation, reward, done, infos = self.venv.step_wait()
+        return observation, reward + np.float32(self.reward), done, infos
+
+
+def training_envs(task_id: str, h: Hyperparameters) -> VecNormalize:
+    """The environments that training sees.
+
+    Raises:
+        ValueError: an unknown id.
+    """
+    surviving = Survival(SB3VecEnv(task_id, h.num_envs), h.survival)
+    return VecNormalize(surviving, gamma=h.gamma, clip_obs=h.clip_observation)
 
 
 class PPO(stable_baselines3.PPO):
@@ -150,8 +185,9 @@ class PPO(stable_baselines3.PPO):
     @property
     def vector(self) -> VectorEnv:
         """The environments."""
-        assert isinstance(self.normalise.venv, SB3VecEnv)
-        return self.normalise.venv.env
+        environments = self.normalise.unwrapped
+        assert isinstance(environments, SB3VecEnv)
+        return environments.env
 
     @property
     def observed(self) -> RunningMeanStd:
@@ -262,17 +298,16 @@ class Training:
     ) -> None:
         torch.set_num_threads(1)
         self.task_id, self.h = task_id, h
-        vector = SB3VecEnv(task_id, h.num_envs)
-        env = VecNormalize(vector, gamma=h.gamma, clip_obs=h.clip_observation)
+        self.model, self.episodes = PPO(training_envs(task_id, h), h, seed), Episodes()
+        vector = self.model.vector
         self.identity = {
-            "algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env.env_hash,
+            "algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env_hash,
             "seed": seed, "hyperparameters": asdict(h),
         }  # fmt: skip
-        metrics = [metric.name for metric in STANDARD + vector.env.task.metrics]
+        metrics = [metric.name for metric in STANDARD + vector.task.metrics]
         self.run = Run(
             folder, self.identity, ["step", "seconds", "seed", *_FIGURES, *metrics], resume
         )
-        self.model, self.episodes = PPO(env, h, seed), Episodes()
         self.best, spent = -math.inf, 0.0
         if resume:
             state = self.run.load()
