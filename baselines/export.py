@@ -62,6 +62,12 @@ def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
     return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
 
 
+def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
+    """Dense layers, given by weights and biases, with tanh between them."""
+    pairs = ((dense(*layer), Layer("Tanh")) for layer in layers)
+    return [layer for pair in pairs for layer in pair][:-1]
+
+
 def part(span: slice) -> Layer:
     """Some of the numbers."""
     bounds = (np.array([at], np.int64) for at in (span.start, span.stop, -1))

@@ -231,6 +231,7 @@ class PPO(stable_baselines3.PPO):
         """The policy without its noise: observations (n, D), not normalised, to actions (n, nu)."""
         assert self.observation_space.shape is not None
         seen = self.normalise.normalize_obs(observations)
+        assert isinstance(seen, np.ndarray)
         # Noise that a network takes with its observations is 0.
         noise = self.observation_space.shape[0] - seen.shape[1]
         seen = np.pad(seen, ((0, 0), (0, noise)))
@@ -481,8 +482,10 @@ def export(model: PPO, path: Path, identity: dict[str, Any]) -> None:
 def export_state(state: dict[str, Any], path: Path, identity: dict[str, Any]) -> None:
     """Write the mean action of a `PPO.get_state` as ONNX."""
     layers = network_class(identity.get("network", MLP)).layers(state)
+    last = layers[-1]
     # A policy ends in a dense layer, weights (outputs, inputs) first.
-    sizes = len(state["statistics"]["obs_rms"]["mean"]), len(layers[-1].arrays[0])
+    assert isinstance(last, Layer)
+    sizes = len(state["statistics"]["obs_rms"]["mean"]), len(last.arrays[0])
     write_onnx(path, layers, sizes, {**identity, "steps": state["steps"]})
 
 

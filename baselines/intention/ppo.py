@@ -6,6 +6,7 @@ noise is part of the observation, and the network is a function of both without 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from torch import nn
 
 from baselines import ppo
-from baselines.export import Branches, Chain, Layer, dense, normaliser, part
+from baselines.export import Branches, Chain, normaliser, part, perceptron
 from baselines.intention import LATENT
-from baselines.layout import proprioception
+from baselines.transfer.bundle import Decoder, describe
 from vnl_envs import SB3VecEnv
 
 
@@ -169,6 +170,9 @@ class Intention(ppo.Network):
     terms = True
     identity = {"network": "intention"}  # noqa: RUF012
 
+    def __init__(self) -> None:
+        self._about: dict[str, Any] = {}
+
     def outside(self, env: VecNormalize) -> VecEnv:
         """With the latent's noise."""
         return Noise(env, LATENT)
@@ -177,7 +181,12 @@ class Intention(ppo.Network):
         """Where the proprioception is."""
         face = env.unwrapped
         assert isinstance(face, SB3VecEnv)
-        return {"own": sum(proprioception(face.env.layout).values())}
+        self._about = describe(face.env.task, face.env.layout)
+        return {"own": sum(self._about["proprioception"].values())}
+
+    def get_state(self) -> dict[str, Any]:
+        """What the decoder is for."""
+        return {"about": self._about}
 
     def entropy(self, h: Hyperparameters) -> float:
         """β: see `IntentionPolicy.evaluate_actions`."""
@@ -205,8 +214,8 @@ class Intention(ppo.Network):
         own = decoder[0][0].shape[1] - LATENT
         return [
             *normaliser(observed["mean"], deviation, state["clip_observation"]),
-            Branches((chain(encoder), [part(slice(0, own))])),
-            *chain(decoder),
+            Branches((perceptron(encoder), [part(slice(0, own))])),
+            *perceptron(decoder),
         ]
 
 
@@ -249,23 +258,25 @@ def clone(model: ppo.PPO, h: Hyperparameters) -> None:
                 optimiser.step()
 
 
-def weights(parameters: dict[str, np.ndarray], name: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights (outputs, inputs) and biases of the encoder or the decoder, layer by layer.
+def decoder_of(state: dict[str, Any], origin: Mapping[str, Any]) -> Decoder:
+    """The decoder in a `PPO.get_state`.
 
     Args:
-        parameters: of the policy, see `PPO.get_state`.
-        name: "encoder" or "decoder".
+        state: of a model with this network.
+        origin: see `Decoder`.
     """
+    observed = state["statistics"]["obs_rms"]
+    statistics = observed["mean"], np.sqrt(observed["var"] + state["epsilon"])
+    layers = weights(state["parameters"], "decoder")
+    return Decoder.of(state["about"], statistics, state["clip_observation"], layers, origin)
+
+
+def weights(parameters: dict[str, np.ndarray], name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights (outputs, inputs) and biases of the "encoder" or the "decoder", layer by layer."""
     prefix = f"mlp_extractor.policy_net.{name}."
     names = [k for k in parameters if k.startswith(prefix) and k.endswith(".weight")]
     names += ["action_net.weight"] if name == "decoder" else []
     return [(parameters[k], parameters[k.replace(".weight", ".bias")]) for k in names]
-
-
-def chain(dense_layers: list[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
-    """Dense layers with tanh between them, for `write_onnx`."""
-    pairs = ((dense(*layer), Layer("Tanh")) for layer in dense_layers)
-    return [layer for pair in pairs for layer in pair][:-1]
 
 
 def _hidden(size: int, layers: list[int]) -> list[nn.Module]:
