@@ -404,12 +404,13 @@ class Training:
     def __call__(self, steps: int) -> bool:
         """Train to the first update that reaches `steps` steps; return whether it got there."""
         model, h = self.model, self.h
+        if model.num_timesteps == 0:
+            # There is no state yet that an interrupt could save.
+            self.network.prepare(model, h)
         with Interrupt() as interrupt, tqdm(
             total=steps, initial=model.num_timesteps, unit="step", unit_scale=True,
             desc=self.task_id, disable=None,
         ) as bar:  # fmt: skip
-            if model.num_timesteps == 0:
-                self.network.prepare(model, h)
             while model.num_timesteps < steps and not interrupt.asked:
                 # One rollout and one update, as 1 is less than both.
                 model.learn(1, callback=self.callbacks, reset_num_timesteps=False)
