@@ -21,7 +21,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from tqdm.auto import tqdm
 
 from baselines import hyperparameters
@@ -54,6 +55,7 @@ class Hyperparameters:
         step_size, critic_step_size: Adam's, the first one at the start.
         max_grad_norm: bound on the gradient's norm.
         entropy: weight of the entropy bonus.
+        survival: reward for every step, in training only.
         sigma: standard deviation of the actions at the start, in the action's range of [-1, 1].
         layers: widths of the hidden layers, of the actor and of the critic, tanh.
         clip_observation: bound on normalised observations.
@@ -73,6 +75,7 @@ class Hyperparameters:
     critic_step_size: float
     max_grad_norm: float
     entropy: float
+    survival: float
     sigma: float
     layers: list[int]
     clip_observation: float
@@ -131,6 +134,39 @@ class Network:
     def layers(state: dict[str, Any]) -> Chain:
         """The mean action of a `PPO.get_state`, for `write_onnx`."""
         return mean_layers(state)
+
+
+class Survival(VecEnvWrapper):
+    """Adds a reward to every step that training sees, so that falling costs what it would earn.
+
+    Args:
+        venv: the environments.
+        reward: for a step.
+    """
+
+    def __init__(self, venv: VecEnv, reward: float) -> None:
+        super().__init__(venv)
+        self.reward = reward
+
+    def reset(self) -> VecEnvObs:
+        """As the environments do."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As the environments do, with more reward."""
+        observation, reward, done, infos = self.venv.step_wait()
+        return observation, reward + np.float32(self.reward), done, infos
+
+
+def training_envs(task_id: str, h: Hyperparameters, network: Network | None = None) -> VecNormalize:
+    """The environments that training sees, and normalises, with a network.
+
+    Raises:
+        ValueError: an unknown id, or a task that the network is not for.
+    """
+    bare = SB3VecEnv(task_id, h.num_envs)
+    surviving = Survival((network or Network()).inside(bare), h.survival)
+    return VecNormalize(surviving, gamma=h.gamma, clip_obs=h.clip_observation)
 
 
 class PPO(stable_baselines3.PPO):
@@ -373,18 +409,17 @@ class Training:
     ) -> None:  # fmt: skip
         torch.set_num_threads(1)
         self.task_id, self.h, self.network = task_id, h, network or Network()
-        vector = SB3VecEnv(task_id, h.num_envs)
-        env = VecNormalize(self.network.inside(vector), gamma=h.gamma, clip_obs=h.clip_observation)
+        self.model = PPO(training_envs(task_id, h, self.network), h, seed, self.network)
+        self.episodes, self.terms = Episodes(), Terms()
+        vector = self.model.vector
         self.identity = {
-            "algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env.env_hash,
+            "algorithm": ALGORITHM, "task": task_id, "env_hash": vector.env_hash,
             "seed": seed, **self.network.identity, "hyperparameters": asdict(h),
         }  # fmt: skip
-        metrics = [metric.name for metric in STANDARD + vector.env.task.metrics]
-        terms = [_term(name) for name in vector.env.task.reward_terms] if self.network.terms else []
+        metrics = [metric.name for metric in STANDARD + vector.task.metrics]
+        terms = [_term(name) for name in vector.task.reward_terms] if self.network.terms else []
         columns = ["step", "seconds", "seed", *_FIGURES, *self.network.figures, *terms, *metrics]
         self.run = Run(folder, self.identity, columns, resume)
-        self.model = PPO(env, h, seed, self.network)
-        self.episodes, self.terms = Episodes(), Terms()
         self.callbacks: list[BaseCallback] = [self.episodes, *([self.terms] if terms else [])]
         self.best, spent = -math.inf, 0.0
         if resume:

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from stable_baselines3.common.vec_env import VecNormalize
 
 from baselines import hyperparameters
-from baselines.ppo import ALGORITHM, PPO, Hyperparameters
-from vnl_envs import SB3VecEnv, benchmark
+from baselines.ppo import ALGORITHM, PPO, Hyperparameters, training_envs
+from vnl_envs import benchmark
 
 
 class Stopwatch:
@@ -52,7 +51,7 @@ def measure(task_id: str, updates: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     path = hyperparameters.FOLDER / f"{ALGORITHM}.yml"
     h = hyperparameters.load(Hyperparameters, path, task_id)
-    model = PPO(VecNormalize(SB3VecEnv(task_id, h.num_envs), gamma=h.gamma), h, seed=0)
+    model = PPO(training_envs(task_id, h), h, seed=0)
     size = h.num_envs * h.rollout
     model.learn(2 * size, reset_num_timesteps=False)
     watch = Stopwatch()

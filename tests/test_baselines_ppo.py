@@ -17,7 +17,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
-from stable_baselines3.common.vec_env import VecNormalize
 from support import assert_same
 from typer import Typer
 from typer.testing import CliRunner
@@ -28,7 +27,6 @@ from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normali
 from baselines.plot import draw
 from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
 from baselines.score import score
-from vnl_envs import SB3VecEnv
 
 TASK = "vnl/RodentGoalReaching-v0"
 FILE = hyperparameters.FOLDER / "ppo.yml"
@@ -228,12 +226,20 @@ def test_the_exported_policy_has_the_agreed_ends(short: Path) -> None:
     assert (end.name, end.shape, end.type) == ("action", [1, 38], "tensor(float)")
 
 
+def test_survival_is_rewarded_in_training_alone(short: Path, tmp_path: Path) -> None:
+    """The critic learns another value; the log's returns stay those of the task."""
+    assert run(tmp_path, 4 * UPDATE, survival=10.0).exit_code == 0
+    mine, other = (state_of(f)["model"]["statistics"]["ret_rms"] for f in (tmp_path, short))
+    assert mine["mean"] > 10 > other["mean"]
+    assert all(float(row["return"]) < 10 for row in log_of(tmp_path) if row["return"])
+
+
 def test_the_newest_policy_is_exported_from_a_run(short: Path, tmp_path: Path) -> None:
     """From arrays alone, it acts as the network of that state does."""
     export_run(short / "run", tmp_path / "p.onnx")
     state = read_tree(short / "run" / CHECKPOINT)["model"]
     h = hyperparameters.load(ppo.Hyperparameters, hyperparams(tmp_path), TASK)
-    model = ppo.PPO(VecNormalize(SB3VecEnv(TASK, h.num_envs)), h, seed=1)
+    model = ppo.PPO(ppo.training_envs(TASK, h), h, seed=1)
     model.set_state(state)
     policy = OnnxPolicy.load(tmp_path / "p.onnx")
     observations = model.vector.core.observation
