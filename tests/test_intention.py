@@ -16,6 +16,8 @@ import torch
 import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 from support import assert_same
+from typer import Typer
+from typer.testing import CliRunner
 
 import vnl_envs
 from baselines import hyperparameters, ppo
@@ -29,6 +31,7 @@ from baselines.intention import dmpo as flax_intention
 from baselines.intention.ppo import Hyperparameters, Intention, decoder_of, divergence
 from baselines.layout import proprioception
 from baselines.run import CHECKPOINT, POLICY
+from baselines.transfer.__main__ import main as transfer
 from baselines.transfer.bundle import BundleError, Decoder, describe, from_run
 from baselines.transfer.ppo import Decoded
 from baselines.transfer.wrappers import REACH, LatentEnv, LatentVecEnv
@@ -460,3 +463,25 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
 
 def test_a_models_state_has_its_decoder(training: ppo.Training, decoder: Decoder) -> None:
     assert decoder_of(training.model.get_state(), {}).digest == decoder.digest
+
+
+def test_the_command_lines_say_what_is_wrong(
+    decoder: Decoder, folder: Path, tmp_path: Path
+) -> None:
+    def run(main: Callable[..., None], *arguments: str) -> str:
+        app = Typer()
+        app.command()(main)
+        result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+        assert isinstance(result.exception, SystemExit)
+        return str(result.exception.code)
+
+    assert "network must be one of" in run(ppo.main, "--task", TASK, "--network", "transformer")
+    bundle = str(tmp_path / "d.safetensors")
+    assert "no checkpoint" in run(transfer, "--task", OTHER, "--decoder", bundle)
+    decoder.write(bundle)
+    message = run(transfer, "--task", "vnl/HumanoidGoalReaching-v0", "--decoder", bundle)
+    assert message == "error: the decoder is for another body: rodent, the task has humanoid"
+    record = (folder / "run.json").read_text().replace("intention", "mlp")
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(BundleError, match="has no intention network"):
+        from_run(tmp_path)
