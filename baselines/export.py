@@ -44,9 +44,34 @@ class Layer(NamedTuple):
     attributes: Mapping[str, Any] = {}
 
 
+class Branches(NamedTuple):
+    """Chains that all take what the layer before gave; their results are concatenated.
+
+    Attributes:
+        chains: in order; one without layers passes on what it takes.
+    """
+
+    chains: tuple[Sequence[Layer], ...]
+
+
+Chain = Sequence["Layer | Branches"]
+
+
 def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
     """Weights (outputs, inputs) and biases (outputs,)."""
     return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
+
+
+def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
+    """Dense layers, given by weights and biases, with tanh between them."""
+    pairs = ((dense(*layer), Layer("Tanh")) for layer in layers)
+    return [layer for pair in pairs for layer in pair][:-1]
+
+
+def part(span: slice) -> Layer:
+    """Some of the numbers."""
+    bounds = (np.array([at], np.int64) for at in (span.start, span.stop, -1))
+    return Layer("Slice", tuple(bounds))
 
 
 def clip(low: float, high: float, kind: Any = np.float32) -> Layer:
@@ -66,7 +91,7 @@ def normaliser(mean: np.ndarray, deviation: np.ndarray, most: float) -> list[Lay
 
 
 def write_onnx(
-    path: str | Path, layers: Sequence[Layer], sizes: tuple[int, int], metadata: Mapping[str, Any]
+    path: str | Path, layers: Chain, sizes: tuple[int, int], metadata: Mapping[str, Any]
 ) -> None:
     """Write a policy `obs` float32 (1, D) -> `action` float32 (1, A) in [-1, 1], whole.
 
@@ -76,14 +101,10 @@ def write_onnx(
         sizes: D and A.
         metadata: about the policy, kept as texts.
     """
-    nodes, arrays, before = [], [], INPUT
-    layers = [*layers, clip(-1, 1)]
-    for i, layer in enumerate(layers):
-        names = [f"{i}_{j}" for j in range(len(layer.arrays))]
-        arrays += [numpy_helper.from_array(a, n) for a, n in zip(layer.arrays, names, strict=True)]
-        after = OUTPUT if layer is layers[-1] else f"{i}"
-        nodes.append(helper.make_node(layer.op, [before, *names], [after], **layer.attributes))
-        before = after
+    nodes: list[Any] = []
+    arrays: list[Any] = []
+    _connect([*layers, clip(-1, 1)], INPUT, nodes, arrays)
+    nodes[-1].output[0] = OUTPUT
     first, last = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
         for name, size in zip((INPUT, OUTPUT), sizes, strict=True)
@@ -95,6 +116,23 @@ def write_onnx(
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path) as partial:
         onnx.save(model, partial)
+
+
+def _connect(layers: Chain, before: str, nodes: list[Any], arrays: list[Any]) -> str:
+    """Add operators and their arrays for layers that take `before`; the name of their result."""
+    for layer in layers:
+        if isinstance(layer, Branches):
+            names = [_connect(chain, before, nodes, arrays) for chain in layer.chains]
+            after = f"{len(nodes)}"
+            nodes.append(helper.make_node("Concat", names, [after], axis=-1))
+        else:
+            after = f"{len(nodes)}"
+            names = [f"{after}_{j}" for j in range(len(layer.arrays))]
+            arrays += map(numpy_helper.from_array, layer.arrays, names)
+            node = helper.make_node(layer.op, [before, *names], [after], **layer.attributes)
+            nodes.append(node)
+        before = after
+    return before
 
 
 @dataclass(frozen=True)

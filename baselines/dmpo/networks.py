@@ -16,6 +16,7 @@ ATOMS = 51
 """Atoms of the critic's distribution (Bellemare et al. 2017)."""
 EPSILON = 1e-6
 """Added to variances by layer normalisation."""
+_SMALL = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 
 
 class Gaussian(NamedTuple):
@@ -77,11 +78,22 @@ def gaussian_head(
     x: jax.Array, action_size: int, initial_std: float, least_std: float = 1e-6
 ) -> Gaussian:
     """Mean and standard deviation as layers over features; call it inside a compact module."""
-    small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
-    mean = nn.Dense(action_size, kernel_init=small, name="mean")(x)
-    raw = nn.Dense(action_size, kernel_init=small, name="std")(x)
-    std = nn.softplus(raw) * (initial_std / jnp.log(2.0)) + least_std
+    mean = mean_head(x, action_size)
+    std = deviation_head(x, action_size, initial_std, least_std)
     return Gaussian(mean, std, jnp.zeros(x.shape[:-1]))
+
+
+def mean_head(x: jax.Array, action_size: int) -> jax.Array:
+    """The mean alone."""
+    return nn.Dense(action_size, kernel_init=_SMALL, name="mean")(x)
+
+
+def deviation_head(
+    x: jax.Array, action_size: int, initial_std: float, least_std: float = 1e-6
+) -> jax.Array:
+    """The standard deviation alone."""
+    raw = nn.Dense(action_size, kernel_init=_SMALL, name="std")(x)
+    return nn.softplus(raw) * (initial_std / jnp.log(2.0)) + least_std
 
 
 class Critic(nn.Module):
@@ -101,20 +113,24 @@ class Critic(nn.Module):
         environment does.
         """
         x = jnp.concatenate([observation, jnp.clip(action, -1.0, 1.0)], axis=-1)
-        small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
-        return nn.Dense(self.atoms, kernel_init=small, name="logits")(Torso(self.sizes)(x))
+        return nn.Dense(self.atoms, kernel_init=_SMALL, name="logits")(Torso(self.sizes)(x))
 
 
 def layers_of(params: Any, normaliser: Sequence[Layer] = ()) -> list[Layer]:
     """The mean of a `Policy` with these parameters, for `write_onnx`."""
-    torso, mean = params["params"]["Torso_0"], params["params"]["mean"]
-    first = [_layer(torso["Dense_0"]), _normalisation(torso["LayerNorm_0"]), Layer("Tanh")]
+    modules = params["params"]
+    return [*normaliser, *torso_layers(modules["Torso_0"]), layer_of(modules["mean"])]
+
+
+def torso_layers(torso: Any) -> list[Layer]:
+    """A `Torso` with these parameters."""
+    first = [layer_of(torso["Dense_0"]), _normalisation(torso["LayerNorm_0"]), Layer("Tanh")]
     rest = [torso[f"Dense_{i}"] for i in range(1, len(torso) - 1)]
-    later = [layer for module in rest for layer in (_layer(module), Layer("Elu"))]
-    return [*normaliser, *first, *later, _layer(mean)]
+    return first + [layer for module in rest for layer in (layer_of(module), Layer("Elu"))]
 
 
-def _layer(module: Any) -> Layer:
+def layer_of(module: Any) -> Layer:
+    """A dense layer with these parameters."""
     return dense(np.asarray(module["kernel"]).T, np.asarray(module["bias"]))
 
 

@@ -161,7 +161,11 @@ class LearnerState(NamedTuple):
 
 
 class PolicyNetwork(Protocol):
-    """What a policy must offer: see `networks.Policy`."""
+    """What a policy must offer: see `networks.Policy`.
+
+    Where one has a `decoder` that is not None, that normalises the first part of observations: see
+    `baselines.intention.dmpo`.
+    """
 
     noise_size: int
 
@@ -344,9 +348,12 @@ class Learner:
 
     def _seen(self, state: LearnerState, observation: jax.Array) -> jax.Array:
         """Observations as the networks see them."""
-        if not self.settings.normalise:
-            return observation
-        return state.statistics.normalise(observation)
+        seen = state.statistics.normalise(observation) if self.settings.normalise else observation
+        decoder = getattr(self.policy, "decoder", None)
+        if decoder is None:
+            return seen
+        own = decoder.normalise(observation[..., : decoder.own])
+        return jnp.concatenate([own, seen[..., decoder.own :]], axis=-1)
 
     def _noise(self, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
         shape = (*shape, self.policy.noise_size)
