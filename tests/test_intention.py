@@ -25,7 +25,7 @@ from baselines.checkpoint import read_tree, write_tree
 from baselines.dmpo import Hyperparameters as DmpoHyperparameters
 from baselines.dmpo import Learner
 from baselines.dmpo.state import MOST_DEVIATIONS, Transitions
-from baselines.export import OnnxPolicy, export_run, normaliser, write_onnx
+from baselines.export import OnnxPolicy, export_run, write_onnx
 from baselines.intention import LATENT
 from baselines.intention import dmpo as flax_intention
 from baselines.intention.ppo import Hyperparameters, Intention, decoder_of, divergence
@@ -393,7 +393,7 @@ def test_dmpo_learns_encoder_and_decoder(decoder: Decoder, reused: bool) -> None
     assert changed == dict.fromkeys(learnt, True)
 
 
-def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder) -> None:
+def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder, tmp_path: Path) -> None:
     """With the statistics of the bundle, whatever the learner has observed itself."""
     one, rng = learner(decoder), np.random.default_rng(0)
     observations = rng.normal(size=(6, 204)).astype(np.float32)
@@ -407,14 +407,17 @@ def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder) -> None:
     np.testing.assert_allclose(
         x[:, 201:], state.statistics.normalise(jnp.asarray(observations))[:, 201:], rtol=1e-6
     )
-    modules = state.policy["params"]
     _, captured = one.policy.apply(
         state.policy, x, jnp.zeros((6, LATENT)), capture_intermediates=True
     )
     encoded = captured["intermediates"]["latent"]["__call__"][0]
     expected = decoder(np.asarray(encoded)[:, :LATENT], observations)
     np.testing.assert_allclose(one.act_mean(state, jnp.asarray(observations)), expected, atol=1e-4)
-    assert "decoder_0" not in modules
+    layers = flax_intention.layers_of(state.policy, state.statistics, 201, decoder)
+    write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
+    np.testing.assert_allclose(
+        OnnxPolicy.load(tmp_path / "p.onnx")(observations), expected, atol=1e-5
+    )
 
 
 def test_the_same_noise_gives_the_same_bits() -> None:
@@ -440,8 +443,7 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
     state = one.observe(state, jnp.asarray(observations))
     state = state._replace(policy=jax.tree.map(lambda p: p + 0.05, state.policy))
     mean, deviation = map(np.asarray, (state.statistics.mean, state.statistics.deviation))
-    scaling = normaliser(mean, deviation, MOST_DEVIATIONS)
-    layers = flax_intention.layers_of(state.policy, scaling, 201)
+    layers = flax_intention.layers_of(state.policy, state.statistics, 201)
     write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
     actions = one.act_mean(state, jnp.asarray(observations))
     np.testing.assert_allclose(
@@ -485,3 +487,13 @@ def test_the_command_lines_say_what_is_wrong(
     (tmp_path / "run.json").write_text(record)
     with pytest.raises(BundleError, match="has no intention network"):
         from_run(tmp_path)
+
+
+def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
+    path = hyperparameters.FOLDER / Intention.file
+    assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
+    for task_id in vnl_envs.task_ids():
+        h = hyperparameters.load(Hyperparameters, path, task_id)
+        assert (h.num_envs * h.rollout) % h.minibatch == 0
+        # Only imitation has a tracking policy to clone.
+        assert bool(h.cloning_steps) == ("Imitation" in task_id)

@@ -18,7 +18,8 @@ from baselines.dmpo.networks import (
     mean_head,
     torso_layers,
 )
-from baselines.export import Branches, Chain, Layer, part, perceptron
+from baselines.dmpo.state import MOST_DEVIATIONS, Statistics
+from baselines.export import Branches, Chain, normaliser, part, perceptron
 from baselines.intention import LATENT
 from baselines.transfer.bundle import Decoder, Layers
 
@@ -86,11 +87,32 @@ def decoder_of(params: Any) -> Layers:
     return [(np.asarray(m["kernel"]).T, np.asarray(m["bias"])) for m in dense]
 
 
-def layers_of(params: Any, normaliser: Sequence[Layer], own: int) -> Chain:
-    """The mean of an `IntentionPolicy` that learnt its decoder, without noise, for `write_onnx`."""
+def layers_of(
+    params: Any, statistics: Statistics, own: int, decoder: Decoder | None = None
+) -> Chain:
+    """The mean of an `IntentionPolicy` without noise, for `write_onnx`.
+
+    Args:
+        params: the policy's.
+        statistics: the learner's, of the whole observation.
+        own, decoder: see `IntentionPolicy`.
+    """
     modules = params["params"]
     head = {name: np.asarray(value)[..., :LATENT] for name, value in modules["latent"].items()}
     encoder = [*torso_layers(modules["encoder"]), layer_of(head)]
+    layers = decoder_of(params) if decoder is None else decoder.layers
     return [
-        *normaliser, Branches((encoder, [part(slice(0, own))])), *perceptron(decoder_of(params))
+        *_normaliser(statistics, decoder), Branches((encoder, [part(slice(0, own))])),
+        *perceptron(layers),
     ]  # fmt: skip
+
+
+def _normaliser(statistics: Statistics, decoder: Decoder | None) -> Chain:
+    """Observations as the learner's networks see them."""
+    mean, deviation = np.asarray(statistics.mean), np.asarray(statistics.deviation)
+    if decoder is None:
+        return normaliser(mean, deviation, MOST_DEVIATIONS)
+    rest = slice(decoder.own, len(mean))
+    own = normaliser(decoder.mean, decoder.deviation, decoder.bound)
+    others = normaliser(mean[rest], deviation[rest], MOST_DEVIATIONS)
+    return [Branches(([part(slice(0, decoder.own)), *own], [part(rest), *others]))]
