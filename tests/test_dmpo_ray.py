@@ -64,15 +64,16 @@ def test_learning_goes_on_when_actors_die(cluster: Any, settings: Settings, tmp_
     pool = driver.pool
     advance_until(training, lambda: pool.alive.all())
     ray.kill(pool._actors[0])
-    advance_until(training, lambda: pool.lives == [2, 1] or pool.lives == [3, 1])
+    advance_until(training, lambda: pool.lives[0] > 1)
     advance_until(training, lambda: pool.alive.all())
     # With its node an actor loses its place: the learner goes on with the one that is left.
+    lives = sum(pool.lives)
     cluster.remove_node(node, allow_graceful=False)
-    advance_until(training, lambda: sum(pool.lives) > 3)
+    advance_until(training, lambda: sum(pool.lives) > lives)
     assert pool.alive.sum() == 1
-    start, target = training.steps, training.steps + 400
+    target = training.steps + 400
     assert train(training, target)
-    assert driver.steps >= target > start
+    assert driver.steps >= target
 
     with (tmp_path / "run" / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
