@@ -120,6 +120,12 @@ def test_actors_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(1, None)
 
 
+def test_an_address_without_a_cluster() -> None:
+    pytest.importorskip("ray", reason="actors need Ray")
+    with pytest.raises(ConnectionError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        connect(1, "127.0.0.1:1")
+
+
 def test_what_actors_do_not_have(settings: Settings) -> None:
     with pytest.raises(ValueError, match="--ray-address needs --actors"):
         driver_of(TASK, 0, "auto", settings, None, "127.0.0.1:6379")

@@ -228,7 +228,7 @@ class Training:
         self.folder = Folder(folder, self.identity, columns, resume)
         self.iteration, self.best, spent = 0, -math.inf, 0.0
         self.rows: list[dict[str, float]] = []
-        saved = self.folder.load() if resume else {"run": None}
+        saved: dict[str, Any] = self.folder.load() if resume else {"run": None}
         self.driver.begin(saved["run"])
         if resume:
             self.iteration, self.best, self.rows = (

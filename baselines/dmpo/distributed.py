@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import socket
+import warnings
 from typing import Any
 
 import jax
@@ -103,21 +105,18 @@ class Pool:
     """Actors on Ray, each with one call under way. One that dies is replaced by another.
 
     Args:
-        count: actors.
-        address: of a Ray cluster; None starts one on this machine.
+        ray: what `connect` gave.
         arguments: of every `Actor` but its seed.
         seed: of the run. An actor's own follows from it, its index and its life.
         lives: how often each actor was started before.
 
-    Raises:
-        ValueError: Ray is not installed.
-        ConnectionError: there is no cluster at that address.
+    Attributes:
+        lives: how often each was started.
+        alive: which have answered in their present life.
     """
 
-    def __init__(
-        self, count: int, address: str | None, arguments: tuple[Any, ...], seed: int, lives: Any
-    ) -> None:
-        self._ray = connect(count, address)
+    def __init__(self, ray: Any, arguments: tuple[Any, ...], seed: int, lives: Any) -> None:
+        self._ray, count = ray, len(lives)
         # Lives are counted here: the next one must not repeat the episodes of the last.
         self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(Actor)
         self._arguments, self._seed = arguments, seed
@@ -200,6 +199,10 @@ class Distributed:
         unroll: control steps of an actor between two sets of parameters.
         warmup: control steps (of all environments) with uniformly random actions first.
 
+    Raises:
+        ValueError: an unknown id, or Ray is not installed.
+        ConnectionError: there is no cluster at that address.
+
     Attributes:
         learner: what learns.
         state: its state.
@@ -231,7 +234,7 @@ class Distributed:
         self.identity = {"actors": actors}
         self.samples_per_insert, self.warmup = samples_per_insert, warmup
         self._seed, self._key = seed, jax.random.PRNGKey(seed)
-        self._address = address
+        self._ray = connect(actors, address)
         self._arguments = (task_id, hyperparameters, num_envs, unroll)
         # Updates in one program: as many as an unroll allows.
         share = num_envs * unroll * samples_per_insert / hyperparameters.batch_size
@@ -251,9 +254,7 @@ class Distributed:
         """Start the actors, and fill the replay with random steps or what `get_state` gave."""
         if saved is not None:
             self._set_state(saved)
-        self.pool = Pool(
-            len(self._lives), self._address, self._arguments, self._seed, self._lives
-        )  # fmt: skip
+        self.pool = Pool(self._ray, self._arguments, self._seed, self._lives)
         if saved is not None:
             self.pool.publish(leaves_of(acting(self.state)))
             return
@@ -343,8 +344,9 @@ class Distributed:
 
 def learner_of(env: VectorEnv, hyperparameters: Hyperparameters) -> Learner:
     """The learner of an environment's sizes."""
-    sizes = (space.shape[0] for space in (env.single_observation_space, env.single_action_space))
-    return Learner(*sizes, hyperparameters)
+    spaces: Any = (env.single_observation_space, env.single_action_space)
+    observation_size, action_size = (space.shape[0] for space in spaces)
+    return Learner(observation_size, action_size, hyperparameters)
 
 
 def acting(state: LearnerState) -> tuple[Any, Any]:
@@ -364,11 +366,26 @@ def connect(count: int, address: str | None) -> Any:
         import ray
     except ImportError:
         raise ValueError('actors need Ray: pip install "ray>=2.40"') from None
-    quiet = {"log_to_driver": False, "logging_level": "error"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
-        ray.init(
-            "local", num_cpus=count, object_store_memory=STORE, include_dashboard=False, **quiet
-        )
+        options |= {
+            "num_cpus": count, "object_store_memory": STORE, "include_dashboard": False,
+        }  # fmt: skip
     else:
-        ray.init(address, **quiet)
+        _reach(address)
+    with warnings.catch_warnings():
+        # JAX warns of every fork, also of Ray's, which become other programs at once.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(address or "local", **options)
     return ray
+
+
+def _reach(address: str) -> None:
+    """Ask for a connection where an address names a port: Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster at {address!r}: {error}") from None

@@ -42,9 +42,16 @@ class Torso(nn.Module):
     sizes: Sequence[int]
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., D) -> (..., sizes[-1])."""
-        x = jnp.tanh(nn.LayerNorm(epsilon=EPSILON)(_dense(self.sizes[0])(x)))
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """Parts (..., D) of the input -> (..., sizes[-1]).
+
+        The first layer takes the parts one by one: what is broadcast against other parts is
+        multiplied once.
+        """
+        first = _dense(self.sizes[0])(parts[0])
+        for part in parts[1:]:
+            first += _dense(self.sizes[0], use_bias=False)(part)
+        x = jnp.tanh(nn.LayerNorm(epsilon=EPSILON)(first))
         for size in self.sizes[1:]:
             x = nn.elu(_dense(size)(x))
         return x
@@ -110,10 +117,10 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
         """(..., D), (..., nu) -> (..., atoms). Actions are clipped to [-1, 1] first, as the
-        environment does.
+        environment does. The leading axes are broadcast.
         """
-        x = jnp.concatenate([observation, jnp.clip(action, -1.0, 1.0)], axis=-1)
-        return nn.Dense(self.atoms, kernel_init=_SMALL, name="logits")(Torso(self.sizes)(x))
+        x = Torso(self.sizes)(observation, jnp.clip(action, -1.0, 1.0))
+        return nn.Dense(self.atoms, kernel_init=_SMALL, name="logits")(x)
 
 
 def layers_of(params: Any, normaliser: Sequence[Layer] = ()) -> list[Layer]:
@@ -139,6 +146,7 @@ def _normalisation(module: Any) -> Layer:
     return Layer("LayerNormalization", arrays, {"axis": -1, "epsilon": EPSILON})
 
 
-def _dense(size: int) -> nn.Dense:
+def _dense(size: int, use_bias: bool = True) -> nn.Dense:
+    # By the outputs alone: parts of an input are initialised as the whole would be.
     uniform = nn.initializers.variance_scaling(0.333, "fan_out", "uniform")
-    return nn.Dense(size, kernel_init=uniform)
+    return nn.Dense(size, use_bias, kernel_init=uniform)

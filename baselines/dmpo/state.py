@@ -290,9 +290,7 @@ class Learner:
         target = self.policy.apply(state.target_policy, after, noise)
         shape = (self.settings.samples, *target.mean.shape)
         actions = target.mean + target.std * jax.random.normal(draw, shape)
-        next_logits = self.critic.apply(
-            state.target_critic, jnp.broadcast_to(after, (*shape[:2], after.shape[-1])), actions
-        )
+        next_logits = self.critic.apply(state.target_critic, after, actions)
 
         def loss_of_critic(critic: Params) -> jax.Array:
             logits = self.critic.apply(critic, batch.observation, batch.action)
