@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DOCUMENTED := registry envs.single envs.vector envs.parallel envs.sb3 \
   envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
   tasks.metrics scoring.evaluate scoring.policies motion.clip motion.datasets motion.kinematics \
+  motion.readers motion.resample motion.splits motion.check motion.report motion.downloads \
+  motion.keypoints motion.markers motion.refit \
   identity physics perturbations counter bodies.constants bodies.limbs \
   scenes.world scenes.floor scenes.gap_corridor engines.native envs.core rendering
 .PHONY: demo test lint bench docs clean system

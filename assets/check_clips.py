@@ -1,85 +1,78 @@
-"""Check the embedded clips against physics and write the tables of `assets/clips/CHECK.md`.
+"""Check the embedded clips: write `assets/clips/check.json` and the tables of `CHECK.md`.
 
-    python assets/check_clips.py
+    python assets/check_clips.py [report.html]
 
-Survival is how many frames the position servos follow a clip from its start under the policy
-`track`. The root wrench is what inverse dynamics without contacts needs at the root: a clip whose
-ground could carry it needs a vertical force near the weight and a small horizontal one.
+The page with plots is written where a name for it is given. `docs/motion_check.md` explains the
+figures; *followed* needs the task and is measured here.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-
-import mujoco
-import numpy as np
 
 import vnl_envs
 from vnl_envs.files import written_whole
-from vnl_envs.motion.clip import RATE
-from vnl_envs.motion.kinematics import Reference, derive_reference
+from vnl_envs.motion.check import ClipReport, check_clips
+from vnl_envs.motion.report import COLUMNS, LEGEND, page, record
 from vnl_envs.tasks.imitation import Imitation
 
 TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
-HEADER = (
-    "| clip | label | split | frames | deepest, mm | followed | horizontal force | vertical force |"
-)
+CLIPS = Path(__file__).parent / "clips"
+INTRODUCTION = f"""# Embedded clips: checks
+
+Written by `python assets/check_clips.py`, with [check.json](check.json).
+[What the figures mean](../../docs/motion_check.md).
+
+{LEGEND}
+Followed: frames that position servos alone keep up with, from the first (`--policy track`)."""
 
 
-def root_force(model: mujoco.MjModel, reference: Reference) -> np.ndarray:
-    """Force at the root that inverse dynamics needs, in body weights, (F, 3), world frame.
-
-    Contacts are off; accelerations are central differences of the velocities.
-    """
-    data = mujoco.MjData(model)
-    disabled = model.opt.disableflags
-    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
-    qacc = np.gradient(reference.qvel, 1 / RATE, axis=0)
-    forces = np.empty((len(reference.qpos), 3))
-    for i, (qpos, qvel) in enumerate(zip(reference.qpos, reference.qvel, strict=True)):
-        data.qpos[:], data.qvel[:], data.qacc[:] = qpos, qvel, qacc[i]
-        mujoco.mj_inverse(model, data)
-        forces[i] = data.qfrc_inverse[:3]
-    model.opt.disableflags = disabled
-    return forces / (model.body_mass.sum() * -model.opt.gravity[2])
+def followed(task_id: str, report: ClipReport) -> str:
+    """How many of a clip's frames the servos follow."""
+    clip = {"clips": [report.name], "split": "all", "start": 0}
+    result = vnl_envs.evaluate(task_id, "track", 1, **clip)
+    available = report.frames - 1
+    return f"{round(float(result.values['survived'][0]) * available)} of {available}"
 
 
-def rows(task_id: str) -> list[str]:
-    """A table row for each clip of a task."""
-    task = vnl_envs.make_task(task_id, split="all")
-    assert isinstance(task, Imitation)
-    lines = []
-    for clip in task.reference.clips:
-        alone = derive_reference([clip], task.body)
-        force = root_force(task.world.model, alone)
-        horizontal = np.median(np.linalg.norm(force[:, :2], axis=1))
-        vertical = np.median(force[:, 2])
-        result = vnl_envs.evaluate(task_id, "track", 1, clips=[clip.name], split="all", start=0)
-        available = len(clip) - 1
-        followed = round(float(result.values["survived"][0]) * available)
-        deepest = max(0.0, -1e3 * alone.clearance.min())
-        lines.append(
-            f"| `{clip.name}` | {clip.label} | {clip.split} | {len(clip)} | {deepest:.1f} | "
-            f"{followed} of {available} | {horizontal:.2f} | {vertical:.2f} |"
-        )
-    return lines
+def table(task_id: str, reports: tuple[ClipReport, ...]) -> list[str]:
+    """Lines of the table of a task's clips, and what is wrong with them."""
+    headings = ["clip", "label", "split", "verdict", *(c.heading for c in COLUMNS), "followed"]
+    lines = [
+        "",
+        f"## {task_id}",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|---" * len(headings) + "|",
+    ]
+    for report in reports:
+        cells = [f"`{report.name}`", report.label, report.split, report.verdict]
+        cells += [column.text(report.figures) for column in COLUMNS]
+        lines.append("| " + " | ".join([*cells, followed(task_id, report)]) + " |")
+    wrong = [
+        f"- `{report.name}`: {'; '.join(report.reasons)}" for report in reports if report.reasons
+    ]
+    return [*lines, "", *wrong] if wrong else lines
 
 
 def main() -> None:
-    """Write the tables."""
-    text = [
-        "# Embedded clips: checks",
-        "",
-        "Written by `python assets/check_clips.py`. *Deepest*: lowest point of any contact geom",
-        "below the ground. *Followed*: frames that position servos alone keep up, from the first",
-        "(`--policy track`). *Forces*: medians over the clip of what inverse dynamics without",
-        "contacts needs at the root, in body weights; 0 and 1 is standing.",
-    ]
+    """Write the reports."""
+    text, found = [INTRODUCTION], []
     for task_id in TASKS:
-        rule = "|---" * (HEADER.count("|") - 1) + "|"
-        text += ["", f"## {task_id}", "", HEADER, rule, *rows(task_id)]
-    with written_whole(Path(__file__).parent / "clips" / "CHECK.md") as partial:
+        task = vnl_envs.make_task(task_id, split="all")
+        assert isinstance(task, Imitation)
+        reports = check_clips(task.reference.clips, task.body)
+        text += table(task_id, reports)
+        found += reports
+    with written_whole(CLIPS / "CHECK.md") as partial:
         partial.write_text("\n".join(text) + "\n")
+    with written_whole(CLIPS / "check.json") as partial:
+        partial.write_text(json.dumps(record(found), indent=1, ensure_ascii=False) + "\n")
+    if len(sys.argv) > 1:
+        with written_whole(sys.argv[1]) as partial:
+            partial.write_text(page(found, "Embedded clips"))
     print("\n".join(text))
 
 

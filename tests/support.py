@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -20,6 +21,14 @@ from vnl_envs.physics import Physics
 from vnl_envs.tasks.task import Task
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+
+
+def recording(name: str) -> Path:
+    """A recording for tests, or a skip where there is none."""
+    path = Path(__file__).parents[2] / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip(f"no recording {name} beside the checkout")
+    return path
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,17 +1,24 @@
 """The code on the pages runs."""
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import recording
 
 ROOT = Path(__file__).parents[1]
+# The package may be imported from the checkout without being installed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
 PAGES = (
     "README.md",
     "docs/own_body.md",
     "docs/engines.md",
+    "docs/motion.md",
     "docs/perturbations.md",
     "docs/tasks/goal_race.md",
 )
@@ -24,11 +31,30 @@ def blocks(page: str) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))]
 )
-def test_code_block_runs(page, index):
+def test_code_block_runs(page, index, tmp_path):
     # Long training is shortened; everything else is run as it stands.
     code = blocks(page)[index].replace("learn(100_000)", "learn(2_048)")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                         env=ENVIRONMENT)  # fmt: skip
     assert run.returncode == 0, run.stderr
+
+
+def test_commands_for_own_motion(tmp_path):
+    """In the order of the page, on two recordings and with the page's own table of labels."""
+    text = (ROOT / "docs/motion.md").read_text()
+    for name in ("monday.h5", "tuesday.h5"):
+        shutil.copy(recording("rat_stac_fit_50_frames.h5"), tmp_path / name)
+    (tmp_path / "labels.csv").write_text(re.search(r"```csv\n(.*?)```", text, re.S)[1])
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S)
+                for line in block.splitlines()]  # fmt: skip
+    assert len(commands) == 4
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "vnl-envs"
+        run = subprocess.run([sys.executable, "-m", "vnl_envs", *arguments], capture_output=True,
+                             text=True, cwd=tmp_path, env=ENVIRONMENT)  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert "evaluate" not in arguments or "groom, 20 episodes" in run.stdout
 
 
 def test_every_relative_link_leads_somewhere():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -41,3 +42,10 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
         allowed = " or ".join(repr(c) for c in choices)
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return value
+
+
+def listed(names: Iterable[Any], most: int = 5) -> str:
+    """Names for an error line: the first few, and how many more there are."""
+    names = list(names)
+    more = len(names) - most
+    return ", ".join(repr(n) for n in names[:most]) + (f" and {more} more" if more > 0 else "")

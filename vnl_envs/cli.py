@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import vnl_envs
 from vnl_envs import checks
+from vnl_envs.data_cli import app as data_app
 from vnl_envs.registry import get_race
+from vnl_envs.terminal import AsJson, console, one_line_errors
 
 if TYPE_CHECKING:
     from vnl_envs.envs.core import Core
@@ -29,8 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# A wide table is better cut by the terminal than wrapped where there is none.
-console = Console(width=None if sys.stdout.isatty() else 110)
+app.add_typer(data_app, name="data")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]
 PolicyName = Annotated[str, typer.Option(help="zero, random or track (imitation only)")]
@@ -39,17 +37,6 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="NAME=VALUE", help="a task option, see `info`"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A wrong argument is one clear line and exit code 2, never a traceback."""
-    try:
-        yield
-    except (ValueError, FileNotFoundError, RuntimeError, PermissionError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _parse(options: list[str] | None) -> dict[str, Any]:
@@ -110,7 +97,7 @@ def info(task_id: TaskId, option: Options = None, as_json: AsJson = False) -> No
     from vnl_envs.identity import env_hash
     from vnl_envs.tasks.metrics import STANDARD
 
-    with _one_line_errors():
+    with one_line_errors():
         core = _core(task_id, **_parse(option))
     task = core.task
     described = {
@@ -158,7 +145,7 @@ def play(
     """Write a video of a policy at work; episodes follow one another."""
     from vnl_envs.play import write_video
 
-    with _one_line_errors():
+    with one_line_errors():
         write_video(task_id, policy, video, seconds, seed, (width, height), **_parse(option))
     typer.echo(f"wrote {video}")
 
@@ -175,7 +162,7 @@ def rollout(
     """Record episodes to HDF5: states, contacts, actions, observations, rewards, labels."""
     from vnl_envs.scoring.record import record
 
-    with _one_line_errors():
+    with one_line_errors():
         steps = record(task_id, policy, out, episodes, seed, progress=True, **_parse(option))
     typer.echo(f"wrote {out}: {episodes} episodes, {steps} steps")
 
@@ -194,7 +181,7 @@ def evaluate(
     """Score a policy: every episode counts once; means with 95 % intervals."""
     from vnl_envs.scoring.evaluate import evaluate as run
 
-    with _one_line_errors():
+    with one_line_errors():
         result = run(
             task_id, policy, episodes, seed, num_envs, progress=not as_json, **_parse(option)
         )
@@ -237,10 +224,10 @@ def bench(
 ) -> None:
     """Measure steps per second: beside the bare physics, or (--all) of every engine under JAX."""
     if every:
-        with _one_line_errors():
+        with one_line_errors():
             _bench_all([task_id] if task_id else list(vnl_envs.task_ids()), impl, batch, as_json)
         return
-    with _one_line_errors():
+    with one_line_errors():
         if task_id is None:
             raise ValueError("give a task id, or --all for every task; see `vnl-envs list`")
         _bench_one(task_id, num_envs, threads, steps, rounds, as_json)
@@ -301,7 +288,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the videos")] = Path
     """Write two short videos and score the untrained policies on two tasks."""
     from vnl_envs.demo import run
 
-    with _one_line_errors():
+    with one_line_errors():
         console.print(run(out))
     for video in sorted(out.glob("*.mp4")):
         typer.echo(f"video: {video}")

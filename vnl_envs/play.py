@@ -1,21 +1,27 @@
-"""Watch a policy: one simulation, episode after episode, as a video."""
+"""Watch a policy, one simulation, episode after episode, or clips, as a video."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
+import mujoco
 import numpy as np
 from tqdm.auto import tqdm
 
 from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
+from vnl_envs.motion.clip import RATE, Clip
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.scenes.world import World
 from vnl_envs.scoring.evaluate import begin_episodes
 from vnl_envs.scoring.policies import make_policy
+from vnl_envs.tasks.task import Overlay
 
 FORMATS = (".mp4", ".gif")
 # Every second control step is drawn: 25 frames per second show motion well.
@@ -44,22 +50,72 @@ def write_video(
         ValueError: an unknown id, option, policy or format.
         RuntimeError: there is no OpenGL library.
     """
+    player = Player(task_id, policy, seed, options)
+    rate = round(1 / player.core.task.dt)
+    frames = range(max(1, round(seconds * rate)))
+    with open_video(path, player.core.task.world, rate, size) as add:
+        for step in tqdm(frames, desc=Path(path).name, unit="step", disable=None):
+            if step % _STRIDE == 0:
+                add(player.data, player.overlays)
+            player.step()
+
+
+def write_clips_video(
+    world: World,
+    clips: Sequence[Clip],
+    path: str | Path,
+    seconds: float = 5.0,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> None:
+    """Write a video of clips as they are, without physics, one after the other.
+
+    Args:
+        world: with the clips' body.
+        clips: what to show.
+        path, size: see `write_video`.
+        seconds: of each clip, at most.
+
+    Raises:
+        ValueError: another format.
+        RuntimeError: there is no OpenGL library.
+    """
+    shown = [clip.qpos[: max(1, round(seconds * RATE)) : _STRIDE] for clip in clips]
+    data = mujoco.MjData(world.model)
+    with (
+        open_video(path, world, round(RATE), size) as add,
+        tqdm(total=sum(map(len, shown)), desc=Path(path).name, unit="frame", disable=None) as bar,
+    ):
+        for pose in itertools.chain.from_iterable(shown):
+            data.qpos[world.body.qpos] = pose
+            mujoco.mj_fwdPosition(world.model, data)
+            add(data, ())
+            bar.update()
+
+
+@contextlib.contextmanager
+def open_video(
+    path: str | Path, world: World, rate: int, size: tuple[int, int]
+) -> Iterator[Callable[[mujoco.MjData, Sequence[Overlay]], None]]:
+    """A video of states of a world, written whole or not at all; yields what adds a picture.
+
+    Args:
+        path, size: see `write_video`.
+        world: what to draw.
+        rate: control steps per second, of which every second one is to be added.
+
+    Raises:
+        ValueError: another format.
+        RuntimeError: there is no OpenGL library.
+    """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"a video's name ends in one of {FORMATS}, got {path.name!r}")
-    player = Player(task_id, policy, seed, options)
-    picture = Picture(player.core.task.world, *size)
-    rate = round(1 / player.core.task.dt)
-    frames = range(max(1, round(seconds * rate)))
     with (
         written_whole(path) as partial,
-        contextlib.closing(picture),
+        contextlib.closing(Picture(world, *size)) as picture,
         _writer(partial, rate // _STRIDE) as writer,
     ):
-        for step in tqdm(frames, desc=path.name, unit="step", disable=None):
-            if step % _STRIDE == 0:
-                writer.append_data(player.draw(picture))
-            player.step()
+        yield lambda data, overlays: writer.append_data(picture.draw(data, overlays))
 
 
 def _writer(path: Path, rate: int) -> Any:
@@ -88,6 +144,12 @@ class Player:
         if result.terminated[0] or result.truncated[0]:
             self._begin()
 
-    def draw(self, picture: Picture) -> np.ndarray:
-        """A picture of now."""
-        return picture.draw(self.core.engine.data(0), self.core.overlays(0))
+    @property
+    def data(self) -> mujoco.MjData:
+        """The state of now."""
+        return self.core.engine.data(0)
+
+    @property
+    def overlays(self) -> Sequence[Overlay]:
+        """What is drawn now and not simulated."""
+        return self.core.overlays(0)

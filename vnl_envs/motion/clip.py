@@ -8,8 +8,9 @@ A file holds the clips of one body. Its root attributes are `format`, `version`,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import numpy as np
 from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.files import written_whole
+from vnl_envs.motion import hdf5
+from vnl_envs.motion.errors import ClipError
+from vnl_envs.motion.splits import refuse_leakage
 
 FORMAT = "vnl_envs-clips"
 VERSION = 1
@@ -31,10 +35,8 @@ knee): neither training nor test sets have them, `split="all"` does."""
 TEXTS = ("label", "split", "source", "licence", "subject", "session")
 """The attributes that every clip of a file has."""
 MIN_FRAMES = 2
-
-
-class ClipError(ValueError):
-    """A clip file, or a clip in it, cannot be used; the message names it and says why."""
+LARGEST = 1e6
+"""Of any number of a pose, m or rad; MuJoCo takes a simulation with 1e10 in it for diverged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +84,18 @@ def fingerprint(body: BodyModel) -> str:
 def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> None:
     """Write clips of a body to a file, whole or not at all.
 
+    Clips are taken and written one at a time, so that a file may be larger than the memory.
+
     Raises:
-        ClipError: a clip does not fit the body, or a name occurs twice.
+        ClipError: a clip does not fit the body, a name occurs twice, or clips of one recording are
+            on both sides of the split.
     """
+    heads = []
     with written_whole(path) as partial, h5py.File(partial, "w", track_order=True) as file:
         file.attrs.update(
             format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
             joint_names=list(body.joint_names), fingerprint=fingerprint(body),
         )  # fmt: skip
-        clips = list(clips)
-        if not clips:
-            raise ClipError("a clip file holds at least one clip")
         for clip in clips:
             check_clip(clip, body)
             if clip.name in file:
@@ -100,10 +103,14 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
             group = file.create_group(clip.name)
             # No timestamps, so that the same clips give the same bytes.
             group.create_dataset(
-                "qpos", data=clip.qpos.astype(np.float32), compression="gzip",
+                "qpos", data=np.asarray(clip.qpos, np.float32), compression="gzip",
                 shuffle=True, track_times=False,
             )  # fmt: skip
             group.attrs.update({key: getattr(clip, key) for key in TEXTS})
+            heads.append(dataclasses.replace(clip, qpos=np.empty((0, body.nq))))
+        if not heads:
+            raise ClipError("a clip file holds at least one clip")
+        refuse_leakage(heads)
 
 
 def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
@@ -113,23 +120,20 @@ def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
         ClipError: the file is damaged, of another format or of another body, or a clip in it is
             not usable. FileNotFoundError: there is no such file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no clip file {str(path)!r}")
-    try:
-        with h5py.File(path, "r") as file:
-            _check_header(file, body)
-            clips = tuple(_read_clip(name, group) for name, group in file.items())
-            for clip in clips:
-                check_clip(clip, body)
-    except ClipError as error:
-        raise ClipError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ClipError(f"{path}: not a readable clip file ({reason})") from None
-    if not clips:
-        raise ClipError(f"{path}: holds no clips")
-    return clips
+    return tuple(iterate_clips(path, body))
+
+
+def iterate_clips(path: str | Path, body: BodyModel) -> Iterator[Clip]:
+    """The clips of `read_clips`, one at a time."""
+    with hdf5.opened(Path(path)) as file:
+        _check_header(file, body)
+        names = hdf5.members(file)
+        if not names:
+            raise ClipError("holds no clips")
+        for name in names:
+            clip = _read_clip(name, file, body)
+            check_clip(clip, body)
+            yield clip
 
 
 def select_clips(
@@ -167,6 +171,9 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
     bad = np.flatnonzero(~np.isfinite(qpos).all(axis=1))
     if len(bad):
         raise ClipError(f"{where}: frame {bad[0]} has a number that is not finite")
+    bad = np.flatnonzero((np.abs(qpos) > LARGEST).any(axis=1))
+    if len(bad):
+        raise ClipError(f"{where}: frame {bad[0]} has a number beyond {LARGEST:g} m or rad")
     norms = np.linalg.norm(qpos[:, 3:7].astype(float), axis=1)
     bad = np.flatnonzero(np.abs(norms - 1) > 1e-3)
     if len(bad):
@@ -178,7 +185,7 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
 
 
 def _check_header(file: h5py.File, body: BodyModel) -> None:
-    if file.attrs.get("format") != FORMAT:
+    if hdf5.attribute(file, "format") != FORMAT:
         raise ClipError(f"not a {FORMAT} file")
     expected = {
         "version": VERSION,
@@ -187,24 +194,47 @@ def _check_header(file: h5py.File, body: BodyModel) -> None:
         "fingerprint": fingerprint(body),
     }
     for key, value in expected.items():
-        if file.attrs.get(key) != value:
+        found = hdf5.attribute(file, key)
+        if found != value:
             raise ClipError(
-                f"{key} is {file.attrs.get(key)!r}, expected {value!r} "
-                f"for the body {body.body.name!r}"
+                f"{key} is {found!r}, expected {value!r} for the body {body.body.name!r}"
             )
-    if tuple(file.attrs["joint_names"]) != body.joint_names:
+    names = hdf5.attribute(file, "joint_names")
+    if names is None:
+        raise ClipError("lacks joint_names")
+    if tuple(names) != body.joint_names:
         raise ClipError(f"joint names or their order differ from {body.body.name!r}'s")
 
 
-def _read_clip(name: str, group: h5py.Group) -> Clip:
+def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
+    where = f"clip {name!r}"
+    group = hdf5.member(file, name)
     if not isinstance(group, h5py.Group):
-        raise ClipError(f"clip {name!r} is not a group")
-    missing = set(TEXTS) - set(group.attrs)
+        raise ClipError(f"{where} is not a group")
+    texts = {key: hdf5.attribute(group, key) for key in TEXTS}
+    missing = sorted(key for key, value in texts.items() if value is None)
     if missing or "qpos" not in group:
-        raise ClipError(f"clip {name!r} lacks {sorted(missing) or ['qpos']}")
-    texts = {key: str(group.attrs[key]) for key in TEXTS}
-    qpos = np.asarray(group["qpos"][()])
-    # Anything that is not floating point is left for the check to name.
+        raise ClipError(f"{where} lacks {missing or ['qpos']}")
+    qpos = hdf5.array(group, "qpos", (None, body.nq))
+    # Whole numbers are left for the check to name, and so is what becomes infinite here.
+    if qpos.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            qpos = qpos.astype(np.float32, copy=False)
     return Clip(
-        name=name, qpos=qpos.astype(np.float32) if qpos.dtype.kind == "f" else qpos, **texts
+        name=name,
+        qpos=qpos,
+        **{key: str(value) for key, value in texts.items()},
     )
+
+
+def body_of(path: str | Path) -> str:
+    """Name of the body that a clip file is of.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ClipError: it is no clip file.
+    """
+    with hdf5.opened(Path(path)) as file:
+        if hdf5.attribute(file, "format") != FORMAT:
+            raise ClipError(f"not a {FORMAT} file; `vnl-envs data import` makes one of others")
+        return str(hdf5.attribute(file, "body"))

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
@@ -28,11 +29,10 @@ class FootPath:
     @property
     def away(self) -> np.ndarray:
         """(T,) frames to the foot's nearest contact."""
-        frames = np.arange(len(self.contact))
-        touching = np.flatnonzero(self.contact.any(axis=1))
-        if not len(touching):
-            return np.full(len(frames), len(frames))
-        return np.abs(frames[:, None] - touching).min(axis=1)
+        frames = len(self.contact)
+        if not self.contact.any():
+            return np.full(frames, frames)
+        return distance_transform_edt(~self.contact.any(axis=1)).astype(int)
 
 
 def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
@@ -46,15 +46,23 @@ def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
     return flags
 
 
-# How much higher than the ground a foot must be per frame away from contact, and at most, m, so
-# that it does not scuff.
-RISE, MOST_RISE = 0.005, 0.015
-TURN_ARM = 0.25
+RISE = (0.005, 0.015)
+"""How much higher than the ground a foot must be per frame away from contact, and at most, m, so
+that it does not scuff."""
+# What a turn of 1 rad counts as, m; weights of a correction's size and of its second differences.
+TURN_ARM, KEEP, BEND = 0.25, 3.0, 1e3
 # Of any unknown in one Gauss-Newton step, m or rad: soles roll.
 PLANT_ITERATIONS, LARGEST_STEP = 25, 0.1
 
 
-def plant(path: FootPath, points: np.ndarray, radius: float) -> FootPath:
+def plant(
+    path: FootPath,
+    points: np.ndarray,
+    radius: float,
+    keep: float = KEEP,
+    turn_arm: float = TURN_ARM,
+    rise: tuple[float, float] = RISE,
+) -> FootPath:
     """Correct a foot's path so that contacts neither slide nor lift and nothing sinks.
 
     Gauss-Newton over a displacement and a rotation per frame. Residuals: height of points in
@@ -65,18 +73,22 @@ def plant(path: FootPath, points: np.ndarray, radius: float) -> FootPath:
         path: the raw path.
         points: (P, 3) centres of the sole's spheres in its frame, m.
         radius: of the spheres, m.
+        keep: weight of the correction's size, in 1/m². Away from contacts the correction dies out
+            within about (`BEND` / keep)^(1/4) frames.
+        turn_arm: how much a turn of 1 rad counts as a shift, m.
+        rise: see `RISE`.
     """
     ankle, sole = path.ankle.copy(), path.sole
     contact = path.contact
-    rise = np.minimum(RISE * path.away, MOST_RISE)
-    floor = radius + np.where(contact, 0.0, rise[:, None])
+    lift = np.minimum(rise[0] * path.away, rise[1])
+    floor = radius + np.where(contact, 0.0, lift[:, None])
     for _ in range(PLANT_ITERATIONS):
         arms = np.stack([sole.apply(p) for p in points], axis=1)
         centres = ankle[:, None] + arms
         rows = _Rows(len(ankle))
         _ground_rows(rows, arms, centres[..., 2] - floor, contact)
         _rolling_rows(rows, centres, arms, sole, contact, radius)
-        _smooth_rows(rows, ankle - path.ankle, (sole * path.sole.inv()).as_rotvec())
+        _smooth_rows(rows, ankle - path.ankle, (sole * path.sole.inv()).as_rotvec(), keep, turn_arm)
         step = rows.solve()
         step *= min(0.7, LARGEST_STEP / np.abs(step).max())
         ankle = ankle + step[:, :3]
@@ -152,14 +164,16 @@ def _rolling_rows(
         rows.add([(frames, before), (frames + 1, after)], slip[frames, points, axis], 1e6)
 
 
-def _smooth_rows(rows: _Rows, shift: np.ndarray, turn: np.ndarray) -> None:
+def _smooth_rows(
+    rows: _Rows, shift: np.ndarray, turn: np.ndarray, keep: float, turn_arm: float
+) -> None:
     # Of the correction, with turns as displacements at the end of a foot.
-    unit = np.array([1, 1, 1, TURN_ARM, TURN_ARM, TURN_ARM])
+    unit = np.array([1, 1, 1, turn_arm, turn_arm, turn_arm])
     change = np.hstack([shift, turn]) * unit
     frames = np.arange(1, len(shift) - 1)
     bend = change[:-2] - 2 * change[1:-1] + change[2:]
     for i in range(6):
         part = np.tile(np.eye(6)[i] * unit[i], (len(shift), 1))
-        rows.add([(np.arange(len(shift)), part)], change[:, i], 3.0)
+        rows.add([(np.arange(len(shift)), part)], change[:, i], keep)
         inner = part[1:-1]
-        rows.add([(frames - 1, inner), (frames, -2 * inner), (frames + 1, inner)], bend[:, i], 1e3)
+        rows.add([(frames - 1, inner), (frames, -2 * inner), (frames + 1, inner)], bend[:, i], BEND)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mink
 import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -16,6 +15,13 @@ from vnl_envs.bodies import HUMANOID, BodyModel
 from vnl_envs.motion.feet import FootPath
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
+
+try:
+    import mink
+except ImportError as error:
+    raise RuntimeError(
+        "fitting motion to the humanoid needs mink: pip install 'vnl_envs[motion]'"
+    ) from error
 
 # Relative weights: feet first, so that what step 3 did survives; then the trunk; then the limbs.
 FOOT_COST = (100.0, 30.0)
@@ -134,8 +140,11 @@ class Targets:
         chest_turn, head_turn: T rotations of the thorax and the head.
         feet: side -> path.
         knees: side -> (T, 3).
-        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand.
+        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand; without a side,
+            its arm keeps to the posture.
         com: (T, 2) of the centre of mass, or None to leave it alone.
+        posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
+            the neutral one.
     """
 
     root: np.ndarray
@@ -146,6 +155,7 @@ class Targets:
     knees: dict[str, np.ndarray]
     arms: dict[str, np.ndarray]
     com: np.ndarray | None = None
+    posture: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.root)
@@ -156,12 +166,22 @@ class Solver:
 
     Args:
         human: the target body.
+        pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
+        posture_cost: of any joint's deviation from the posture, before `STIFFNESS`.
+        above_ground: nothing may sink, back, head and hands included; else only the feet's paths
+            know of the ground.
     """
 
-    def __init__(self, human: Humanoid) -> None:
+    def __init__(
+        self,
+        human: Humanoid,
+        pelvis_cost: tuple[float, float] = PELVIS_COST,
+        posture_cost: float = POSTURE_COST,
+        above_ground: bool = False,
+    ) -> None:
         self.human = human
         self.configuration = mink.Configuration(human.model)
-        self.root = _frame("root", *PELVIS_COST)
+        self.root = _frame("root", *pelvis_cost)
         self.chest = _frame("thorax", 0.0, CHEST_COST)
         self.head = _frame("head", 0.0, HEAD_COST)
         self.feet = {s: _frame(s + "foot", *FOOT_COST) for s in "rl"}
@@ -171,21 +191,29 @@ class Solver:
         # Only for standing; its cost is 0 until targets ask for it.
         self.com = mink.ComTask(0.0)
         self.com.set_target(np.zeros(3))
-        self.posture = mink.PostureTask(human.model, _posture_cost(human))
+        self.posture = mink.PostureTask(human.model, _posture_cost(human, posture_cost))
         self.posture.set_target(neutral_pose(human))
-        self.tasks = [self.root, self.chest, self.head, self.com, self.posture]
-        for group in (self.feet, self.knees, self.elbows, self.hands):
-            self.tasks += group.values()
+        self.whole = [self.root, self.chest, self.head, self.com, self.posture]
+        for group in (self.feet, self.knees):
+            self.whole += group.values()
         self.limits = [
             mink.ConfigurationLimit(human.model, 0.95, min_distance_from_limits=LIMIT_MARGIN),
             mink.VelocityLimit(human.model, dict.fromkeys(_hinges(human), LARGEST_STEP)),
         ]
+        if above_ground:
+            self.limits.append(AboveGround(human))
 
     def solve(self, targets: Targets) -> np.ndarray:
         """Poses (T, nq) that follow targets."""
-        start = neutral_pose(self.human)
+        arms = [group[side] for group in (self.elbows, self.hands) for side in targets.arms]
+        self.tasks = [*self.whole, *arms]
+        neutral = neutral_pose(self.human)
+        start = (
+            neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
+        )
         start[:3] = targets.root[0]
-        start[3:7] = targets.root_turn[0].as_quat(scalar_first=True)
+        # Of a quaternion and its opposite, the one that does not hang on rounding.
+        start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
         self.configuration.update(start)
         poses = []
         for frame in range(len(targets)):
@@ -205,6 +233,8 @@ class Solver:
 
     def _aim(self, targets: Targets, frame: int) -> None:
         self._aim_centre(targets, frame)
+        if targets.posture is not None:
+            self.posture.set_target(within_limits(self.human, targets.posture[frame]))
         self.root.set_target(_pose(targets.root_turn[frame], targets.root[frame]))
         self.chest.set_target(_pose(targets.chest_turn[frame]))
         self.head.set_target(_pose(targets.head_turn[frame]))
@@ -230,7 +260,7 @@ class Solver:
     def _aim_arms(self, targets: Targets, frame: int) -> None:
         # From where the shoulders are now, so that arm targets are always in reach; relative to the
         # clavicle, so that the arms do not drag the trunk along.
-        for side in "rl":
+        for side in targets.arms:
             clavicle = self.configuration.data.body(f"{HUMANOID.prefix}{side}clavicle")
             shoulder = self.configuration.data.body(f"{HUMANOID.prefix}{side}humerus").xpos
             upper, fore = targets.arms[side][frame]
@@ -240,6 +270,67 @@ class Solver:
             for task, point in ((self.elbows, elbow), (self.hands, hand)):
                 local = inward @ (point - clavicle.xpos)
                 task[side].set_target(_pose(Rotation.identity(), local))
+
+
+# Points closer to the ground than this are watched, and what has sunk rises by this much per
+# Gauss-Newton step at most, m.
+WATCHED, LARGEST_RISE = 0.15, 0.02
+
+
+class AboveGround(mink.Limit):
+    """Nothing of the humanoid sinks into the ground.
+
+    Its geoms are capsules and spheres; the palms are ellipsoids, and taken for spheres as thick as
+    they are thin.
+
+    Args:
+        human: the body.
+    """
+
+    def __init__(self, human: Humanoid) -> None:
+        model = self.model = human.model
+        geoms = np.arange(human.body.geoms.start, human.body.geoms.stop)
+        kind, size = model.geom_type[geoms], model.geom_size[geoms]
+        palm = kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID
+        radius = np.where(palm, size.min(axis=1), size[:, 0])
+        capsule = kind == mujoco.mjtGeom.mjGEOM_CAPSULE
+        half = size[capsule, 1]
+        self.geom = np.concatenate([geoms, geoms[capsule]])
+        self.along = np.zeros(len(self.geom))
+        self.along[: len(geoms)][capsule], self.along[len(geoms) :] = half, -half
+        self.radius = np.concatenate([radius, radius[capsule]])
+        self.body = model.geom_bodyid[self.geom]
+
+    def points(self, data: mujoco.MjData) -> np.ndarray:
+        """(P, 3) centres of the spheres that must stay above the ground, m."""
+        axis = data.geom_xmat[self.geom].reshape(-1, 3, 3)[:, :, 2]
+        return data.geom_xpos[self.geom] + self.along[:, None] * axis
+
+    def lowest(self, qpos: np.ndarray) -> np.ndarray:
+        """(T,) height of the lowest point in poses (T, nq), m."""
+        data, out = mujoco.MjData(self.model), np.empty(len(qpos))
+        for i, pose in enumerate(qpos):
+            data.qpos[:] = pose
+            mujoco.mj_kinematics(self.model, data)
+            out[i] = (self.points(data)[:, 2] - self.radius).min()
+        return out
+
+    def compute_qp_inequalities(
+        self, configuration: mink.Configuration, dt: float
+    ) -> mink.Constraint:
+        """Heights above 0 of all points close to the ground, after the step."""
+        data = configuration.data
+        points = self.points(data)
+        height = points[:, 2] - self.radius
+        near = np.flatnonzero(height < WATCHED)
+        if not len(near):
+            return mink.Constraint()
+        rows = np.zeros((len(near), self.model.nv))
+        jacobian = np.zeros((3, self.model.nv))
+        for row, i in zip(rows, near, strict=True):
+            mujoco.mj_jac(self.model, data, jacobian, None, points[i], self.body[i])
+            row[:] = -jacobian[2]
+        return mink.Constraint(rows, np.maximum(height[near], -LARGEST_RISE))
 
 
 def _hinges(human: Humanoid) -> list[str]:
@@ -264,8 +355,8 @@ def _pose(turn: Rotation, position: np.ndarray | None = None) -> mink.SE3:
     )
 
 
-def _posture_cost(human: Humanoid) -> np.ndarray:
-    cost = np.full(human.model.nv, POSTURE_COST)
+def _posture_cost(human: Humanoid, base: float) -> np.ndarray:
+    cost = np.full(human.model.nv, base)
     cost[:6] = 0
     for i, name in enumerate(human.body.joint_names):
         cost[6 + i] *= next((f for part, f in STIFFNESS.items() if part in name), 1)
@@ -277,5 +368,11 @@ def neutral_pose(human: Humanoid) -> np.ndarray:
     qpos = human.qpos0.copy()
     for name, angle in NEUTRAL.items():
         qpos[human.joint(name)] = angle
-    qpos[7:] = np.clip(qpos[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
-    return qpos
+    return within_limits(human, qpos)
+
+
+def within_limits(human: Humanoid, qpos: np.ndarray) -> np.ndarray:
+    """A pose (nq,) with its joints at least twice the limits' margin inside of them."""
+    out = qpos.copy()
+    out[7:] = np.clip(out[7:], human.lower + 2 * LIMIT_MARGIN, human.upper - 2 * LIMIT_MARGIN)
+    return out

@@ -97,21 +97,43 @@ def _relative_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return v * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
 
 
+class ForwardKinematics:
+    """Forward kinematics of one body, for poses that come in parts.
+
+    Keeps its simulations from call to call: making them anew for each of many clips costs time, and
+    leaves holes in memory that add up. For one thread at a time.
+
+    Args:
+        body: whose.
+        simulations: how many poses are computed at once.
+    """
+
+    def __init__(self, body: BodyModel, simulations: int = _CHUNK) -> None:
+        self._qpos = body.qpos
+        self._rows = {
+            **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
+            **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
+            "actuator_length": body.ctrl,
+        }
+        self._simulations = simulations
+        self._batch = Batch(body.model, nsim=simulations)
+        self._fields = {name: self._batch.bind(name) for name in ("qpos", *self._rows)}
+
+    def __call__(self, qpos: np.ndarray) -> dict[str, np.ndarray]:
+        """Kinematics of poses (F, nq), as `forward_kinematics` gives them."""
+        chunks = []
+        for start in range(0, len(qpos), self._simulations):
+            part = qpos[start : start + self._simulations]
+            self._fields["qpos"][: len(part), self._qpos] = part
+            self._batch.forward(ids=np.arange(len(part)), stage=mujoco.mjtStage.mjSTAGE_POS.value)
+            chunks.append(
+                {k: self._fields[k][: len(part), rows].copy() for k, rows in self._rows.items()}
+            )
+        return {k: np.concatenate([c[k] for c in chunks]) for k in self._rows}
+
+
 def forward_kinematics(body: BodyModel, qpos: np.ndarray) -> dict[str, np.ndarray]:
     """Kinematics of poses (F, nq): xpos, xquat, xmat, xipos, geom_xpos, geom_xmat,
     actuator_length, each with leading axis F and the body's own rows.
     """
-    rows = {
-        **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), body.bodies),
-        **dict.fromkeys(("geom_xpos", "geom_xmat"), body.geoms),
-        "actuator_length": body.ctrl,
-    }
-    chunks = []
-    batch = Batch(body.model, nsim=min(_CHUNK, len(qpos)))
-    fields = {name: batch.bind(name) for name in rows}
-    for start in range(0, len(qpos), _CHUNK):
-        part = qpos[start : start + _CHUNK]
-        batch.bind("qpos")[: len(part), body.qpos] = part
-        batch.forward(ids=np.arange(len(part)), stage=mujoco.mjtStage.mjSTAGE_POS.value)
-        chunks.append({k: fields[k][: len(part), rows[k]].copy() for k in rows})
-    return {k: np.concatenate([c[k] for c in chunks]) for k in rows}
+    return ForwardKinematics(body, min(_CHUNK, len(qpos)))(qpos)

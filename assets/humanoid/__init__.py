@@ -1,0 +1,1 @@
+"""From DeepMimic's motions to the humanoid's clips and its standing pose."""

@@ -1,0 +1,144 @@
+"""What the rat does in a clip, and when its paws are on the ground.
+
+From the literature (abstracts and figure captions):
+
+- Górska et al. 1999, Acta Neurobiol Exp 59:131-144, doi 10.55782/ane-1999-1304 (intact rats
+  overground): a step cycle lasts 685 ms at 10 cm/s and 215 ms at 78 cm/s; left and right limbs of
+  a girdle are half a cycle apart; the duty factor falls below 0.5 as cycles shorten.
+- Hruska et al. 1979, "Quantitative aspects of normal locomotion in rats", Life Sci 25:171
+  (20-80 cm/s): walking is a lateral sequence with diagonal couplets; stance shortens with speed,
+  swing does not; all four feet have the same timing. (Górska et al. call the sequence diagonal;
+  both find diagonal couplets. The generator follows Hruska et al.)
+- Gillis & Biewener 2001, J Exp Biol 204:2717, fig. 1: swing duration is nearly constant over a
+  large range of speeds; rats gallop from 60 to 75 cm/s upwards.
+- Bellardita & Kiehn 2015, Curr Biol 25:1426, fig. 1 (mice): in a bound the two hind limbs move
+  together, the two fore limbs together, at 10 Hz and 1.0 m/s. (For the rat the generator keeps
+  the stride duration of Górska et al., 4.7 Hz at 0.8 m/s; it also goes there continued beyond
+  their 0.78 m/s.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vnl_envs.motion.clip import RATE
+
+FRAMES = 250
+"""Length of every clip."""
+
+TAU = 2 * np.pi
+LEGS = ("hind_L", "fore_L", "hind_R", "fore_R")
+
+# Górska et al. 1999: cycle duration at two speeds, joined by a power law.
+SLOW_SPEED, SLOW_CYCLE = 0.10, 0.685
+FAST_SPEED, FAST_CYCLE = 0.78, 0.215
+SWING = 0.13
+"""Swing duration, s. Constant (Hruska et al. 1979, Gillis & Biewener 2001); this value puts the
+duty factor at 0.40 in the shortest and 0.81 in the longest cycles of Górska et al. 1999, where it
+crosses 0.5. The value itself is chosen, not measured."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Parameters of one clip. Amplitudes are zero to peak; all of them are chosen by eye.
+
+    Attributes:
+        name, label, split: as in `Clip`.
+        speed: along the path, m/s; 0 stands.
+        turn: rate of heading, rad/s, left positive.
+        lag: of a fore paw's touch-down behind the hind paw's of its side, cycles. Between 0.25
+            and 0.5 the sequence is lateral with diagonal couplets; 0.5 is a trot.
+        apart: of a right paw's touch-down behind the left one's, cycles; 0 is a bound.
+        start: phase of the gait in the first frame, cycles.
+        runs: whether the trunk bounces as the paws' forces make it (`rodent.momentum`).
+        drive: of a running gait's hind limbs, forward force over body weight, mean over the cycle;
+            the fore limbs brake as much.
+        clearance: height of the toes in mid-swing, m.
+        keys: instants of a swing, 0 to 1, whose pose inverse kinematics finds; the rest is
+            spline. More than one keep a fast paw to its path.
+        lift: height of the trunk over its standing height, m.
+        carriage: pitch of the trunk about its standing pitch, rad, nose up positive.
+        gaze: pitch of the head, rad, up positive.
+        stagger: by how much the left hind and right fore paws of a standing rat are ahead, m.
+        spine: lateral bend of the back, rad. pelvis and shoulders follow their own hind and fore
+            paws.
+        arch: sagittal bend of the back, rad.
+        sway, bob: sideways and vertical motion of the trunk, m.
+        roll, pitch: of the trunk, rad.
+        head_yaw, head_pitch: of the head relative to the path and its gaze, rad.
+        head_rate: of the head's sweep from side to side, Hz; nods are 1.5 times as fast.
+        breath: vertical motion of breathing, m.
+        rear: by how much the trunk is raised on the hind legs in the middle of a bout, rad.
+        dip: by how much it is lowered in the middle of a bout, m.
+        bouts: how often the rat rears or dips in the clip.
+    """
+
+    name: str
+    label: str
+    split: str
+    speed: float = 0.0
+    turn: float = 0.0
+    lag: float = 0.375
+    apart: float = 0.5
+    start: float = 0.0
+    runs: bool = False
+    drive: float = 0.0
+    clearance: float = 0.013
+    keys: tuple[float, ...] = (0.5,)
+    lift: float = 0.0
+    carriage: float = 0.0
+    gaze: float = 0.0
+    stagger: float = 0.0
+    spine: float = 0.0
+    arch: float = 0.0
+    sway: float = 0.0
+    bob: float = 0.0
+    roll: float = 0.0
+    pitch: float = 0.0
+    head_yaw: float = 0.0
+    head_pitch: float = 0.0
+    head_rate: float = 0.4
+    breath: float = 0.0
+    rear: float = 0.0
+    dip: float = 0.0
+    bouts: int = 1
+
+    @property
+    def cycle(self) -> float:
+        """Stride duration, s (Górska et al. 1999)."""
+        power = np.log(SLOW_CYCLE / FAST_CYCLE) / np.log(SLOW_SPEED / FAST_SPEED)
+        return SLOW_CYCLE * (self.speed / SLOW_SPEED) ** power if self.speed else 1.0
+
+    @property
+    def duty(self) -> float:
+        """Fraction of the cycle that a paw is on the ground."""
+        return 1 - SWING / self.cycle if self.speed else 1.0
+
+    def phase(self, time: float) -> float:
+        """Phase of the gait, cycles; 0 at the touch-down of the left hind paw."""
+        return self.start + time / self.cycle
+
+    def offset(self, leg: str) -> float:
+        """Phase of a leg's touch-down, cycles."""
+        return self.apart * leg.endswith("R") + self.lag * leg.startswith("fore")
+
+    def bout(self, time: float) -> float:
+        """How far the rat is in rearing or dipping, 0 to 1: still for a tenth of the bout, up in a
+        quarter, down again at its end.
+        """
+        duration = FRAMES / RATE / self.bouts
+        time = np.clip(time, 0.0, FRAMES / RATE) % duration
+        u = np.clip((min(time, duration - time) / duration - 0.1) / 0.24, 0.0, 1.0)
+        return u**3 * (10 - 15 * u + 6 * u**2)
+
+    def rearing(self, time: float) -> float:
+        """By how much the trunk is raised, rad."""
+        return self.rear * self.bout(time)
+
+    def carries(self, leg: str, time: float) -> bool:
+        """Whether a paw should be on the ground."""
+        if leg.startswith("fore") and self.rearing(time) > 0:
+            return False
+        return self.speed == 0 or (self.phase(time) - self.offset(leg)) % 1.0 < self.duty

@@ -1,0 +1,215 @@
+"""HDF5 files from elsewhere, read without trust.
+
+A file may be cut short, may be something else, or may have been made to do harm. Nothing outside
+the file is opened (no external or soft links, external storage or virtual data sets), and sizes are
+checked before anything is read, so that a small file never takes much memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vnl_envs.motion.errors import ClipError
+
+MOST_FRAMES = 24 * 3600 * 50
+"""Of one data set: a day at the rate of clips. Longer recordings come in parts."""
+MOST_MEMBERS = 1_000_000
+"""Of one group. The largest public motion capture sets have some thousand clips."""
+FREE_BYTES, MOST_COMPRESSION = 2**26, 100
+"""What a data set may declare: 64 MiB, and 100 bytes for every byte that the file has of it.
+Motion compresses by less than 10, gzip by up to 1032."""
+MOST_TEXT = 2**20
+"""Bytes of a text or of a list of names."""
+
+_DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError)
+"""What h5py and NumPy raise on damaged files."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read from; whatever goes wrong inside is an error that names the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ClipError: the file is not HDF5 or is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no motion file {str(path)!r}")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from None
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClipError(f"{path}: cannot be read ({reason})") from None
+
+
+def holds(path: Path, looks_right: Callable[[h5py.File], bool]) -> bool:
+    """Whether a file is HDF5 and looks right; damage is a no."""
+    try:
+        with opened(path) as file:
+            return bool(looks_right(file))
+    except (ClipError, FileNotFoundError):
+        return False
+
+
+def members(group: h5py.Group) -> list[str]:
+    """Names in a group, in the file's order.
+
+    Raises:
+        ClipError: there are more than `MOST_MEMBERS`.
+    """
+    if len(group) > MOST_MEMBERS:
+        raise ClipError(f"{_named(group)} has {len(group)} members, more than {MOST_MEMBERS}")
+    return list(group)
+
+
+def member(parent: h5py.Group, name: str) -> Any:
+    """A group or data set in a group, None if there is none.
+
+    Raises:
+        ClipError: it is a link to somewhere else.
+    """
+    link = parent.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise ClipError(f"{_named(parent, name)} is a link; only data in the file itself is read")
+    return parent[name]
+
+
+def subgroup(parent: h5py.Group, name: str) -> h5py.Group:
+    """A group in a group.
+
+    Raises:
+        ClipError: there is none.
+    """
+    found = member(parent, name)
+    if not isinstance(found, h5py.Group):
+        raise ClipError(
+            f"{_named(parent, name)} is {'missing' if found is None else 'not a group'}"
+        )
+    return found
+
+
+def array(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The numbers of a data set, as they are stored.
+
+    Args:
+        parent: the group that has it.
+        name: of the data set.
+        shape: what is expected; None stands for any number up to `MOST_FRAMES`.
+
+    Raises:
+        ClipError: it is missing, of another shape, not floating point or integer, larger than the
+            file can hold, or not in the file.
+    """
+    data, where = _dataset(parent, name), _named(parent, name)
+    if data.dtype.kind not in "fiu":
+        raise ClipError(f"{where} must be numbers, got {data.dtype}")
+    pattern = "(" + ", ".join("T" if n is None else str(n) for n in shape) + ")"
+    if len(data.shape) != len(shape) or any(
+        want not in (None, have) for have, want in zip(data.shape, shape, strict=True)
+    ):
+        raise ClipError(f"{where} must have shape {pattern}, got {data.shape}")
+    if any(
+        want is None and have > MOST_FRAMES for have, want in zip(data.shape, shape, strict=True)
+    ):
+        raise ClipError(f"{where} has shape {data.shape}, more than {MOST_FRAMES} frames")
+    _refuse_bombs(data, where)
+    return np.asarray(data[()])
+
+
+def names(parent: h5py.Group, name: str) -> list[str]:
+    """The texts of a data set (n,).
+
+    Raises:
+        ClipError: it is missing or not a list of texts.
+    """
+    data, where = _dataset(parent, name), _named(parent, name)
+    if data.dtype.kind not in "SO" or h5py.check_string_dtype(data.dtype) is None:
+        raise ClipError(f"{where} must be texts, got {data.dtype}")
+    if len(data.shape) != 1 or data.nbytes > MOST_TEXT:
+        raise ClipError(f"{where} must be a list of less than {MOST_TEXT} bytes, got {data.shape}")
+    return [str(n) for n in data.asstr("utf-8", errors="replace")[()]]
+
+
+def text(parent: h5py.Group, name: str) -> str:
+    """The text that a data set consists of, empty if there is none.
+
+    Raises:
+        ClipError: it is not a text or is too long.
+    """
+    if member(parent, name) is None:
+        return ""
+    data, where = _dataset(parent, name), _named(parent, name)
+    if data.shape != () or h5py.check_string_dtype(data.dtype) is None or data.nbytes > MOST_TEXT:
+        raise ClipError(f"{where} must be a text of less than {MOST_TEXT} bytes")
+    return str(data.asstr("utf-8", errors="replace")[()])
+
+
+def attribute(parent: h5py.Group, name: str) -> Any:
+    """An attribute, None if there is none.
+
+    Raises:
+        ClipError: it is too long.
+    """
+    if name not in parent.attrs:
+        return None
+    if parent.attrs.get_id(name).get_storage_size() > MOST_TEXT:
+        raise ClipError(f"the attribute {name!r} of {_named(parent)} is too long")
+    value = parent.attrs[name]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def number(parent: h5py.Group, name: str) -> float | None:
+    """An attribute that is a finite number, None if there is none.
+
+    Raises:
+        ClipError: it is something else.
+    """
+    value = attribute(parent, name)
+    if value is None:
+        return None
+    found = np.asarray(value)
+    if found.shape != () or found.dtype.kind not in "fiu" or not math.isfinite(found):
+        raise ClipError(f"the attribute {name!r} of {_named(parent)} must be a finite number")
+    return float(found)
+
+
+def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    found, where = member(parent, name), _named(parent, name)
+    if not isinstance(found, h5py.Dataset):
+        raise ClipError(f"{where} is {'missing' if found is None else 'not a data set'}")
+    if found.shape is None:
+        raise ClipError(f"{where} is empty")
+    if found.is_virtual or found.external:
+        raise ClipError(f"{where} lies in other files; only data in the file itself is read")
+    return found
+
+
+def _refuse_bombs(data: h5py.Dataset, where: str) -> None:
+    """Raise ClipError unless the size of a data set is in proportion to what the file has."""
+    most = FREE_BYTES + MOST_COMPRESSION * data.id.get_storage_size()
+    # A chunk is unpacked whole, however little of it is asked for.
+    chunk = math.prod(data.chunks or ()) * data.dtype.itemsize
+    declared = max(data.nbytes, chunk)
+    if declared > most:
+        raise ClipError(
+            f"{where} declares {declared:.3g} bytes, but the file has only "
+            f"{data.id.get_storage_size()} of it"
+        )
+
+
+def _named(parent: h5py.Group, name: str = "") -> str:
+    """A member for an error message, by its path."""
+    path = f"{parent.name or ''}/{name}".strip("/")
+    return repr(path) if path else "the file"

@@ -1,0 +1,136 @@
+"""Motion files of any known format, as clips.
+
+Each format is a module with `recognises(path) -> bool`, which never raises, and
+`read(path, body, rate) -> Iterator[Clip]`. Adding a format is a module and a row of `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import h5py
+
+from vnl_envs import checks
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion import hdf5
+from vnl_envs.motion.clip import Clip, ClipError
+
+
+class Format(NamedTuple):
+    """Where a format's reader is, imported when used, and what the format is in a few words."""
+
+    module: str
+    what: str
+
+
+FORMATS = {
+    "clips": Format("vnl_envs.motion.readers.clips", "a clip file of vnl_envs"),
+    "dm_control": Format("vnl_envs.motion.readers.dm_control", "dm_control motion capture HDF5"),
+    "stac": Format("vnl_envs.motion.readers.stac", "a fit of STAC-MJX, HDF5"),
+    "amc": Format("vnl_envs.motion.readers.amc", "CMU motion capture, .amc"),
+    "keypoints": Format("vnl_envs.motion.readers.keypoints", "3-D keypoints, .mat or HDF5"),
+}
+"""By name. A file is of the first format that recognises it."""
+
+
+class Reader(Protocol):
+    """What a format's module provides."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the file looks like this format; looks at little of it and never raises."""
+        ...
+
+    def read(self, path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
+        """The file's clips at 50 Hz, one at a time, that fit the body.
+
+        Args:
+            path: the file.
+            body: whose motion it is.
+            rate: frames per second where the file does not say; None if not known.
+
+        Raises:
+            ClipError: the file is damaged, of another body, or says another rate.
+        """
+        ...
+
+
+def read_motion(
+    path: str | Path,
+    body: BodyModel,
+    *,
+    format: str | None = None,
+    rate: float | None = None,
+    label: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    licence: str | None = None,
+) -> Iterator[Clip]:
+    """The clips of a motion file, at 50 Hz and fit for the body, one at a time.
+
+    Args:
+        path: the file.
+        body: whose motion it is.
+        format: one of `FORMATS`; None goes by the file's content.
+        rate: frames per second, where the file does not say.
+        label: the behaviour of all clips.
+        labels: the behaviour by clip name; goes before `label`. Clips not named keep theirs.
+        licence: of all clips, as an SPDX identifier where there is one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ClipError: it is of no known format, is damaged or does not fit the body; or `labels` names
+            a clip that it does not have, which shows after the last clip.
+        ValueError: the format is unknown.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no motion file {str(path)!r}")
+    if not path.is_file():
+        raise ClipError(f"{path}: not a file")
+    name = format_of(path) if format is None else checks.choice("format", format, tuple(FORMATS))
+    clips = _reader(name).read(path, body, rate)
+    return _described(clips, path, label, labels or {}, licence)
+
+
+def format_of(path: Path) -> str:
+    """The name of a file's format.
+
+    Raises:
+        ClipError: no format recognises the file.
+    """
+    for name in FORMATS:
+        if _reader(name).recognises(path):
+            return name
+    if h5py.is_hdf5(path):
+        with hdf5.opened(path):
+            # A damaged file is named as such.
+            pass
+    known = ", ".join(f"{name} ({format.what})" for name, format in FORMATS.items())
+    raise ClipError(f"{path}: of no known format; there are {known}")
+
+
+def _reader(name: str) -> Reader:
+    return cast(Reader, importlib.import_module(FORMATS[name].module))
+
+
+def _described(
+    clips: Iterator[Clip],
+    path: Path,
+    label: str | None,
+    labels: Mapping[str, str],
+    licence: str | None,
+) -> Iterator[Clip]:
+    unknown = set(labels)
+    for clip in clips:
+        unknown.discard(clip.name)
+        yield dataclasses.replace(
+            clip,
+            label=labels.get(clip.name, clip.label if label is None else label),
+            licence=clip.licence if licence is None else licence,
+        )
+    if unknown:
+        names = checks.listed(sorted(unknown))
+        raise ClipError(f"{path}: labels are given for clips that it does not have: {names}")

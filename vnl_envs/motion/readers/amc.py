@@ -1,0 +1,225 @@
+"""CMU Graphics Lab recordings, `.amc`, fitted to the humanoid.
+
+The text holds comments (`#`), the keywords `:FULLY-SPECIFIED` and `:DEGREES`, then frames: a line
+with the frame's number, counted from 1, and a line for each joint with its name and its values in
+degrees. The root has its position first, in units of 1/0.45 inch, y up. The skeleton's lengths are
+in another file (`.asf`) that is not read: every subject has its own, so that the angles alone,
+copied onto our humanoid, float, sink and slide. `read` therefore fits them again, see
+`vnl_envs.motion.refit`; `plain_copy` is the copy.
+
+Sources: the degrees of freedom are those of the ASF files of http://mocap.cs.cmu.edu; that the
+humanoid's joints are named after them, the unit of length and the root's frame are from
+`dm_control/suite/utils/parse_amc.py` of dm-control 1.0.50.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vnl_envs.bodies import HUMANOID
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion.clip import MIN_FRAMES, Clip, ClipError, check_clip
+from vnl_envs.motion.readers.cmu import CMU_LICENCE
+from vnl_envs.motion.resample import checked_rate, without_flips
+
+RATE = 120.0
+"""Frames per second of CMU's recordings; the files do not say."""
+UNIT = 0.056444
+"""Of root positions, m: 1/0.45 inch."""
+_CMU_NAME = re.compile(r"(?P<subject>\d{1,4})_\d{1,4}", re.ASCII)
+"""How CMU names its files: subject and trial. Others use the format too."""
+
+_TRUNK = ("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head")
+_ARM = {
+    "clavicle": "yz", "humerus": "xyz", "radius": "x", "wrist": "y", "hand": "xz", "fingers": "x",
+    "thumb": "xz",
+}  # fmt: skip
+_LEG = {"femur": "xyz", "tibia": "x", "foot": "xz", "toes": "x"}
+_SIDES = ((_ARM, "r"), (_ARM, "l"), (_LEG, "r"), (_LEG, "l"))
+DEGREES_OF_FREEDOM: dict[str, tuple[str, ...]] = {
+    "root": ("tx", "ty", "tz", "rx", "ry", "rz"),
+    **dict.fromkeys(_TRUNK, ("rx", "ry", "rz")),
+    **{side + n: tuple("r" + a for a in axes) for limb, side in _SIDES for n, axes in limb.items()},
+}
+"""Joint -> what its values are: positions and angles about axes, in the order of a line."""
+COLUMNS = tuple(
+    joint if joint == "root" else joint + axis
+    for joint, axes in DEGREES_OF_FREEDOM.items()
+    for axis in axes
+)
+"""What the columns of a parsed file are; after the root's six, names of the humanoid's joints."""
+
+MOST_BYTES = 50_000_000
+"""Of a file that is read, some 9 minutes: recordings are fitted whole, and a frame takes 45 kB."""
+
+_KEYWORDS = (":FULLY-SPECIFIED", ":DEGREES")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_LONGEST_LINE = 400
+# Of a root's coordinate, 560 m, and of an angle, ten turns.
+_FARTHEST, _MOST_DEGREES = 10_000.0, 3600.0
+
+
+def recognises(path: Path) -> bool:
+    """Whether the file is named `.amc` or starts like one."""
+    if path.suffix.lower() == ".amc":
+        return True
+    try:
+        with path.open("rb") as file:
+            return _KEYWORDS[0].encode() in file.read(4096)
+    except OSError:
+        return False
+
+
+def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
+    """The recording as one clip; see `vnl_envs.motion.readers.Reader`. `rate` None is 120 Hz."""
+    if body.body.name != HUMANOID.name:
+        raise ClipError(f"{path}: a recording of {HUMANOID.name!r}, not of {body.body.name!r}")
+    copy = plain_copy(parse(path), body)
+    # Imported here: mink takes long to import, and what is malformed need not wait for it.
+    from vnl_envs.motion.refit import refit
+
+    try:
+        fit = refit(copy, RATE if rate is None else checked_rate(rate))
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from None
+    cmu = _CMU_NAME.fullmatch(path.stem)
+    origin = "CMU Graphics Lab, " if cmu else ""
+    clip = Clip(
+        path.stem, fit.qpos.astype(np.float32), "unlabelled", "train",
+        source=f"{path.name} ({origin}lengths x {fit.scale:.3f}, times x {fit.stretch:.3f})",
+        licence=CMU_LICENCE if cmu else "unknown",
+        subject=f"CMU {int(cmu['subject'])}" if cmu else "",
+        session=path.stem,
+    )  # fmt: skip
+    check_clip(clip, body)
+    yield clip
+
+
+def plain_copy(values: np.ndarray, body: BodyModel) -> np.ndarray:
+    """The recording's numbers as poses of the humanoid, (T, nq), at the recording's rate.
+
+    Lengths are taken as they are and joints are not kept in their limits, but are within half a
+    turn of their limits' middle: files have angles with 360 degrees more or less.
+
+    Args:
+        values: (T, 62) of `COLUMNS`, as `parse` gives them.
+        body: the humanoid.
+    """
+    qpos = np.empty((len(values), body.nq))
+    # The recording's y axis is up.
+    upright = Rotation.from_euler("x", 90, degrees=True)
+    qpos[:, :3] = upright.apply(values[:, :3]) * UNIT
+    turn = upright * Rotation.from_euler("xyz", values[:, 3:6], degrees=True)
+    qpos[:, 3:7] = without_flips(turn.as_quat(scalar_first=True))
+    order = [COLUMNS.index(name) for name in body.joint_names]
+    angles = np.deg2rad(values[:, order])
+    turns = (angles - body.joint_range.mean(axis=1)) / (2 * np.pi)
+    qpos[:, 7:] = angles - 2 * np.pi * np.round(turns)
+    return qpos
+
+
+# The file ----------------------------------------------------------------------------------------
+
+
+def parse(path: Path) -> np.ndarray:
+    """The numbers of a file, (T, 62), as `COLUMNS` names them; degrees and 1/0.45 inch.
+
+    Read line by line, and refused at the first line that is not as it must be.
+
+    Raises:
+        ClipError: it names the file, the line and what was expected.
+    """
+    numbers = array("d")
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise ClipError(f"{path}: must have at most {MOST_BYTES} bytes, got {size}")
+        with path.open("rb") as file:
+            lines = _Lines(path, file)
+            _read_header(lines)
+            count = 0
+            while lines.text or count < MIN_FRAMES:
+                count += 1
+                _read_frame(lines, count, numbers)
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read ({error.strerror})") from None
+    return np.frombuffer(numbers).reshape(count, len(COLUMNS))
+
+
+class _Lines:
+    """The lines of a file that are not blank, one at a time.
+
+    Attributes:
+        text: the present line, empty at the end of the file.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file, self._number = file, 0
+        self.advance()
+
+    def advance(self) -> None:
+        """Go to the next line."""
+        while line := self._file.readline(_LONGEST_LINE):
+            self._number += 1
+            self.text = line.decode("ascii", "replace").strip()
+            # A file that was cut off ends within a line, if not within a frame.
+            if not line.endswith(b"\n"):
+                raise self.unexpected(f"a line that ends within {_LONGEST_LINE} bytes")
+            if self.text:
+                return
+        self.text = ""
+
+    def unexpected(self, expected: str) -> ClipError:
+        """The error that something else was expected in the place of this line."""
+        got = repr(self.text[:40]) if self.text else "the end of the file"
+        return ClipError(f"{self.path}: line {self._number}: expected {expected}, got {got}")
+
+
+def _read_header(lines: _Lines) -> None:
+    missing = list(_KEYWORDS)
+    while lines.text.startswith(("#", ":")):
+        if lines.text in missing:
+            missing.remove(lines.text)
+        elif not lines.text.startswith("#"):
+            raise lines.unexpected(f"{' and '.join(_KEYWORDS)}, each once")
+        lines.advance()
+    if missing:
+        raise lines.unexpected(f"the keyword {missing[0]}")
+
+
+def _read_frame(lines: _Lines, number: int, numbers: array[float]) -> None:
+    """Append a frame's values to `numbers`; its joints may be in any order."""
+    if lines.text != str(number):
+        raise lines.unexpected(f"frame number {number}")
+    values: dict[str, list[float]] = {}
+    for _ in DEGREES_OF_FREEDOM:
+        lines.advance()
+        joint, *texts = lines.text.split() or [""]
+        if joint in values or joint not in DEGREES_OF_FREEDOM:
+            left = [name for name in DEGREES_OF_FREEDOM if name not in values]
+            raise lines.unexpected(f"a line of joint {' or '.join(left[:3])}")
+        values[joint] = _read_values(lines, joint, texts)
+    lines.advance()
+    for joint in DEGREES_OF_FREEDOM:
+        numbers.extend(values[joint])
+
+
+def _read_values(lines: _Lines, joint: str, texts: list[str]) -> list[float]:
+    axes = DEGREES_OF_FREEDOM[joint]
+    # Python's own syntax of numbers has more: nan, inf, 1_000.
+    if len(texts) != len(axes) or not all(_NUMBER.fullmatch(text) for text in texts):
+        raise lines.unexpected(f"{joint} and {len(axes)} number{'s' * (len(axes) > 1)}")
+    values = [float(text) for text in texts]
+    for axis, value in zip(axes, values, strict=True):
+        most = _FARTHEST if axis.startswith("t") else _MOST_DEGREES
+        if abs(value) > most:
+            raise lines.unexpected(f"{axis} of {joint} in [{-most:g}, {most:g}]")
+    return values
