@@ -42,7 +42,8 @@ def draw(folder: Path, path: Path) -> None:
             _panel(axis, log.stem, csv.DictReader(file), untrained.get(log.stem, {}))
     for axis in axes.flat[len(logs) :]:
         axis.remove()
-    axes.flat[0].legend(fontsize="small")
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=len(lines))
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110)
     plt.close(figure)

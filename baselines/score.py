@@ -75,7 +75,9 @@ def table(record: dict[str, Any]) -> Table:
     metrics = list(next(iter(next(iter(record["scores"].values())).values())))
     title = f"{record['task']}, {record['algorithm']}, {record['episodes']} episodes"
     kept = "-" if record["kept"] is None else f"{record['kept']:.2f}"
-    shown = Table("policy", *metrics, title=f"{title}, kept at half the step: {kept}")
+    shown = Table(title=f"{title}, kept at half the step: {kept}", title_justify="left")
+    for heading in ("policy", *metrics):
+        shown.add_column(heading, overflow="fold", no_wrap=heading == "policy")
     for split, entrants in record["scores"].items():
         for name, summary in entrants.items():
             cells = ["-" if s["mean"] is None else f"{s['mean']:.3g}" for s in summary.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import jax
@@ -33,9 +34,9 @@ from baselines.dmpo.losses import (
     weights_divergence,
 )
 from baselines.dmpo.networks import Gaussian
-from baselines.dmpo.replay import Replay, Step
+from baselines.dmpo.replay import Replay, Step, Streams
 from baselines.dmpo.sb3 import transitions
-from baselines.dmpo.state import Statistics, Transitions, leaves_of
+from baselines.dmpo.state import Statistics, Transitions
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
 
@@ -266,36 +267,76 @@ def test_an_empty_support_is_refused() -> None:
 # --- The replay ---
 
 
-def test_replay_gives_n_step_transitions() -> None:
-    """Beside a slow loop over every start, for a ring that has wrapped."""
-    rng = np.random.default_rng(0)
-    capacity, envs, total, n_step, discount = 12, 2, 17, 3, 0.9
+def numbered(total: int, envs: int, first: int, seed: int) -> Step:
+    """Steps (total, envs, ...) whose observations are numbers from `first` on."""
+    rng = np.random.default_rng(seed)
     ended = (rng.random((total, envs)) < 0.3).astype(np.float32)
     failed = ended * (rng.random((total, envs)) < 0.5)
-    number = np.arange(total * envs, dtype=np.float32).reshape(total, envs)
-    steps = Step(
-        number[..., None], number[..., None], rng.random((total, envs)).astype(np.float32),
-        failed, ended, number[..., None] + 0.5,
-    )  # fmt: skip
-    replay = Replay.empty(capacity, envs, 1, 1)
-    for i in range(0, total):
-        replay = replay.insert(jax.tree.map(lambda x, i=i: x[i : i + 1], steps))
-    batch = replay.sample(jax.random.PRNGKey(0), 500, n_step, discount)
-    starts = np.asarray(batch.observation)[:, 0].astype(int)
-    assert set(starts) == set(range((total - capacity) * envs, total * envs))
-    for k, start in enumerate(starts):
-        t, env = divmod(start, envs)
+    number = first + np.arange(total * envs, dtype=np.float32).reshape(total, envs)
+    reward = rng.random((total, envs)).astype(np.float32)
+    return Step(
+        number[..., None], number[..., None], reward, failed, ended, number[..., None] + 0.5
+    )
+
+
+def assert_n_step(
+    batch: Transitions, steps: Step, first: int, n_step: int, discount: float
+) -> None:
+    """Beside a slow loop over every start within `numbered` steps."""
+    total, envs = steps.reward.shape
+    for k, start in enumerate(np.asarray(batch.observation)[:, 0].astype(int)):
+        t, env = divmod(start - first, envs)
         reward, count = 0.0, 0
         while count < n_step and t + count < total:
             reward += discount**count * float(steps.reward[t + count, env])
             count += 1
-            if ended[t + count - 1, env]:
+            if steps.ended[t + count - 1, env]:
                 break
         last = t + count - 1
         assert float(batch.reward[k]) == pytest.approx(reward, abs=1e-5)
-        expected = discount**count * (1 - failed[last, env])
+        expected = discount**count * (1 - steps.failed[last, env])
         assert float(batch.discount[k]) == pytest.approx(expected, abs=1e-5)
-        assert float(batch.next_observation[k, 0]) == number[last, env] + 0.5
+        assert float(batch.next_observation[k, 0]) == steps.next_observation[last, env, 0]
+
+
+def rows_of(tree: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda x: x[rows], tree)
+
+
+def test_replay_gives_n_step_transitions() -> None:
+    """Of a ring that has wrapped."""
+    capacity, envs, total = 12, 2, 17
+    steps = numbered(total, envs, 0, seed=0)
+    replay = Replay.empty(capacity, envs, 1, 1)
+    for i in range(total):
+        replay = replay.insert(rows_of(steps, slice(i, i + 1)))
+    batch = replay.sample(jax.random.PRNGKey(0), 500, 3, 0.9)
+    starts = np.asarray(batch.observation)[:, 0].astype(int)
+    assert set(starts) == set(range((total - capacity) * envs, total * envs))
+    assert_n_step(batch, steps, 0, 3, 0.9)
+
+
+def test_streams_join_no_two_actors_and_no_two_lives() -> None:
+    """Of rings that fill at different rates, one of them wrapped; the other's actor dies."""
+    capacity, envs, discount = 12, 2, 0.9
+    ahead, before, after = (
+        numbered(total, envs, 1000 * i, seed=i) for i, total in enumerate((18, 4, 3))
+    )
+    streams = Streams(2, capacity, envs, 1, 1)
+    streams.insert(1, before)
+    for i in range(0, 18, 3):
+        streams.insert(0, rows_of(ahead, slice(i, i + 3)))
+    streams.cut(1)
+    streams.insert(1, after)
+    batch = streams.sample(np.random.default_rng(0), 2000, 3, discount)
+    starts = batch.observation[:, 0].astype(int)
+    for i, (steps, kept) in enumerate(((ahead, capacity), (before, 4), (after, 3))):
+        of = starts // 1000 == i
+        first, last = 1000 * i + (len(steps.reward) - kept) * envs, steps.observation[-1, -1, 0]
+        assert set(starts[of]) == set(range(first, int(last) + 1))
+        assert_n_step(rows_of(batch, of), steps, 1000 * i, 3, discount)
+        # Every step is as likely, whoever took it.
+        assert of.mean() == pytest.approx(kept / (capacity + 4 + 3), abs=0.05)
 
 
 # --- The drivers ---
@@ -390,7 +431,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path
     rest = training("parts", resume=True)
     assert rest.steps == 96
     assert train(rest, 160)
-    for one, other in zip(leaves_of(whole.run), leaves_of(rest.run), strict=True):
+    for one, other in zip(whole.driver.get_state(), rest.driver.get_state(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="not empty"):
         training("parts")

@@ -1,4 +1,4 @@
-"""A replay buffer that lives where the learner does: a ring of steps of many environments."""
+"""Replay buffers: rings of steps, of environments in step with each other or of many actors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from baselines.dmpo.state import Transitions
 
@@ -88,4 +89,81 @@ class Replay(NamedTuple):
             reward=reward,
             discount=discount**count * (1.0 - self.steps.failed[last, env]),
             next_observation=self.steps.next_observation[last, env],
+        )
+
+
+class Streams:
+    """Rings of T steps in the host's memory, one for each actor: they fill at rates of their own.
+
+    Args:
+        actors: rings.
+        capacity: T, of each.
+        num_envs: B, environments of an actor.
+        observation, action: D and nu.
+
+    Attributes:
+        steps: each (actors, T, B, ...) float32.
+        position: (actors,) where the next step goes.
+        filled: (actors,) how many there are.
+    """
+
+    def __init__(
+        self, actors: int, capacity: int, num_envs: int, observation: int, action: int
+    ) -> None:
+        def zeros(*size: int) -> np.ndarray:
+            return np.zeros((actors, capacity, num_envs, *size), np.float32)
+
+        self.steps = Step(
+            zeros(observation), zeros(action), zeros(), zeros(), zeros(), zeros(observation)
+        )
+        self.position, self.filled = np.zeros(actors, int), np.zeros(actors, int)
+
+    @property
+    def capacity(self) -> int:
+        """T."""
+        return self.steps.reward.shape[1]
+
+    def insert(self, actor: int, steps: Step) -> None:
+        """Add K steps of an actor, each (K, B, ...), in place of its oldest ones."""
+        count = len(steps.reward)
+        rows = (self.position[actor] + np.arange(count)) % self.capacity
+        for ring, new in zip(self.steps, steps, strict=True):
+            ring[actor, rows] = new
+        self.position[actor] = (self.position[actor] + count) % self.capacity
+        self.filled[actor] = min(self.filled[actor] + count, self.capacity)
+
+    def cut(self, actor: int) -> None:
+        """What the actor adds next does not follow on what it added last.
+
+        Its episodes under way end as at a time limit.
+        """
+        if self.filled[actor]:
+            self.steps.ended[actor, self.position[actor] - 1] = 1.0
+
+    def sample(
+        self, rng: np.random.Generator, batch_size: int, n_step: int, discount: float
+    ) -> Transitions:
+        """As `Replay.sample` does, uniformly over all steps of all actors."""
+        bounds = np.cumsum(self.filled)
+        drawn = rng.integers(bounds[-1], size=batch_size)
+        actor = np.searchsorted(bounds, drawn, side="right")
+        filled = self.filled[actor]
+        age = drawn - (bounds[actor] - filled)
+        env = rng.integers(self.steps.reward.shape[2], size=batch_size)
+        ahead = np.arange(n_step)
+        oldest = self.position[actor] - filled
+        rows = (oldest[:, None] + age[:, None] + ahead) % self.capacity
+        these = (actor[:, None], rows, env[:, None])
+        alive = (age[:, None] + ahead < filled[:, None]).astype(np.float32)
+        alive[:, 1:] *= np.cumprod(1.0 - self.steps.ended[these], axis=1)[:, :-1]
+        powers = (discount**ahead).astype(np.float32)
+        count = alive.sum(axis=1).astype(int)
+        first, last = (actor, rows[:, 0], env), (actor, rows[np.arange(batch_size), count - 1], env)
+        left = (discount**count).astype(np.float32)
+        return Transitions(
+            observation=self.steps.observation[first],
+            action=self.steps.action[first],
+            reward=(alive * powers * self.steps.reward[these]).sum(axis=1),
+            discount=left * (1.0 - self.steps.failed[last]),
+            next_observation=self.steps.next_observation[last],
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from baselines.dmpo.state import (
     Learner,
     LearnerState,
     Transitions,
+    in_batches,
     leaves_of,
     with_leaves,
 )
@@ -148,9 +148,7 @@ class DMPO(OffPolicyAlgorithm):
         self.policy_kwargs = {**self.policy_kwargs, "hyperparameters": self.hyperparameters}
         super()._setup_model()
         self.policy.begin(self.seed)
-        self._updates = jax.jit(
-            functools.partial(_several_updates, self.policy.learner), donate_argnums=0
-        )
+        self._updates = jax.jit(self.policy.learner.several_updates, donate_argnums=0)
         self._observe = jax.jit(self.policy.learner.observe)
 
     def _store_transition(self, replay_buffer: Any, buffer_action: Any, *others: Any) -> None:
@@ -162,10 +160,7 @@ class DMPO(OffPolicyAlgorithm):
         """Gradient steps on batches from the replay buffer."""
         assert self.replay_buffer is not None
         sampled = self.replay_buffer.sample(gradient_steps * batch_size)
-        batches = jax.tree.map(
-            lambda x: x.reshape(gradient_steps, batch_size, *x.shape[1:]),
-            transitions(sampled, self.gamma),
-        )
+        batches = in_batches(transitions(sampled, self.gamma), gradient_steps)
         self.policy.state, figures = self._updates(
             self.policy.state, batches, self.policy.next_key()
         )
@@ -230,19 +225,6 @@ def transitions(sampled: Any, discount: float) -> Transitions:
         discount=(n_step * (1.0 - sampled.dones.numpy()[:, 0])).astype(np.float32),
         next_observation=sampled.next_observations.numpy(),
     )
-
-
-def _several_updates(
-    learner: Learner, state: LearnerState, batches: Transitions, key: jax.Array
-) -> tuple[LearnerState, dict[str, jax.Array]]:
-    """Updates on batches (K, B, ...), one after the other; figures of the last one."""
-
-    def one(state: LearnerState, item: tuple[Transitions, jax.Array]) -> tuple[Any, Any]:
-        return learner.update(state, *item)
-
-    keys = jax.random.split(key, len(batches.reward))
-    state, figures = jax.lax.scan(one, state, (batches, keys))
-    return state, {name: values[-1] for name, values in figures.items()}
 
 
 def _with_suffix(path: str | Path) -> Path:

@@ -95,6 +95,11 @@ class Transitions(NamedTuple):
     next_observation: jax.Array
 
 
+def in_batches(transitions: Transitions, count: int) -> Transitions:
+    """Transitions (K·B, ...) as `count` = K batches, (K, B, ...)."""
+    return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), transitions)
+
+
 class Statistics(NamedTuple):
     """Running mean and variance of observations (Chan et al. 1979, pairwise).
 
@@ -315,6 +320,18 @@ class Learner:
         if axis is not None:
             gradients, figures = jax.lax.pmean((gradients, figures), axis)
         return self._step(state, *gradients), figures
+
+    def several_updates(
+        self, state: LearnerState, batches: Transitions, key: jax.Array
+    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        """Updates on batches (K, B, ...), one after the other; figures of the last one."""
+
+        def one(state: LearnerState, item: tuple[Transitions, jax.Array]) -> tuple[Any, Any]:
+            return self.update(state, *item)
+
+        keys = jax.random.split(key, len(batches.reward))
+        state, figures = jax.lax.scan(one, state, (batches, keys))
+        return state, {name: values[-1] for name, values in figures.items()}
 
     def _step(
         self, state: LearnerState, policy: Params, critic: Params, duals: Duals
