@@ -80,7 +80,7 @@ MOTIONS = (
     Motion("head_scan_up", "head_scan", "test", carriage=0.12, gaze=0.35, stagger=-0.006,
            head_yaw=0.8, head_pitch=0.15, head_rate=0.6, **_QUIET),
     Motion("trot", "trot", "train", speed=0.45, **_TROT),
-    Motion("trot_slow", "trot", "train", speed=0.38, start=0.4, **_TROT),
+    Motion("trot_slow", "trot", "train", speed=0.38, start=0.15, **_TROT),
     Motion("trot_fast", "trot", "test", speed=0.52, start=0.7, clearance=0.015, keys=(0.5, 0.85),
            **_TROT),
     Motion("bound", "bound", "train", speed=0.8, start=0.7, **_BOUND),

@@ -1,7 +1,7 @@
 """Bouncing gaits: the trunk moves as the forces under the paws make it.
 
 Each paw pushes with half a sine over its stance, the usual first picture of a running animal's
-ground force (Alexander 1989, Physiol Rev 69:1199). The forces sum to the body's weight over a
+ground force (Alexander & Jayes 1978, J Zool 185:27, whose shape factor q is 0 for it). The forces sum to the body's weight over a
 stride, and nothing pushes in flight. They give the motion of the centre of mass and the angular
 momentum about it; the root is moved until the whole animal has both.
 """
