@@ -87,8 +87,8 @@ class Actor:
         ended, after = failed | truncated, np.array(self._observation)
         for i in np.flatnonzero(ended):
             after[i] = infos["final_obs"][i]
-        flat = (np.asarray(x, np.float32) for x in (reward, failed, ended))
-        return Step(before, action, *flat, after)
+        reward, failed, ended = (np.asarray(x, np.float32) for x in (reward, failed, ended))
+        return Step(before, action, reward, failed, ended, after)
 
     def _count(self, step: Step, ended: dict[str, float]) -> None:
         """Add the episodes that ended with a step to their sums."""
@@ -303,7 +303,7 @@ class Distributed:
         self.updates = int(self.state.updates)
         self.steps, self._learning_since = saved["steps"], saved["learning_since"]
         self._lives = saved["lives"]
-        own = [*self.streams.steps, self.streams.position, self.streams.filled]
+        own: list[Any] = [*self.streams.steps, self.streams.position, self.streams.filled]
         for array, kept in zip(own, saved["streams"], strict=True):
             np.copyto(array, kept)
         for actor in range(len(self._lives)):

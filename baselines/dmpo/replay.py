@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from baselines.dmpo.state import Transitions
+from baselines.dmpo.state import Array, Transitions
 
 
 class Step(NamedTuple):
@@ -23,12 +23,12 @@ class Step(NamedTuple):
         ended: (B,) 1 where it ended, for whatever reason.
     """
 
-    observation: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    failed: jax.Array
-    ended: jax.Array
-    next_observation: jax.Array
+    observation: Array
+    action: Array
+    reward: Array
+    failed: Array
+    ended: Array
+    next_observation: Array
 
 
 class Replay(NamedTuple):

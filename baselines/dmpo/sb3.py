@@ -168,7 +168,7 @@ class DMPO(OffPolicyAlgorithm):
             self.logger.record(f"train/{name}", float(value))
         self.logger.record("train/updates", int(self.policy.state.updates), exclude="tensorboard")
 
-    def save(self, path: str | Path, *_: Any, **__: Any) -> None:
+    def save(self, path: Any, *_: Any, **__: Any) -> None:
         """Write learner, dual variables, optimisers and statistics; not the replay buffer."""
         write_tree(
             _with_suffix(path),
@@ -176,7 +176,7 @@ class DMPO(OffPolicyAlgorithm):
                 "format": FORMAT,
                 "version": VERSION,
                 "hyperparameters": dataclasses.asdict(self.hyperparameters),
-                "sizes": [self.observation_space.shape[0], self.action_space.shape[0]],
+                "sizes": [self.policy.learner.observation_size, self.policy.learner.action_size],
                 "settings": {name: getattr(self, name) for name in _SETTINGS},
                 "num_timesteps": self.num_timesteps,
                 "learner": leaves_of(self.policy.state),
@@ -203,7 +203,7 @@ class DMPO(OffPolicyAlgorithm):
             raise ValueError("load needs the environment: DMPO.load(path, env=…)")
         settings = {**saved["settings"], **kwargs}
         model = cls("MlpPolicy", env, Hyperparameters(**saved["hyperparameters"]), **settings)
-        sizes = [model.observation_space.shape[0], model.action_space.shape[0]]  # type: ignore[index]
+        sizes = [model.policy.learner.observation_size, model.policy.learner.action_size]
         if sizes != saved["sizes"]:
             raise ValueError(
                 f"{path}: was trained on {saved['sizes'][0]} observations and "

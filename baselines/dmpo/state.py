@@ -22,6 +22,8 @@ from baselines.dmpo.losses import (
 from baselines.dmpo.networks import ATOMS, Critic, Gaussian, Policy
 
 Params = Any
+Array = Any
+"""NumPy's or JAX's."""
 MOST_DEVIATIONS = 10.0
 """Bound on normalised observations."""
 
@@ -88,11 +90,11 @@ class Transitions(NamedTuple):
         next_observation: (B, D) n steps later, or at the episode's end if that was earlier.
     """
 
-    observation: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    discount: jax.Array
-    next_observation: jax.Array
+    observation: Array
+    action: Array
+    reward: Array
+    discount: Array
+    next_observation: Array
 
 
 def in_batches(transitions: Transitions, count: int) -> Transitions:
@@ -104,11 +106,11 @@ class Statistics(NamedTuple):
     """Running mean and variance of observations (Chan et al. 1979, pairwise).
 
     Attributes:
-        count: ().
+        number: () of observations.
         mean, squares: (D,); squares are summed squared deviations.
     """
 
-    count: jax.Array
+    number: jax.Array
     mean: jax.Array
     squares: jax.Array
 
@@ -120,14 +122,14 @@ class Statistics(NamedTuple):
     def including(self, observations: jax.Array) -> Statistics:
         """With more observations (n, D)."""
         n = observations.shape[0]
-        count = self.count + n
+        count = self.number + n
         mean = observations.mean(axis=0)
         apart = mean - self.mean
         squares = jnp.sum((observations - mean) ** 2, axis=0)
         return Statistics(
             count,
             self.mean + apart * (n / count),
-            self.squares + squares + apart**2 * (self.count * n / count),
+            self.squares + squares + apart**2 * (self.number * n / count),
         )
 
     def normalise(self, observations: jax.Array) -> jax.Array:
@@ -138,7 +140,7 @@ class Statistics(NamedTuple):
     @property
     def deviation(self) -> jax.Array:
         """Standard deviations (D,); 1 where nothing has varied yet."""
-        std = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
+        std = jnp.sqrt(self.squares / jnp.maximum(self.number, 1.0))
         return jnp.where(std > 1e-4, std, 1.0)
 
 
@@ -210,7 +212,7 @@ class Learner:
             )
         self.observation_size, self.action_size = observation_size, action_size
         self.policy: Any = policy or Policy(action_size, tuple(s.policy_layers), s.sigma)
-        self.critic = Critic(tuple(s.critic_layers))
+        self.critic: Any = Critic(tuple(s.critic_layers))
         self.support = jnp.linspace(s.lowest_return, s.highest_return, ATOMS)
         self._optimisers = {
             name: optax.chain(optax.clip_by_global_norm(s.max_grad_norm), optax.adam(rate))

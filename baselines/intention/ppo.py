@@ -153,7 +153,7 @@ class IntentionPolicy(ActorCriticPolicy):
         Stable-Baselines3's loss has one further term, -`ent_coef` times the mean of this: with
         `ent_coef` = β it is + β KL.
         """
-        features = self.extract_features(obs)
+        features: Any = self.extract_features(obs)
         decoded, kl = self.mlp_extractor.policy_net(features)
         distribution = self._get_action_dist_from_latent(decoded)
         values = self.value_net(self.mlp_extractor.forward_critic(features))
@@ -238,7 +238,8 @@ def clone(model: ppo.PPO, h: Hyperparameters) -> None:
     optimiser = torch.optim.Adam(policy.parameters(), h.critic_step_size)
     observation = env.reset()
     while model.num_timesteps < h.cloning_steps:
-        seen, aims = [], []
+        seen: list[Any] = []
+        aims: list[Any] = []
         for _ in range(h.rollout):
             seen.append(observation)
             aims.append(task.track(model.vector.episodes, model.vector.carries))
