@@ -54,7 +54,7 @@ class Run:
         identity = json.loads(json.dumps(identity))
         if resume:
             self._check_same(identity)
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and not self._barely_begun() and any(folder.iterdir()):
             raise ValueError(f"{str(folder)!r} is not empty: go on with its run by --resume, "
                              "or give another --out")  # fmt: skip
         else:
@@ -62,6 +62,10 @@ class Run:
             self._write_record(identity)
             self._write_log([])
         self._board = SummaryWriter(str(folder))
+
+    def _barely_begun(self) -> bool:
+        """Whether there is a run that ended before its first checkpoint: nothing to keep."""
+        return (self.folder / RECORD).is_file() and not self.checkpoint.is_file()
 
     def _check_same(self, identity: dict[str, Any]) -> None:
         path = self.folder / RECORD

@@ -37,6 +37,7 @@ from baselines.dmpo.networks import Gaussian
 from baselines.dmpo.replay import Replay, Step, Streams
 from baselines.dmpo.sb3 import transitions
 from baselines.dmpo.state import Statistics, Transitions
+from baselines.export import OnnxPolicy, export_run
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
 
@@ -436,3 +437,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path
     with pytest.raises(ValueError, match="not empty"):
         training("parts")
     assert (tmp_path / "parts" / "policy.onnx").is_file()
+    export_run(tmp_path / "parts", tmp_path / "newest.onnx")
+    observations = np.random.default_rng(0).normal(size=(8, rest.driver.learner.observation_size))
+    newest = OnnxPolicy.load(tmp_path / "newest.onnx")(observations)
+    expected = rest.mean_action(observations.astype(np.float32))
+    np.testing.assert_allclose(newest, expected, atol=1e-5)

@@ -20,16 +20,15 @@ from tqdm.auto import tqdm
 from baselines import hyperparameters
 from baselines.dmpo.device import DeviceDMPO
 from baselines.dmpo.distributed import Distributed
-from baselines.dmpo.networks import layers_of
+from baselines.dmpo.export import acting_state, export_state
 from baselines.dmpo.state import (
-    MOST_DEVIATIONS,
     Hyperparameters,
     Learner,
     LearnerState,
     leaves_of,
     with_leaves,
 )
-from baselines.export import EXPORT_TOLERANCE, greatest_difference, normaliser, write_onnx
+from baselines.export import EXPORT_TOLERANCE, greatest_difference
 from baselines.run import Interrupt, follow
 from baselines.run import Run as Folder
 from vnl_envs import make_functional
@@ -283,6 +282,7 @@ class Training:
         """Keep everything that training goes on from."""
         self.folder.save(
             {
+                "model": acting_state(self.driver.state, self.steps),
                 "run": self.driver.get_state(), "iteration": self.iteration, "best": self.best,
                 "rows": self.rows, "seconds": time.perf_counter() - self._since,
             }
@@ -294,18 +294,11 @@ class Training:
         Raises:
             RuntimeError: they differ.
         """
-        state, learner = self.driver.state, self.driver.learner
-        statistics, sizes = state.statistics, (learner.observation_size, learner.action_size)
-        scaling = normaliser(
-            np.asarray(statistics.mean), np.asarray(statistics.deviation), MOST_DEVIATIONS
-        )
-        layers = layers_of(state.policy, scaling if self.h.normalise else ())
-        write_onnx(path, layers, sizes, {**self.identity, "steps": self.steps})
-        noise = np.random.default_rng(0).normal(size=(64, sizes[0]))
-        observations = statistics.mean + statistics.deviation * noise
-        difference = greatest_difference(
-            path, self.mean_action, np.asarray(observations, np.float32)
-        )
+        acting = acting_state(self.driver.state, self.steps)
+        export_state(acting, path, self.identity)
+        noise = np.random.default_rng(0).normal(size=(64, len(acting["mean"])))
+        observations = (acting["mean"] + acting["deviation"] * noise).astype(np.float32)
+        difference = greatest_difference(path, self.mean_action, observations)
         if difference > EXPORT_TOLERANCE:
             raise RuntimeError(f"the exported policy differs by {difference:.2g}")
 
