@@ -139,6 +139,8 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     (GOAL, {"reward": None}, "reward"),
     (GOAL, {"actuation": "muscle"}, "actuation.*position.*torque"),
     (GOAL, {"physics": "fancy"}, "physics.*fast.*full"),
+    (GOAL, {"finer": 0}, "finer"),
+    (GOAL, {"finer": 1.5}, "finer"),
     (GOAL, {"radius": 5.0}, "radius"),
     (IMITATION, {"split": "validation"}, "split.*train.*test"),
     (IMITATION, {"split": None}, "split"),

@@ -69,6 +69,19 @@ def drive(task: Task, states: list[Physics], episode: dict[str, np.ndarray]) -> 
 # JumpGap
 
 
+@pytest.mark.parametrize("task_id", IDS)
+def test_a_finer_step_is_the_same_task(task_id: str) -> None:
+    """Control step, observations and start stay; the physics step is divided."""
+    task, finer = task_of(task_id), vnl_envs.make_task(task_id, finer=2)
+    assert finer.world.model.opt.timestep == task.world.model.opt.timestep / 2
+    assert finer.dt == pytest.approx(task.dt)
+    assert vnl_envs.env_hash(task_id, finer) != vnl_envs.env_hash(task_id, task)
+    (start, _), (other, _) = (t.begin(episode_of(t, 3)) for t in (task, finer))
+    np.testing.assert_allclose(start.qpos, other.qpos, atol=1e-12)
+    for kept in ("nq", "nv", "nu"):
+        assert getattr(finer.body, kept) == getattr(task.body, kept)
+
+
 @pytest.mark.parametrize("task_id", JUMPS)
 def test_corridor_is_laid_out_as_declared(task_id: str) -> None:
     """Gap widths in range, each platform a fixed length after a gap, and the period closes it."""

@@ -23,6 +23,7 @@ _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
 WORLD_OPTIONS = {
     "actuation": '"position" (default) servos or "torque" motors',
     "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
+    "finer": "by what the physics time step is divided, to try a policy on; default 1",
 }
 """Options of every task, given to `build_world`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,10 @@ class PhysicsOptions:
     def control_timestep(self) -> float:
         """Duration of one control step, s."""
         return self.timestep * self.substeps
+
+    def finer(self, times: int) -> PhysicsOptions:
+        """The same control step in `times` as many physics steps."""
+        return replace(self, timestep=self.timestep / times, substeps=self.substeps * times)
 
     def apply(self, option: Any) -> None:
         """Write these settings into an `mjOption` (of a spec or of a model)."""

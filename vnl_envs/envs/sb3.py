@@ -22,12 +22,16 @@ class SB3VecEnv(VecEnv):
         task_id: a registered id.
         num_envs: environments.
         arguments: of `VectorEnv`, but for its `autoreset_mode`, which SB3 decides.
+
+    Attributes:
+        reward_terms: of the last step, by name, each (num_envs,).
     """
 
     def __init__(self, task_id: str, num_envs: int, **arguments: Any) -> None:
         self.env = VectorEnv(task_id, num_envs, **arguments)
         self.render_mode = self.env.render_mode
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
+        self.reward_terms: dict[str, np.ndarray] = {}
         self._actions: np.ndarray | None = None
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
@@ -55,6 +59,7 @@ class SB3VecEnv(VecEnv):
         observation, reward, terminated, truncated, info = self.env.step(self._actions)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        self.reward_terms = _reward_terms(info)
         for i in np.flatnonzero(done):
             final = info["final_info"]
             infos[i] = {
@@ -102,3 +107,11 @@ class SB3VecEnv(VecEnv):
     ) -> list[bool]:
         """No environment is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+
+def _reward_terms(info: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Of every environment; those of ended episodes are apart in a vector environment's infos."""
+    parts = [part["reward_terms"] for part in (info, info.get("final_info", {}))
+             if "reward_terms" in part]  # fmt: skip
+    names = [name for name in parts[0] if not name.startswith("_")]
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in names}

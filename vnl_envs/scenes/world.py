@@ -9,6 +9,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.bodies.body import (
     GROUND_CONTYPE,
     Actuation,
@@ -71,6 +72,7 @@ def build_world(
     bodies: Sequence[Body],
     actuation: Actuation = "position",
     physics: ContactPhysics = "fast",
+    finer: int = 1,
 ) -> World:
     """Compile a scene with bodies, each with a free joint under its own prefix.
 
@@ -81,6 +83,7 @@ def build_world(
         bodies: one or more of different names; the first one's solver settings hold for the world.
         actuation: see `Body.spec`.
         physics: see `Body.spec`.
+        finer: by what the time step is divided, and its number multiplied.
     """
     spec = scene.spec()
     for i, body in enumerate(bodies):
@@ -94,7 +97,7 @@ def build_world(
         # Pictures of several bodies show more ground, which must lie in the sun's range.
         spec.visual.map.shadowclip *= 3
         spec.visual.quality.shadowsize *= 2
-    options = bodies[0].physics
+    options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
     options.apply(spec.option)
     # A diverged simulation must end its episode, not be put back at the start by the engine.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET

@@ -1,0 +1,76 @@
+"""Training states as arrays and JSON in one safetensors file; nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vnl_envs.files import written_whole
+
+# Stands in the JSON for an array, whose name it holds.
+_ARRAY = "array"
+
+
+def write_tree(path: str | Path, tree: Any) -> None:
+    """Write nested mappings and sequences of arrays, numbers, texts and None, whole or not at all.
+
+    Keys of mappings become texts, sequences become lists, arrays keep their bits.
+
+    Raises:
+        TypeError: the tree holds something else.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    record = json.dumps(_outline(tree, "", arrays))
+    with written_whole(path) as partial:
+        save_file(arrays, partial, {"tree": record})
+
+
+def read_tree(path: str | Path) -> Any:
+    """What `write_tree` has written.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not one of `write_tree`'s.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint {str(path)!r}")
+    try:
+        with safe_open(path, "numpy") as file:
+            record = json.loads((file.metadata() or {})["tree"])
+            return _filled(record, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is not a checkpoint of the baselines ({error})") from None
+
+
+def _outline(tree: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The tree with arrays replaced by their names."""
+    if isinstance(tree, np.ndarray):
+        # Parts of names may hold slashes themselves: a number keeps them apart.
+        key = f"{len(arrays)}{name}"
+        arrays[key] = np.asarray(tree, order="C")
+        return {_ARRAY: key}
+    if isinstance(tree, Mapping):
+        return {str(k): _outline(v, f"{name}/{k}", arrays) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_outline(v, f"{name}/{i}", arrays) for i, v in enumerate(tree)]
+    if isinstance(tree, np.generic):
+        return tree.item()
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"a checkpoint holds no {type(tree).__name__}, found at {name or '/'}")
+
+
+def _filled(outline: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(outline, dict):
+        if set(outline) == {_ARRAY} and outline[_ARRAY] in arrays:
+            return arrays[outline[_ARRAY]]
+        return {k: _filled(v, arrays) for k, v in outline.items()}
+    if isinstance(outline, list):
+        return [_filled(v, arrays) for v in outline]
+    return outline

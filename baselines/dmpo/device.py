@@ -1,0 +1,179 @@
+"""DMPO over functional environments: collection, replay and learning in one jitted program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from baselines.dmpo.replay import Replay, Step
+from baselines.dmpo.state import Hyperparameters, Learner, LearnerState
+from vnl_envs import wrap_for_training
+
+AXIS = "batch"
+
+
+class Run(NamedTuple):
+    """Everything that training goes on from.
+
+    Attributes:
+        learner: its state, the same on every device.
+        environments: the batch's state, over the devices.
+        replay: rings, over the devices by environment.
+        key: of what is drawn.
+        steps: () control steps so far, of all environments together.
+    """
+
+    learner: LearnerState
+    environments: Any
+    replay: Replay
+    key: jax.Array
+    steps: jax.Array
+
+
+class DeviceDMPO:
+    """Trains on a functional environment; environments and replay are spread over devices.
+
+    Args:
+        env: what `vnl_envs.make_functional` made.
+        hyperparameters: of the learner.
+        num_envs: environments, over all devices.
+        capacity: transitions kept, over all devices.
+        samples_per_insert: transitions sampled for each one collected.
+        unroll: control steps between updates.
+        warmup: control steps (of all environments) with uniformly random actions first.
+        network: another policy network than the learner's own.
+        devices: all of JAX's by default.
+
+    Raises:
+        ValueError: environments or batch do not divide over the devices.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        hyperparameters: Hyperparameters | None = None,
+        num_envs: int = 64,
+        capacity: int = 500_000,
+        samples_per_insert: float = 32.0,
+        unroll: int = 1,
+        warmup: int = 1_000,
+        network: Any = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self.env = wrap_for_training(env)
+        self.learner = Learner(env.observation_size, env.action_size, hyperparameters, network)
+        devices = jax.devices() if devices is None else list(devices)
+        self._mesh = Mesh(np.array(devices), (AXIS,))
+        self._devices = len(devices)
+        batch = self.learner.settings.batch_size
+        for name, count in (("num_envs", num_envs), ("batch_size", batch)):
+            if count % self._devices:
+                raise ValueError(f"{name}={count} does not divide over {self._devices} devices")
+        self.num_envs, self.unroll = num_envs, unroll
+        self.updates = max(1, round(num_envs * unroll * samples_per_insert / batch))
+        self._capacity = max(capacity // num_envs, unroll)
+        self._warmup = -(-warmup // num_envs)
+        spread, same = PartitionSpec(AXIS), PartitionSpec()
+        rings = Replay(PartitionSpec(None, AXIS), same, same)  # type: ignore[arg-type]
+        specs = Run(same, spread, rings, same, same)  # type: ignore[arg-type]
+        shard: dict[str, Any] = {"mesh": self._mesh, "check_vma": False}
+        self._init = jax.jit(jax.shard_map(self._start, in_specs=same, out_specs=specs, **shard))
+        self._iterate = jax.jit(
+            jax.shard_map(self._one, in_specs=(specs,), out_specs=(specs, same), **shard),
+            donate_argnums=0,
+        )
+
+    def init(self, seed: int) -> Run:
+        """A run before learning, its replay holding `warmup` random steps."""
+        return self._init(jax.random.PRNGKey(seed))
+
+    def iterate(self, run: Run) -> tuple[Run, dict[str, jax.Array]]:
+        """`unroll` control steps of every environment, then `updates` updates; figures to log.
+
+        `episodes` counts those that ended, `episode_return` and `episode_length` are sums over
+        them. The run that is given is used up.
+        """
+        return self._iterate(run)
+
+    def _start(self, key: jax.Array) -> Run:
+        learner_key, key = jax.random.split(key)
+        own = self._own(key)
+        learner = self.learner.init(learner_key)
+        num = self.num_envs // self._devices
+        reset_key, act_key = jax.random.split(own)
+        environments = self.env.reset(jax.random.split(reset_key, num))
+        nu = self.learner.action_size
+        replay = Replay.empty(self._capacity, num, self.learner.observation_size, nu)
+
+        def random(key: jax.Array, _: Any) -> jax.Array:
+            return jax.random.uniform(key, (num, nu), minval=-1.0, maxval=1.0)
+
+        environments, steps, _ = self._collect(environments, act_key, self._warmup, random)
+        learner = self._observe(learner, steps)
+        key = jax.random.fold_in(key, 1)
+        count = jnp.asarray(self._warmup * self.num_envs, jnp.int32)
+        return Run(learner, environments, replay.insert(steps), key, count)
+
+    def _one(self, run: Run) -> tuple[Run, dict[str, jax.Array]]:
+        key, shared = jax.random.split(run.key)
+        act_key, learn_key = jax.random.split(self._own(shared))
+
+        def policy(key: jax.Array, observation: jax.Array) -> jax.Array:
+            return self.learner.act(run.learner, observation, key)
+
+        environments, steps, ended = self._collect(run.environments, act_key, self.unroll, policy)
+        replay = run.replay.insert(steps)
+        learner, figures = self._learn(self._observe(run.learner, steps), replay, learn_key)
+        count = run.steps + self.unroll * self.num_envs
+        figures |= jax.lax.psum(ended, AXIS)
+        return Run(learner, environments, replay, key, count), figures
+
+    def _collect(
+        self, environments: Any, key: jax.Array, steps: int, policy: Any
+    ) -> tuple[Any, Step, dict[str, jax.Array]]:
+        """Control steps (K, B, ...) by a policy, and sums over the episodes that ended."""
+
+        def one(state: Any, key: jax.Array) -> tuple[Any, tuple[Step, dict[str, jax.Array]]]:
+            action = policy(key, state.obs)
+            after = self.env.step(state, action)
+            step = Step(
+                state.obs, action, after.reward, after.done * (1.0 - after.info["truncation"]),
+                after.done, after.info["final_obs"],
+            )  # fmt: skip
+            totals = after.info["episode_metrics"]
+            ended = {
+                "episodes": after.done.sum(),
+                "episode_return": (totals["sum_reward"] * after.done).sum(),
+                "episode_length": (totals["length"] * after.done).sum(),
+            }
+            return after, (step, ended)
+
+        environments, (taken, ended) = jax.lax.scan(one, environments, jax.random.split(key, steps))
+        return environments, taken, jax.tree.map(jnp.sum, ended)
+
+    def _observe(self, learner: LearnerState, steps: Step) -> LearnerState:
+        seen = jax.lax.all_gather(steps.observation, AXIS)
+        return self.learner.observe(learner, seen.reshape(-1, seen.shape[-1]))
+
+    def _learn(
+        self, learner: LearnerState, replay: Replay, key: jax.Array
+    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        settings = self.learner.settings
+        share = settings.batch_size // self._devices
+
+        def one(learner: LearnerState, key: jax.Array) -> tuple[LearnerState, dict[str, Any]]:
+            draw, own = jax.random.split(key)
+            batch = replay.sample(draw, share, settings.n_step, settings.discount)
+            return self.learner.update(learner, batch, own, AXIS)
+
+        learner, figures = jax.lax.scan(one, learner, jax.random.split(key, self.updates))
+        return learner, {name: values[-1] for name, values in figures.items()}
+
+    def _own(self, key: jax.Array) -> jax.Array:
+        """A key that differs between devices."""
+        return jax.random.fold_in(key, jax.lax.axis_index(AXIS))

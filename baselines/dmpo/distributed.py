@@ -1,0 +1,391 @@
+"""DMPO with actors on Ray: they collect, each in a process of its own, on one machine or many.
+
+The learner's process holds the replay. Every actor has one unroll under way; the learner adds
+whichever arrives first, asks that actor for the next one, and makes the updates that the new steps
+allow. So neither side runs ahead: updates wait for steps, and an actor waits for its turn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from baselines.dmpo.replay import Step, Streams
+from baselines.dmpo.state import (
+    Hyperparameters,
+    Learner,
+    LearnerState,
+    in_batches,
+    leaves_of,
+    with_leaves,
+)
+from vnl_envs import VectorEnv
+
+STORE = 256 * 2**20
+"""Bytes of Ray's object store on one machine: parameters and unrolls pass through it, no more."""
+MOST_DEATHS = 10
+"""Deaths for each actor in a row, without an unroll from any, after which the run gives up."""
+
+
+class Actor:
+    """Steps environments by the policy it is given. It runs in a process of its own, on the CPU.
+
+    Args:
+        task_id: a registered id.
+        hyperparameters: of the learner.
+        num_envs: environments.
+        unroll: control steps between two sets of parameters.
+        seed: of episodes and actions.
+    """
+
+    def __init__(
+        self, task_id: str, hyperparameters: Hyperparameters, num_envs: int, unroll: int, seed: int
+    ) -> None:
+        jax.config.update("jax_platforms", "cpu")
+        self._env = VectorEnv(task_id, num_envs, threads=1)
+        self._learner = learner_of(self._env, hyperparameters)
+        self._key, key = jax.random.split(jax.random.PRNGKey(seed))
+        self._state = jax.jit(self._learner.init)(key)
+        self._act = jax.jit(self._learner.act)
+        self._unroll = unroll
+        self._observation, _ = self._env.reset(seed=seed)
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
+
+    def collect(self, parameters: list[np.ndarray] | None) -> tuple[Step, dict[str, float]]:
+        """Steps (K, B, ...), and sums over the episodes that ended.
+
+        Args:
+            parameters: what `acting` gave; None for uniformly random actions.
+        """
+        if parameters is not None:
+            policy, statistics = with_leaves(acting(self._state), parameters)
+            self._state = self._state._replace(policy=policy, statistics=statistics)
+        steps = []
+        ended = dict.fromkeys(("episodes", "episode_return", "episode_length"), 0.0)
+        for _ in range(self._unroll):
+            step = self._step(parameters is None)
+            steps.append(step)
+            self._count(step, ended)
+        return Step(*(np.stack(parts) for parts in zip(*steps, strict=True))), ended
+
+    def _step(self, random: bool) -> Step:
+        before = self._observation
+        self._key, key = jax.random.split(self._key)
+        if random:
+            shape = (len(before), self._learner.action_size)
+            action = np.asarray(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
+        else:
+            action = np.asarray(self._act(self._state, before, key))
+        self._observation, reward, failed, truncated, infos = self._env.step(action)
+        ended, after = failed | truncated, np.array(self._observation)
+        for i in np.flatnonzero(ended):
+            after[i] = infos["final_obs"][i]
+        reward, failed, ended = (np.asarray(x, np.float32) for x in (reward, failed, ended))
+        return Step(before, action, reward, failed, ended, after)
+
+    def _count(self, step: Step, ended: dict[str, float]) -> None:
+        """Add the episodes that ended with a step to their sums."""
+        self._returns += step.reward
+        self._lengths += 1
+        ended["episodes"] += float(step.ended.sum())
+        ended["episode_return"] += float(self._returns @ step.ended)
+        ended["episode_length"] += float(self._lengths @ step.ended)
+        self._returns *= 1.0 - step.ended
+        self._lengths *= 1.0 - step.ended
+
+
+class Pool:
+    """Actors on Ray, each with one call under way. One that dies is replaced by another.
+
+    Args:
+        ray: what `connect` gave.
+        arguments: of every `Actor` but its seed.
+        seed: of the run. An actor's own follows from it, its index and its life.
+        lives: how often each actor was started before.
+
+    Attributes:
+        lives: how often each was started.
+        alive: which have answered in their present life.
+    """
+
+    def __init__(self, ray: Any, arguments: tuple[Any, ...], seed: int, lives: Any) -> None:
+        self._ray, count = ray, len(lives)
+        # Lives are counted here: the next one must not repeat the episodes of the last.
+        self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(Actor)
+        self._arguments, self._seed = arguments, seed
+        self._actors: list[Any] = [None] * count
+        self._calls: dict[Any, int] = {}
+        self._parameters: Any = None
+        self._deaths = 0
+        self.lives = [int(life) for life in lives]
+        self.alive = np.zeros(count, bool)
+        for index in range(count):
+            self._start(index)
+
+    def publish(self, parameters: list[np.ndarray]) -> None:
+        """Have the calls from now on act with these parameters."""
+        self._parameters = self._ray.put(parameters)
+
+    def ask(self, index: int) -> None:
+        """Ask an actor for an unroll."""
+        self._calls[self._actors[index].collect.remote(self._parameters)] = index
+
+    def take(self) -> tuple[int, tuple[Step, dict[str, float]] | None]:
+        """Wait for the first actor that is ready: its index, and its unroll or None if it died.
+
+        The one in place of a dead actor has been asked already.
+
+        Raises:
+            RuntimeError: actors cannot be made, or do nothing but die.
+        """
+        errors = self._ray.exceptions
+        (ready, *_), _ = self._ray.wait(list(self._calls))
+        index = self._calls.pop(ready)
+        try:
+            unroll = self._ray.get(ready)
+        except (errors.RayActorError, errors.ObjectLostError) as error:
+            self._deaths += 1
+            if self._deaths > MOST_DEATHS * len(self._actors):
+                raise RuntimeError(f"{self._deaths} actors died and gave nothing") from error
+            if getattr(error, "actor_init_failed", False):
+                raise RuntimeError(f"an actor cannot be made: {error}") from error
+            self._replace(index)
+            return index, None
+        self._deaths = 0
+        self.alive[index] = True
+        return index, unroll
+
+    def close(self) -> None:
+        """End the actors, and Ray where it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._ray.shutdown()
+
+    def _replace(self, index: int) -> None:
+        self.alive[index] = False
+        # It may be out of reach only; then it must not live on beside the next one.
+        self._ray.kill(self._actors[index])
+        self._start(index)
+
+    def _start(self, index: int) -> None:
+        entropy = np.random.SeedSequence((self._seed, index, self.lives[index]))
+        seed = int(entropy.generate_state(1)[0]) % 2**31
+        self.lives[index] += 1
+        self._actors[index] = self._kind.remote(*self._arguments, seed)
+        self.ask(index)
+
+
+class Distributed:
+    """Trains on a task with actors on Ray.
+
+    Where there are fewer CPUs than actors, those that found none join when one is free.
+
+    Args:
+        task_id: a registered id.
+        hyperparameters: of the learner.
+        seed: of everything random. The order in which unrolls arrive is not: no two runs are alike.
+        actors: processes that collect, a CPU each.
+        address: of a Ray cluster; None starts one on this machine.
+        num_envs: environments of each actor.
+        capacity: transitions kept, of all actors.
+        samples_per_insert: transitions sampled for each one collected.
+        unroll: control steps of an actor between two sets of parameters.
+        warmup: control steps (of all environments) with uniformly random actions first.
+
+    Raises:
+        ValueError: an unknown id, or Ray is not installed.
+        ConnectionError: there is no cluster at that address.
+
+    Attributes:
+        learner: what learns.
+        state: its state.
+        streams: the replay.
+        steps: control steps so far.
+        updates: of the learner, so far.
+        pool: the actors, after `begin`.
+    """
+
+    impl = "native"
+
+    def __init__(
+        self,
+        task_id: str,
+        hyperparameters: Hyperparameters,
+        seed: int,
+        actors: int,
+        address: str | None = None,
+        num_envs: int = 32,
+        capacity: int = 500_000,
+        samples_per_insert: float = 32.0,
+        unroll: int = 8,
+        warmup: int = 1_000,
+    ) -> None:
+        env = VectorEnv(task_id, 1, threads=1)
+        self.task = env.task
+        self.learner = learner_of(env, hyperparameters)
+        env.close()
+        self.identity = {"actors": actors}
+        self.samples_per_insert, self.warmup = samples_per_insert, warmup
+        self._seed, self._key = seed, jax.random.PRNGKey(seed)
+        self._ray = connect(actors, address)
+        self._arguments = (task_id, hyperparameters, num_envs, unroll)
+        # Updates in one program: as many as an unroll allows.
+        share = num_envs * unroll * samples_per_insert / hyperparameters.batch_size
+        self._together = max(1, round(share))
+        rows = max(capacity // (actors * num_envs), unroll)
+        self.streams = Streams(
+            actors, rows, num_envs, self.learner.observation_size, self.learner.action_size
+        )
+        self._update = jax.jit(self.learner.several_updates, donate_argnums=0)
+        self._observe = jax.jit(self.learner.observe, donate_argnums=0)
+        self.state: LearnerState = jax.jit(self.learner.init)(self._key)
+        self.steps, self.updates, self._learning_since = 0, 0, 0
+        self._lives = np.zeros(actors, int)
+        self.pool: Pool
+
+    def begin(self, saved: dict[str, Any] | None = None) -> None:
+        """Start the actors, and fill the replay with random steps or what `get_state` gave."""
+        if saved is not None:
+            self._set_state(saved)
+        self.pool = Pool(self._ray, self._arguments, self._seed, self._lives)
+        if saved is not None:
+            self.pool.publish(leaves_of(acting(self.state)))
+            return
+        while self.steps < self.warmup:
+            self._insert()
+        self._learning_since = self.steps
+        self.pool.publish(leaves_of(acting(self.state)))
+
+    def advance(self) -> dict[str, float]:
+        """Add unrolls until updates are due, and make those; figures as of `DeviceDMPO.iterate`."""
+        ended = self._insert()
+        while self._due < self._together:
+            ended = {name: value + ended[name] for name, value in self._insert().items()}
+        figures: dict[str, jax.Array] = {}
+        while self._due >= self._together:
+            figures = self._learn()
+        self.pool.publish(leaves_of(acting(self.state)))
+        return {**{name: float(value) for name, value in figures.items()}, **ended}
+
+    def gauges(self) -> dict[str, float]:
+        """Transitions sampled for each one inserted, over the run; and actors that have answered.
+
+        An actor in place of a dead one counts from its first unroll.
+        """
+        inserted = self.steps - self._learning_since
+        sampled = self.updates * self.learner.settings.batch_size
+        ratio = sampled / inserted if inserted else math.nan
+        return {"samples_per_insert": ratio, "actors_alive": float(self.pool.alive.sum())}
+
+    def get_state(self) -> dict[str, Any]:
+        """What a run goes on from: learner and replay, not the episodes under way."""
+        return {
+            "learner": leaves_of(self.state),
+            "steps": self.steps,
+            "learning_since": self._learning_since,
+            "lives": np.array(self.pool.lives),
+            "streams": [*self.streams.steps, self.streams.position, self.streams.filled],
+        }
+
+    def close(self) -> None:
+        """End the actors."""
+        self.pool.close()
+
+    def _set_state(self, saved: dict[str, Any]) -> None:
+        self.state = with_leaves(self.state, saved["learner"])
+        self.updates = int(self.state.updates)
+        self.steps, self._learning_since = saved["steps"], saved["learning_since"]
+        self._lives = saved["lives"]
+        own: list[Any] = [*self.streams.steps, self.streams.position, self.streams.filled]
+        for array, kept in zip(own, saved["streams"], strict=True):
+            np.copyto(array, kept)
+        for actor in range(len(self._lives)):
+            self.streams.cut(actor)
+
+    @property
+    def _due(self) -> float:
+        """Updates that the steps so far allow and that have not been made."""
+        allowed = (self.steps - self._learning_since) * self.samples_per_insert
+        return allowed / self.learner.settings.batch_size - self.updates
+
+    def _insert(self) -> dict[str, float]:
+        """Add the next unroll that arrives; sums over its episodes."""
+        while True:
+            actor, unroll = self.pool.take()
+            if unroll is not None:
+                break
+            self.streams.cut(actor)
+        self.pool.ask(actor)
+        steps, ended = unroll
+        self.streams.insert(actor, steps)
+        self.steps += steps.reward.size
+        seen = steps.observation.reshape(-1, self.learner.observation_size)
+        self.state = self._observe(self.state, jnp.asarray(seen))
+        return ended
+
+    def _learn(self) -> dict[str, jax.Array]:
+        settings, count = self.learner.settings, self._together
+        rng = np.random.default_rng((self._seed, self.updates))
+        sampled = self.streams.sample(
+            rng, count * settings.batch_size, settings.n_step, settings.discount
+        )
+        key = jax.random.fold_in(self._key, self.updates)
+        self.state, figures = self._update(self.state, in_batches(sampled, count), key)
+        self.updates += count
+        return figures
+
+
+def learner_of(env: VectorEnv, hyperparameters: Hyperparameters) -> Learner:
+    """The learner of an environment's sizes."""
+    spaces: Any = (env.single_observation_space, env.single_action_space)
+    observation_size, action_size = (space.shape[0] for space in spaces)
+    return Learner(observation_size, action_size, hyperparameters)
+
+
+def acting(state: LearnerState) -> tuple[Any, Any]:
+    """What of a learner's state its actions depend on."""
+    return state.policy, state.statistics
+
+
+def connect(count: int, address: str | None) -> Any:
+    """Ray, connected to a cluster, or started on this machine with room for `count` actors.
+
+    Raises:
+        ValueError: it is not installed.
+        ConnectionError: there is no cluster at that address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ValueError('actors need Ray: pip install "ray>=2.40"') from None
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        options |= {
+            "num_cpus": count, "object_store_memory": STORE, "include_dashboard": False,
+        }  # fmt: skip
+    else:
+        _reach(address)
+    with warnings.catch_warnings():
+        # JAX warns of every fork, also of Ray's, which become other programs at once.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(address or "local", **options)
+    return ray
+
+
+def _reach(address: str) -> None:
+    """Ask for a connection where an address names a port: Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster at {address!r}: {error}") from None

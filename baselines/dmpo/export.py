@@ -1,0 +1,41 @@
+"""A DMPO policy as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from baselines.dmpo.networks import layers_of
+from baselines.dmpo.state import MOST_DEVIATIONS, LearnerState
+from baselines.export import normaliser, write_onnx
+
+
+def acting_state(state: LearnerState, steps: int) -> dict[str, Any]:
+    """What acting needs of a learner's state, as a checkpoint can hold it."""
+    return {
+        "steps": steps,
+        "policy": jax.tree.map(np.asarray, dict(state.policy)),
+        "mean": np.asarray(state.statistics.mean),
+        "deviation": np.asarray(state.statistics.deviation),
+    }
+
+
+def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, Any]) -> None:
+    """Write the mean action of an `acting_state` as ONNX.
+
+    Args:
+        acting: the state.
+        path: ends in .onnx.
+        identity: of the run: its record, kept in the file.
+    """
+    mean = acting["policy"]["params"]["mean"]["kernel"]
+    scaling = normaliser(acting["mean"], acting["deviation"], MOST_DEVIATIONS)
+    layers = layers_of(
+        acting["policy"], scaling if identity["hyperparameters"]["normalise"] else ()
+    )
+    sizes = (len(acting["mean"]), mean.shape[1])
+    write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})

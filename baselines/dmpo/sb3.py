@@ -1,0 +1,232 @@
+"""DMPO as a Stable-Baselines3 algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+
+from baselines.checkpoint import read_tree, write_tree
+from baselines.dmpo.state import (
+    Hyperparameters,
+    Learner,
+    LearnerState,
+    Transitions,
+    in_batches,
+    leaves_of,
+    with_leaves,
+)
+
+FORMAT = "vnl_envs-dmpo"
+VERSION = 1
+_SETTINGS = ("buffer_size", "learning_starts", "samples_per_insert", "seed")
+
+
+class MlpPolicy(BasePolicy):
+    """What SB3 asks for actions: a learner and its present state.
+
+    Args:
+        observation_space, action_space: boxes; actions are scaled to [-1, 1] for the learner.
+        lr_schedule: not used: the learner has its own rates.
+        hyperparameters: of the learner.
+        network: another policy network than the learner's own.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        lr_schedule: Any = None,
+        hyperparameters: Hyperparameters | None = None,
+        network: Any = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        size, actions = observation_space.shape[0], action_space.shape[0]
+        self.learner = Learner(size, actions, hyperparameters, network)
+        self.state: LearnerState
+        self.key: jax.Array
+        self._act = jax.jit(self.learner.act)
+        self._act_mean = jax.jit(self.learner.act_mean)
+
+    def begin(self, seed: int) -> None:
+        """Start from scratch."""
+        self.key, key = jax.random.split(jax.random.PRNGKey(seed))
+        self.state = jax.jit(self.learner.init)(key)
+
+    def next_key(self) -> jax.Array:
+        """A new random key."""
+        self.key, key = jax.random.split(self.key)
+        return key
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        """Actions of the environment's scale for one observation or a batch of them."""
+        observation = jnp.asarray(observation, jnp.float32)
+        if deterministic:
+            actions = self._act_mean(self.state, observation)
+        else:
+            actions = self._act(self.state, observation, self.next_key())
+        return self.unscale_action(np.asarray(actions)), None
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Any:
+        raise NotImplementedError("DMPO's policy runs in JAX; call predict")
+
+
+class DMPO(OffPolicyAlgorithm):
+    """Distributional maximum a posteriori policy optimisation.
+
+    Args:
+        policy: "MlpPolicy".
+        env: a Gymnasium id, environment or SB3 vector environment; boxes on both sides.
+        hyperparameters: of the learner.
+        buffer_size: transitions kept.
+        learning_starts: steps of uniformly random actions before the first update.
+        samples_per_insert: transitions sampled for each one collected; with the batch size and the
+            number of environments this says how often to update.
+        policy_kwargs: `network`, another policy network.
+        seed, verbose, tensorboard_log, stats_window_size: as in SB3.
+
+    Raises:
+        ValueError: an observation or action space is not a bounded box of one axis.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy}
+    policy: MlpPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str,
+        hyperparameters: Hyperparameters | None = None,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1_000,
+        samples_per_insert: float = 32.0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.hyperparameters = hyperparameters or Hyperparameters()
+        self.samples_per_insert = samples_per_insert
+        h = self.hyperparameters
+        super().__init__(
+            policy, env, learning_rate=h.policy_step_size, buffer_size=buffer_size,
+            learning_starts=learning_starts, batch_size=h.batch_size, gamma=h.discount,
+            n_steps=h.n_step, policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,
+            support_multi_env=True, sde_support=False, supported_action_spaces=(spaces.Box,),
+        )  # fmt: skip
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        for name, space in (("observation", self.observation_space), ("action", self.action_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise ValueError(f"DMPO needs a flat box as {name} space, got {space}")
+        if self.seed is None:
+            self.seed = int(np.random.default_rng().integers(2**31))
+        ratio = self.n_envs * self.samples_per_insert / self.batch_size
+        self.train_freq = max(1, round(1 / ratio))
+        self.gradient_steps = max(1, round(ratio * self.train_freq))
+        self.policy_kwargs = {**self.policy_kwargs, "hyperparameters": self.hyperparameters}
+        super()._setup_model()
+        self.policy.begin(self.seed)
+        self._updates = jax.jit(self.policy.learner.several_updates, donate_argnums=0)
+        self._observe = jax.jit(self.policy.learner.observe)
+
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, *others: Any) -> None:
+        assert self._last_obs is not None
+        self.policy.state = self._observe(self.policy.state, jnp.asarray(self._last_obs))
+        super()._store_transition(replay_buffer, buffer_action, *others)
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Gradient steps on batches from the replay buffer."""
+        assert self.replay_buffer is not None
+        sampled = self.replay_buffer.sample(gradient_steps * batch_size)
+        batches = in_batches(transitions(sampled, self.gamma), gradient_steps)
+        self.policy.state, figures = self._updates(
+            self.policy.state, batches, self.policy.next_key()
+        )
+        for name, value in figures.items():
+            self.logger.record(f"train/{name}", float(value))
+        self.logger.record("train/updates", int(self.policy.state.updates), exclude="tensorboard")
+
+    def save(self, path: Any, *_: Any, **__: Any) -> None:
+        """Write learner, dual variables, optimisers and statistics; not the replay buffer."""
+        write_tree(
+            _with_suffix(path),
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "hyperparameters": dataclasses.asdict(self.hyperparameters),
+                "sizes": [self.policy.learner.observation_size, self.policy.learner.action_size],
+                "settings": {name: getattr(self, name) for name in _SETTINGS},
+                "num_timesteps": self.num_timesteps,
+                "learner": leaves_of(self.policy.state),
+                "key": np.asarray(self.policy.key),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any = None, **kwargs: Any) -> DMPO:  # type: ignore[override]
+        """The algorithm that `save` wrote, on an environment of the same sizes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, or of other sizes than the environment's.
+        """
+        path = _with_suffix(path)
+        saved = read_tree(path)
+        if not isinstance(saved, dict) or (saved.get("format"), saved.get("version")) != (
+            FORMAT,
+            VERSION,
+        ):
+            raise ValueError(f"{path}: not a {FORMAT} file of version {VERSION}")
+        if env is None:
+            raise ValueError("load needs the environment: DMPO.load(path, env=…)")
+        settings = {**saved["settings"], **kwargs}
+        model = cls("MlpPolicy", env, Hyperparameters(**saved["hyperparameters"]), **settings)
+        sizes = [model.policy.learner.observation_size, model.policy.learner.action_size]
+        if sizes != saved["sizes"]:
+            raise ValueError(
+                f"{path}: was trained on {saved['sizes'][0]} observations and "
+                f"{saved['sizes'][1]} actions, the environment has {sizes[0]} and {sizes[1]}"
+            )
+        model.policy.state = with_leaves(model.policy.state, saved["learner"])
+        model.policy.key = jnp.asarray(saved["key"])
+        model.num_timesteps = saved["num_timesteps"]
+        return model
+
+
+def transitions(sampled: Any, discount: float) -> Transitions:
+    """What an SB3 replay buffer sampled; `dones` there are failures, not time limits."""
+    n_step = discount if sampled.discounts is None else sampled.discounts.numpy()[:, 0]
+    return Transitions(
+        observation=sampled.observations.numpy(),
+        action=sampled.actions.numpy(),
+        reward=sampled.rewards.numpy()[:, 0],
+        discount=(n_step * (1.0 - sampled.dones.numpy()[:, 0])).astype(np.float32),
+        next_observation=sampled.next_observations.numpy(),
+    )
+
+
+def _with_suffix(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")

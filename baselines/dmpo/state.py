@@ -1,0 +1,396 @@
+"""The state of a DMPO learner, and one update of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from baselines.dmpo.losses import (
+    Bounds,
+    Duals,
+    critic_loss,
+    expected_return,
+    policy_loss,
+)
+from baselines.dmpo.networks import ATOMS, Critic, Gaussian, Policy
+
+Params = Any
+Array = Any
+"""NumPy's or JAX's."""
+MOST_DEVIATIONS = 10.0
+"""Bound on normalised observations."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Settings of the learner; `docs/baselines.md` says where each default comes from.
+
+    Attributes:
+        lowest_return, highest_return: ends of the critic's support: what discounted returns of the
+            task can be. Rewards of these tasks are in [0, 1], so 0 to 1 / (1 - discount) holds.
+        discount: per step.
+        n_step: rewards in a target before the bootstrap.
+        samples: actions drawn from the target policy at each state.
+        batch_size: transitions per update.
+        policy_layers, critic_layers: widths of the torsos.
+        sigma: standard deviation of the policy before learning, of an action in [-1, 1].
+        policy_step_size, critic_step_size, dual_step_size: of Adam.
+        max_grad_norm: bound on the norm of each network's gradient.
+        target_period: updates between copies to the target networks.
+        epsilon, epsilon_penalty, epsilon_mean, epsilon_std: constraints, see `losses.Bounds`.
+        temperature, alpha_mean, alpha_std: of the dual variables at the start, before softplus.
+        normalise: whether observations are normalised by their running mean and deviation.
+    """
+
+    lowest_return: float = 0.0
+    highest_return: float = 100.0
+    discount: float = 0.99
+    n_step: int = 5
+    samples: int = 20
+    batch_size: int = 256
+    policy_layers: Sequence[int] = (256, 256, 256)
+    critic_layers: Sequence[int] = (512, 512, 256)
+    sigma: float = 0.3
+    policy_step_size: float = 1e-4
+    critic_step_size: float = 1e-4
+    dual_step_size: float = 1e-2
+    max_grad_norm: float = 40.0
+    target_period: int = 100
+    epsilon: float = 0.1
+    epsilon_penalty: float = 1e-3
+    epsilon_mean: float = 2.5e-3
+    epsilon_std: float = 1e-6
+    temperature: float = 10.0
+    alpha_mean: float = 10.0
+    alpha_std: float = 1000.0
+    normalise: bool = True
+
+    @property
+    def bounds(self) -> Bounds:
+        """The constraints."""
+        return Bounds(self.epsilon, self.epsilon_penalty, self.epsilon_mean, self.epsilon_std)
+
+
+class Transitions(NamedTuple):
+    """A batch of n-step transitions.
+
+    Attributes:
+        observation: (B, D) at the start.
+        action: (B, nu) taken there.
+        reward: (B,) sum of the discounted rewards that followed.
+        discount: (B,) of the value of `next_observation`: γⁿ, 0 after a failure. A time limit is
+            no failure.
+        next_observation: (B, D) n steps later, or at the episode's end if that was earlier.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    discount: Array
+    next_observation: Array
+
+
+def in_batches(transitions: Transitions, count: int) -> Transitions:
+    """Transitions (K·B, ...) as `count` = K batches, (K, B, ...)."""
+    return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), transitions)
+
+
+class Statistics(NamedTuple):
+    """Running mean and variance of observations (Chan et al. 1979, pairwise).
+
+    Attributes:
+        number: () of observations.
+        mean, squares: (D,); squares are summed squared deviations.
+    """
+
+    number: jax.Array
+    mean: jax.Array
+    squares: jax.Array
+
+    @classmethod
+    def empty(cls, size: int) -> Statistics:
+        """Of no observation yet."""
+        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
+
+    def including(self, observations: jax.Array) -> Statistics:
+        """With more observations (n, D)."""
+        n = observations.shape[0]
+        count = self.number + n
+        mean = observations.mean(axis=0)
+        apart = mean - self.mean
+        squares = jnp.sum((observations - mean) ** 2, axis=0)
+        return Statistics(
+            count,
+            self.mean + apart * (n / count),
+            self.squares + squares + apart**2 * (self.number * n / count),
+        )
+
+    def normalise(self, observations: jax.Array) -> jax.Array:
+        """Observations (..., D) in standard deviations from the mean, within ±`MOST_DEVIATIONS`."""
+        apart = (observations - self.mean) / self.deviation
+        return jnp.clip(apart, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+
+    @property
+    def deviation(self) -> jax.Array:
+        """Standard deviations (D,); 1 where nothing has varied yet."""
+        std = jnp.sqrt(self.squares / jnp.maximum(self.number, 1.0))
+        return jnp.where(std > 1e-4, std, 1.0)
+
+
+class LearnerState(NamedTuple):
+    """Everything that learning goes on from.
+
+    Attributes:
+        policy, critic, duals: what is learnt.
+        target_policy, target_critic: their copies.
+        policy_optimiser, critic_optimiser, dual_optimiser: states of Adam.
+        statistics: of observations.
+        updates: () how many there were.
+    """
+
+    policy: Params
+    critic: Params
+    duals: Duals
+    target_policy: Params
+    target_critic: Params
+    policy_optimiser: optax.OptState
+    critic_optimiser: optax.OptState
+    dual_optimiser: optax.OptState
+    statistics: Statistics
+    updates: jax.Array
+
+
+class PolicyNetwork(Protocol):
+    """What a policy must offer: see `networks.Policy`.
+
+    Where one has a `decoder` that is not None, that normalises the first part of observations: see
+    `baselines.intention.dmpo`.
+    """
+
+    noise_size: int
+
+    def init(self, key: jax.Array, observation: jax.Array, noise: jax.Array) -> Params:
+        """Parameters."""
+
+    def apply(self, params: Params, observation: jax.Array, noise: jax.Array) -> Gaussian:
+        """The distribution of actions."""
+        ...
+
+
+class Learner:
+    """DMPO over observations (D,) and actions (nu,). All methods are pure and can be jitted.
+
+    Args:
+        observation_size: D.
+        action_size: nu.
+        hyperparameters: settings.
+        policy: another policy network than `networks.Policy`.
+
+    Raises:
+        ValueError: the critic's support is empty.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hyperparameters: Hyperparameters | None = None,
+        policy: nn.Module | None = None,
+    ) -> None:
+        self.settings = s = hyperparameters or Hyperparameters()
+        if not s.lowest_return < s.highest_return:
+            raise ValueError(
+                f"lowest_return must be below highest_return, got {s.lowest_return} and "
+                f"{s.highest_return}"
+            )
+        self.observation_size, self.action_size = observation_size, action_size
+        self.policy: Any = policy or Policy(action_size, tuple(s.policy_layers), s.sigma)
+        self.critic: Any = Critic(tuple(s.critic_layers))
+        self.support = jnp.linspace(s.lowest_return, s.highest_return, ATOMS)
+        self._optimisers = {
+            name: optax.chain(optax.clip_by_global_norm(s.max_grad_norm), optax.adam(rate))
+            for name, rate in (("policy", s.policy_step_size), ("critic", s.critic_step_size))
+        }
+        self._dual_optimiser = optax.adam(s.dual_step_size)
+
+    def init(self, key: jax.Array) -> LearnerState:
+        """A state before learning."""
+        policy_key, critic_key = jax.random.split(key)
+        observation, action = jnp.zeros(self.observation_size), jnp.zeros(self.action_size)
+        policy = self.policy.init(policy_key, observation, jnp.zeros(self.policy.noise_size))
+        critic = self.critic.init(critic_key, observation, action)
+        s = self.settings
+        # Typed: weak types would make the first update another program.
+        temperature = jnp.asarray(s.temperature, jnp.float32)
+        duals = Duals(
+            temperature,
+            jnp.copy(temperature),
+            jnp.full(self.action_size, s.alpha_mean, jnp.float32),
+            jnp.full(self.action_size, s.alpha_std, jnp.float32),
+        )
+        return LearnerState(
+            policy=policy,
+            critic=critic,
+            duals=duals,
+            # Copies: a donated buffer must not stand in two places.
+            target_policy=jax.tree.map(jnp.copy, policy),
+            target_critic=jax.tree.map(jnp.copy, critic),
+            policy_optimiser=self._optimisers["policy"].init(policy),
+            critic_optimiser=self._optimisers["critic"].init(critic),
+            dual_optimiser=self._dual_optimiser.init(duals),
+            statistics=Statistics.empty(self.observation_size),
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def distribution(
+        self, state: LearnerState, observation: jax.Array, key: jax.Array | None = None
+    ) -> Gaussian:
+        """The present policy at observations (..., D); its own noise is 0 without a key."""
+        noise = self._noise(key, observation.shape[:-1])
+        return self.policy.apply(state.policy, self._seen(state, observation), noise)
+
+    def act(self, state: LearnerState, observation: jax.Array, key: jax.Array) -> jax.Array:
+        """Sampled actions (..., nu) in [-1, 1] at observations (..., D)."""
+        own, draw = jax.random.split(key)
+        gaussian = self.distribution(state, observation, own)
+        noise = jax.random.normal(draw, gaussian.mean.shape)
+        return jnp.clip(gaussian.mean + gaussian.std * noise, -1.0, 1.0)
+
+    def act_mean(self, state: LearnerState, observation: jax.Array) -> jax.Array:
+        """The mean actions (..., nu), in [-1, 1]."""
+        return jnp.clip(self.distribution(state, observation).mean, -1.0, 1.0)
+
+    def observe(self, state: LearnerState, observations: jax.Array) -> LearnerState:
+        """The state whose statistics include observations (n, D)."""
+        return state._replace(statistics=state.statistics.including(observations))
+
+    def update(
+        self, state: LearnerState, batch: Transitions, key: jax.Array, axis: str | None = None
+    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        """One gradient step of policy, critic and dual variables; and figures to log.
+
+        Args:
+            state: the learner's.
+            batch: transitions; with `axis`, this device's part of them.
+            key: of the actions sampled.
+            axis: name of the mapped axis over devices whose gradients are averaged.
+        """
+        batch = batch._replace(
+            observation=self._seen(state, batch.observation),
+            next_observation=self._seen(state, batch.next_observation),
+        )
+        own, draw = jax.random.split(key)
+        noise = self._noise(own, batch.reward.shape)
+        after = batch.next_observation
+        target = self.policy.apply(state.target_policy, after, noise)
+        shape = (self.settings.samples, *target.mean.shape)
+        actions = target.mean + target.std * jax.random.normal(draw, shape)
+        next_logits = self.critic.apply(state.target_critic, after, actions)
+
+        def loss_of_critic(critic: Params) -> jax.Array:
+            logits = self.critic.apply(critic, batch.observation, batch.action)
+            return critic_loss(logits, self.support, next_logits, batch.reward, batch.discount)
+
+        def loss_of_policy(policy: Params, duals: Duals) -> tuple[jax.Array, dict[str, jax.Array]]:
+            # The same noise as the target's: a latent policy is compared like with like.
+            online = self.policy.apply(policy, after, noise)
+            returns = expected_return(self.support, next_logits)
+            return policy_loss(duals, online, target, actions, returns, self.settings.bounds)
+
+        critic_value, critic_gradient = jax.value_and_grad(loss_of_critic)(state.critic)
+        (policy_value, figures), (policy_gradient, dual_gradient) = jax.value_and_grad(
+            loss_of_policy, argnums=(0, 1), has_aux=True
+        )(state.policy, state.duals)
+        figures = {
+            **figures,
+            "critic_loss": critic_value,
+            "policy_loss": policy_value,
+            "expected_return": jnp.mean(expected_return(self.support, next_logits)),
+            "critic_gradient": optax.tree.norm(critic_gradient),
+            "policy_gradient": optax.tree.norm(policy_gradient),
+        }
+        gradients = (policy_gradient, critic_gradient, dual_gradient)
+        if axis is not None:
+            gradients, figures = jax.lax.pmean((gradients, figures), axis)
+        return self._step(state, *gradients), figures
+
+    def several_updates(
+        self, state: LearnerState, batches: Transitions, key: jax.Array
+    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        """Updates on batches (K, B, ...), one after the other; figures of the last one."""
+
+        def one(state: LearnerState, item: tuple[Transitions, jax.Array]) -> tuple[Any, Any]:
+            return self.update(state, *item)
+
+        keys = jax.random.split(key, len(batches.reward))
+        state, figures = jax.lax.scan(one, state, (batches, keys))
+        return state, {name: values[-1] for name, values in figures.items()}
+
+    def _step(
+        self, state: LearnerState, policy: Params, critic: Params, duals: Duals
+    ) -> LearnerState:
+        """The state after gradients, and after target copies where they are due."""
+        updates = state.updates + 1
+        policy_change, policy_optimiser = self._optimisers["policy"].update(
+            policy, state.policy_optimiser
+        )
+        critic_change, critic_optimiser = self._optimisers["critic"].update(
+            critic, state.critic_optimiser
+        )
+        dual_change, dual_optimiser = self._dual_optimiser.update(duals, state.dual_optimiser)
+        new_policy = optax.apply_updates(state.policy, policy_change)
+        new_critic = optax.apply_updates(state.critic, critic_change)
+        return state._replace(
+            policy=new_policy,
+            critic=new_critic,
+            duals=optax.apply_updates(state.duals, dual_change),
+            target_policy=optax.periodic_update(
+                new_policy, state.target_policy, updates, self.settings.target_period
+            ),
+            target_critic=optax.periodic_update(
+                new_critic, state.target_critic, updates, self.settings.target_period
+            ),
+            policy_optimiser=policy_optimiser,
+            critic_optimiser=critic_optimiser,
+            dual_optimiser=dual_optimiser,
+            updates=updates,
+        )
+
+    def _seen(self, state: LearnerState, observation: jax.Array) -> jax.Array:
+        """Observations as the networks see them."""
+        seen = state.statistics.normalise(observation) if self.settings.normalise else observation
+        decoder = getattr(self.policy, "decoder", None)
+        if decoder is None:
+            return seen
+        own = decoder.normalise(observation[..., : decoder.own])
+        return jnp.concatenate([own, seen[..., decoder.own :]], axis=-1)
+
+    def _noise(self, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+        shape = (*shape, self.policy.noise_size)
+        return jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
+
+
+def leaves_of(tree: Any) -> list[np.ndarray]:
+    """The arrays of a state, in order, for a checkpoint."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def with_leaves(like: Any, leaves: Sequence[np.ndarray]) -> Any:
+    """A state of the structure of `like` with the arrays of a checkpoint.
+
+    Raises:
+        ValueError: they are others than it has.
+    """
+    own, structure = jax.tree.flatten(like)
+    shapes = [(np.shape(x), np.asarray(x).dtype) for x in leaves]
+    expected = [(x.shape, x.dtype) for x in own]
+    if shapes != expected:
+        raise ValueError("the checkpoint holds another learner: its arrays have other shapes")
+    return jax.tree.unflatten(structure, [jnp.array(leaf) for leaf in leaves])

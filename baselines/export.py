@@ -1,0 +1,206 @@
+"""A policy as ONNX: observations in, actions out, its normaliser within.
+
+`python -m baselines.export RUN` writes the newest policy of a run, whose training keeps the best.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import typer
+from onnx import TensorProto, helper, numpy_helper
+
+from baselines.checkpoint import read_tree
+from baselines.run import CHECKPOINT, RECORD
+from vnl_envs.files import written_whole
+
+INPUT, OUTPUT = "obs", "action"
+EXPORT_TOLERANCE = 1e-5
+"""Exported actions must be within this of the trained policy's."""
+# LayerNormalization exists since 17.
+_OPSET, _IR_VERSION = 17, 8
+
+
+class Layer(NamedTuple):
+    """One ONNX operator on what the layer before gave.
+
+    Attributes:
+        op: its name.
+        arrays: its further inputs.
+        attributes: its settings.
+    """
+
+    op: str
+    arrays: tuple[np.ndarray, ...] = ()
+    attributes: Mapping[str, Any] = {}
+
+
+class Branches(NamedTuple):
+    """Chains that all take what the layer before gave; their results are concatenated.
+
+    Attributes:
+        chains: in order; one without layers passes on what it takes.
+    """
+
+    chains: tuple[Sequence[Layer], ...]
+
+
+Chain = Sequence["Layer | Branches"]
+
+
+def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
+    """Weights (outputs, inputs) and biases (outputs,)."""
+    return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
+
+
+def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
+    """Dense layers, given by weights and biases, with tanh between them."""
+    pairs = ((dense(*layer), Layer("Tanh")) for layer in layers)
+    return [layer for pair in pairs for layer in pair][:-1]
+
+
+def part(span: slice) -> Layer:
+    """Some of the numbers."""
+    bounds = (np.array([at], np.int64) for at in (span.start, span.stop, -1))
+    return Layer("Slice", tuple(bounds))
+
+
+def clip(low: float, high: float, kind: Any = np.float32) -> Layer:
+    """Between two numbers."""
+    return Layer("Clip", (np.array(low, kind), np.array(high, kind)))
+
+
+def normaliser(mean: np.ndarray, deviation: np.ndarray, most: float) -> list[Layer]:
+    """(x - mean) / deviation within ±most; in double precision, as a small deviation asks for."""
+    return [
+        Layer("Cast", (), {"to": TensorProto.DOUBLE}),
+        Layer("Sub", (mean.astype(np.float64),)),
+        Layer("Div", (deviation.astype(np.float64),)),
+        clip(-most, most, np.float64),
+        Layer("Cast", (), {"to": TensorProto.FLOAT}),
+    ]
+
+
+def write_onnx(
+    path: str | Path, layers: Chain, sizes: tuple[int, int], metadata: Mapping[str, Any]
+) -> None:
+    """Write a policy `obs` float32 (1, D) -> `action` float32 (1, A) in [-1, 1], whole.
+
+    Args:
+        path: ends in .onnx.
+        layers: from an observation to an action, which is clipped after them.
+        sizes: D and A.
+        metadata: about the policy, kept as texts.
+    """
+    nodes: list[Any] = []
+    arrays: list[Any] = []
+    _connect([*layers, clip(-1, 1)], INPUT, nodes, arrays)
+    nodes[-1].output[0] = OUTPUT
+    first, last = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in zip((INPUT, OUTPUT), sizes, strict=True)
+    )
+    graph = helper.make_graph(nodes, "policy", [first], [last], initializer=arrays)
+    opset = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
+    helper.set_model_props(model, {k: str(v) for k, v in metadata.items()})
+    onnx.checker.check_model(model, full_check=True)
+    with written_whole(path) as partial:
+        onnx.save(model, partial)
+
+
+def _connect(layers: Chain, before: str, nodes: list[Any], arrays: list[Any]) -> str:
+    """Add operators and their arrays for layers that take `before`; the name of their result."""
+    for layer in layers:
+        if isinstance(layer, Branches):
+            names = [_connect(chain, before, nodes, arrays) for chain in layer.chains]
+            after = f"{len(nodes)}"
+            nodes.append(helper.make_node("Concat", names, [after], axis=-1))
+        else:
+            after = f"{len(nodes)}"
+            names = [f"{after}_{j}" for j in range(len(layer.arrays))]
+            arrays += map(numpy_helper.from_array, layer.arrays, names)
+            node = helper.make_node(layer.op, [before, *names], [after], **layer.attributes)
+            nodes.append(node)
+        before = after
+    return before
+
+
+@dataclass(frozen=True)
+class OnnxPolicy:
+    """A policy from a file, as a function of observations (n, D) to actions (n, A).
+
+    Attributes:
+        metadata: what `write_onnx` was told about it.
+    """
+
+    _session: onnxruntime.InferenceSession
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> OnnxPolicy:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not an ONNX policy.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no policy {str(path)!r}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(path), options)
+        except Exception as error:  # its exceptions have no common base
+            raise ValueError(f"{str(path)!r} is not an ONNX model ({error})") from None
+        return cls(session, dict(session.get_modelmeta().custom_metadata_map))
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Actions, row by row, so that none depends on its neighbours."""
+        rows = observations.astype(np.float32)[:, None]
+        return np.concatenate([self._session.run([OUTPUT], {INPUT: row})[0] for row in rows])
+
+
+def export_run(folder: Path, path: Path) -> None:
+    """Write the policy of a run's newest checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no run, or no checkpoint yet.
+    """
+    record = folder / RECORD
+    if not record.is_file():
+        raise FileNotFoundError(f"no run in {str(folder)!r}")
+    identity = json.loads(record.read_text())
+    algorithm = importlib.import_module(f"baselines.{identity['algorithm']}")
+    algorithm.export_state(read_tree(folder / CHECKPOINT)["model"], path, identity)
+
+
+def greatest_difference(
+    path: str | Path, policy: Callable[[np.ndarray], np.ndarray], observations: np.ndarray
+) -> float:
+    """The greatest difference between a file's actions and those of the policy it came from."""
+    return float(np.abs(OnnxPolicy.load(path)(observations) - policy(observations)).max())
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="folder of a run")],
+    out: Annotated[Path, typer.Argument(help="the .onnx file to write")],
+) -> None:
+    """Write the newest policy of a run as ONNX."""
+    try:
+        export_run(run, out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

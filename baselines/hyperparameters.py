@@ -1,0 +1,66 @@
+"""Hyperparameters by task from a YAML file, checked against a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+FOLDER = Path(__file__).parent / "hyperparams"
+DEFAULT = "default"
+
+
+def load(kind: type[T], path: Path, task_id: str) -> T:
+    """The hyperparameters of a task: those under "default", then those under its id.
+
+    Args:
+        kind: a dataclass of numbers, texts and lists of integers, whose fields are the keys.
+        path: a YAML file.
+        task_id: the task; one that the file does not name has the defaults.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not YAML of that form, has an unknown key, lacks one, or a value is
+            of another type.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no hyperparameter file {str(path)!r}")
+    try:
+        sections = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict) or not isinstance(sections.get(DEFAULT), dict):
+        raise ValueError(f"{path.name} must have a section {DEFAULT!r} of hyperparameters")
+    chosen = {**sections[DEFAULT], **(sections.get(task_id) or {})}
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for what, names in (
+        ("unknown", set(chosen) - set(fields)),
+        ("missing", set(fields) - set(chosen)),
+    ):
+        if names:
+            raise ValueError(f"{path.name}: {what} hyperparameters {sorted(names)}; "
+                             f"there are {sorted(fields)}")  # fmt: skip
+    return kind(
+        **{name: _checked(path, name, field.type, chosen[name]) for name, field in fields.items()}
+    )
+
+
+def _checked(path: Path, name: str, kind: Any, value: Any) -> Any:
+    """A value as the type that its field names."""
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if (
+        kind in ("list[int]", "Sequence[int]")
+        and isinstance(value, list)
+        and all(isinstance(v, int) for v in value)
+    ):
+        return list(value)
+    raise ValueError(f"{path.name}: {name} must be of type {kind}, got {value!r}")

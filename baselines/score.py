@@ -1,0 +1,107 @@
+"""Score trained policies beside those that need no training.
+
+python -m baselines.score baselines/checkpoints/ppo/*.onnx --out baselines/results/ppo/scores.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import vnl_envs
+from baselines.export import OnnxPolicy
+from vnl_envs.files import written_whole
+
+# By what the physics time step is divided, to see whether a score hangs on it.
+FINER = 2
+
+
+def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> dict[str, Any]:
+    """A policy's metrics, at its own time step and at half of it, and those of the untrained ones.
+
+    Args:
+        path: of an ONNX policy that names its task.
+        episodes, seed, progress: see `vnl_envs.evaluate`.
+
+    Returns:
+        About the policy; "scores", by split of the clips ("" where there are none) and policy, each
+        metric's mean and interval; and "kept", which part of the return is left at half the step
+        (None where there is none).
+
+    Raises:
+        ValueError: it names no task, or one that has changed since.
+    """
+    policy = OnnxPolicy.load(path)
+    about = policy.metadata
+    if "task" not in about:
+        raise ValueError(f"{str(path)!r} does not say which task it is for")
+    task_id = about["task"]
+    env_hash = vnl_envs.env_hash(task_id, vnl_envs.make_task(task_id))
+    if about.get("env_hash") != env_hash:
+        raise ValueError(f"{str(path)!r} was trained on another {task_id}: its hash is "
+                         f"{about.get('env_hash')}, the task's {env_hash}")  # fmt: skip
+    follows = "clips" in vnl_envs.task_options(task_id)
+    entrants: dict[str, Any] = {"zero": "zero", "random": "random"}
+    entrants |= {"track": "track"} if follows else {}
+    entrants |= {"trained": policy, "half step": policy}
+    scores: dict[str, dict[str, Any]] = {}
+    for split in ("train", "test") if follows else ("",):
+        scores[split] = {}
+        for name, entrant in entrants.items():
+            options: dict[str, Any] = {"split": split} if split else {}
+            options |= {"finer": FINER} if name == "half step" else {}
+            result = vnl_envs.evaluate(
+                task_id, entrant, episodes, seed, progress=progress, **options
+            )
+            scores[split][name] = result.record()["summary"]
+    first = next(iter(scores.values()))
+    half, whole = (first[name]["return"]["mean"] for name in ("half step", "trained"))
+    kept = half / whole if whole else None
+    return {
+        "task": task_id, "env_hash": env_hash, "algorithm": about.get("algorithm"),
+        "steps": int(about["steps"]), "training_seed": int(about["seed"]), "episodes": episodes,
+        "seed": seed, "scores": scores, "kept": kept,
+    }  # fmt: skip
+
+
+def table(record: dict[str, Any]) -> Table:
+    """A score as a table: policies by metrics."""
+    metrics = list(next(iter(next(iter(record["scores"].values())).values())))
+    title = f"{record['task']}, {record['algorithm']}, {record['episodes']} episodes"
+    kept = "-" if record["kept"] is None else f"{record['kept']:.2f}"
+    shown = Table(title=f"{title}, kept at half the step: {kept}", title_justify="left")
+    for heading in ("policy", *metrics):
+        shown.add_column(heading, overflow="fold", no_wrap=heading == "policy")
+    for split, entrants in record["scores"].items():
+        for name, summary in entrants.items():
+            cells = ["-" if s["mean"] is None else f"{s['mean']:.3g}" for s in summary.values()]
+            shown.add_row(f"{name} {split}".strip(), *cells)
+    return shown
+
+
+def main(
+    policies: Annotated[list[Path], typer.Argument(help="ONNX files")],
+    episodes: Annotated[int, typer.Option(min=1, help="of each policy")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="of the episodes")] = 0,
+    out: Annotated[Path | None, typer.Option(help="a JSON file to write")] = None,
+) -> None:
+    """Score trained policies beside the untrained ones, and at half the physics time step."""
+    try:
+        records = [score(path, episodes, seed, progress=True) for path in policies]
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    for record in records:
+        Console().print(table(record))
+    if out is not None:
+        with written_whole(out) as partial:
+            partial.write_text(json.dumps(records, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

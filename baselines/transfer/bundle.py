@@ -1,0 +1,241 @@
+"""A decoder on its own: what it takes to run it on another task, in one file.
+
+python -m baselines.transfer.bundle runs/imitation rat.safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from baselines.checkpoint import read_tree, write_tree
+from baselines.intention import LATENT
+from baselines.layout import proprioception
+from baselines.run import CHECKPOINT, RECORD
+from vnl_envs import Task
+from vnl_envs.motion.clip import fingerprint
+
+FORMAT, VERSION = "vnl_envs-decoder", 1
+
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+class BundleError(ValueError):
+    """A bundle cannot be used; the message says why."""
+
+
+# Compared by identity: a part of networks that JAX compiles.
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """A decoder that does not learn any more.
+
+    Attributes:
+        body, fingerprint: name of the body, and identity of its kinematic tree.
+        proprioception: names and sizes of the observations that it takes, in order.
+        actuators: names of those that it moves, in order.
+        mean, deviation: (P,) of these observations in its own training.
+        bound: on an observation, in deviations from the mean.
+        layers: weights (outputs, inputs) and biases (outputs,), tanh between them; the first takes
+            the latent, then the proprioception.
+        origin: the run that it comes from.
+    """
+
+    body: str
+    fingerprint: str
+    proprioception: Mapping[str, int]
+    actuators: tuple[str, ...]
+    mean: np.ndarray
+    deviation: np.ndarray
+    bound: float
+    layers: Layers
+    origin: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check that the parts go together.
+
+        Raises:
+            BundleError: they do not.
+        """
+        sizes = [LATENT + self.own, *(len(bias) for _, bias in self.layers)]
+        shapes = list(zip(sizes[1:], sizes, strict=False))
+        if not self.layers or [weight.shape for weight, _ in self.layers] != shapes:
+            raise BundleError(f"its layers do not follow one another from {sizes[0]} inputs")
+        if sizes[-1] != len(self.actuators):
+            raise BundleError(f"it gives {sizes[-1]} actions for {len(self.actuators)} actuators")
+        for name in ("mean", "deviation"):
+            if getattr(self, name).shape != (self.own,):
+                raise BundleError(f"its {name} is not of {self.own} observations")
+        numbers = [self.mean, self.deviation, *(x for layer in self.layers for x in layer)]
+        if not all(np.isfinite(x).all() for x in numbers) or not (self.deviation > 0).all():
+            raise BundleError("it has numbers that are not finite, or a deviation of 0")
+
+    @property
+    def own(self) -> int:
+        """Size of the proprioception, P."""
+        return sum(self.proprioception.values())
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that name its numbers."""
+        digest = hashlib.sha256()
+        for array in (self.mean, self.deviation, *(x for layer in self.layers for x in layer)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __call__(self, latent: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Actions (n, nu) float32, of latents (n, `LATENT`) at flat observations (n, D)."""
+        own = self.normalise(observations[:, : self.own].astype(np.float64))
+        x = np.concatenate([latent, own], axis=1).astype(np.float32)
+        for weight, bias in self.layers[:-1]:
+            x = np.tanh(x @ weight.T + bias)
+        weight, bias = self.layers[-1]
+        return np.clip(x @ weight.T + bias, -1.0, 1.0)
+
+    def normalise(self, own: Any) -> Any:
+        """Proprioception (..., P) as in the decoder's own training; NumPy's or JAX's."""
+        return ((own - self.mean) / self.deviation).clip(-self.bound, self.bound)
+
+    def check(self, task: Task, layout: Mapping[str, slice]) -> None:
+        """Raise BundleError unless it fits a task with this layout of observations."""
+        theirs = describe(task, layout)
+        for name, what in _FITS.items():
+            mine = getattr(self, name)
+            # As lists, because the order of names counts.
+            if _listed(mine) != _listed(theirs[name]):
+                difference = _difference(mine, theirs[name])
+                raise BundleError(f"the decoder is for another {what}: {difference}")
+
+    def tree(self) -> dict[str, Any]:
+        """It as arrays and JSON, for `write_tree`."""
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_tree(cls, tree: Any) -> Decoder:
+        """What `tree` gave.
+
+        Raises:
+            BundleError: it is something else, or damaged.
+        """
+        kind = (tree.get("format"), tree.get("version")) if isinstance(tree, dict) else None
+        if kind != (FORMAT, VERSION):
+            raise BundleError(f"not a {FORMAT} file of version {VERSION}")
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - set(tree)):
+            raise BundleError(f"it lacks {missing}")
+        try:
+            parts = {name: tree[name] for name in names}
+            parts["actuators"] = tuple(tree["actuators"])
+            parts["layers"] = [(weight, bias) for weight, bias in tree["layers"]]
+            return cls(**parts)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise BundleError(str(error)) from None
+
+    def write(self, path: str | Path) -> None:
+        """Write it to a file, whole or not at all."""
+        write_tree(path, self.tree())
+
+    @classmethod
+    def read(cls, path: str | Path) -> Decoder:
+        """What `write` has written.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            BundleError: it is no bundle, or damaged.
+        """
+        try:
+            return cls.from_tree(read_tree(path))
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from None
+
+    @classmethod
+    def of(
+        cls, about: Mapping[str, Any], statistics: tuple[Any, Any], bound: float, layers: Layers,
+        origin: Mapping[str, Any],
+    ) -> Decoder:  # fmt: skip
+        """A decoder that was trained on a task.
+
+        Args:
+            about: what `describe` says of the task.
+            statistics: mean and deviation of the whole observation, (D,) each.
+            bound, layers, origin: see the class.
+        """
+        own = sum(about["proprioception"].values())
+        mean, deviation = (np.asarray(x, np.float64)[:own].copy() for x in statistics)
+        single = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
+        return cls(
+            **{**about, "actuators": tuple(about["actuators"])}, mean=mean, deviation=deviation,
+            bound=bound, layers=single, origin=origin,
+        )  # fmt: skip
+
+
+def describe(task: Task, layout: Mapping[str, slice]) -> dict[str, Any]:
+    """What a decoder must fit: body, kinematic tree, observations and actions of a task."""
+    body = task.body
+    return {
+        "body": body.body.name, "fingerprint": fingerprint(body),
+        "proprioception": proprioception(layout), "actuators": body.actuator_names,
+    }  # fmt: skip
+
+
+_FITS = {
+    "body": "body",
+    "fingerprint": "kinematic tree",
+    "actuators": "set of actuators",
+    "proprioception": "proprioception",
+}
+
+
+def _listed(value: Any) -> Any:
+    return list(value.items()) if isinstance(value, Mapping) else value
+
+
+def _difference(mine: Any, theirs: Any) -> str:
+    if isinstance(mine, str):
+        return f"{mine}, the task has {theirs}"
+    only, missing = sorted(set(mine) - set(theirs)), sorted(set(theirs) - set(mine))
+    if only or missing:
+        return f"it has {only}, the task {missing}"
+    return "the same names in another order or of other sizes"
+
+
+def from_run(folder: Path) -> Decoder:
+    """The decoder in the newest checkpoint of a run of `baselines.ppo --network intention`.
+
+    Raises:
+        FileNotFoundError: there is no run, or no checkpoint yet.
+        BundleError: the run has no decoder.
+    """
+    from baselines.intention.ppo import Intention, decoder_of
+
+    record = folder / RECORD
+    if not record.is_file():
+        raise FileNotFoundError(f"no run in {str(folder)!r}")
+    identity = json.loads(record.read_text())
+    if identity.get("network") != Intention.identity["network"]:
+        raise BundleError(f"the run in {str(folder)!r} has no intention network")
+    state = read_tree(folder / CHECKPOINT)["model"]
+    origin = {k: identity[k] for k in ("algorithm", "task", "env_hash", "seed")}
+    return decoder_of(state, {**origin, "steps": state["steps"]})
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="folder of a run with an intention network")],
+    out: Annotated[Path, typer.Argument(help="the .safetensors file to write")],
+) -> None:
+    """Write the decoder of a run's newest checkpoint."""
+    try:
+        from_run(run).write(out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

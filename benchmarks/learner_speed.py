@@ -1,0 +1,131 @@
+"""How many updates a second DMPO's learner makes, beside Stable-Baselines3's SAC and SBX's.
+
+    taskset -c 0 python -m benchmarks.learner_speed
+
+All three get batches of the same size from a replay buffer of Stable-Baselines3, for networks of
+the same layers and observations and actions of the rat's goal-reaching. They take turns. Where SBX
+(`pip install sbx-rl`) is not installed, it is left out. What an update does is not the same: SAC
+asks two critics for one action, DMPO one critic for 20 actions and 51 atoms each. Writes
+`results/learner_speed.json` beside this file and prints a markdown table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+import torch
+import typer
+from gymnasium import spaces
+from stable_baselines3 import SAC
+
+from baselines.dmpo import DMPO, Hyperparameters
+from vnl_envs.benchmark import machine
+from vnl_envs.files import written_whole
+
+RESULTS = Path(__file__).parent / "results" / "learner_speed.json"
+TASK = "vnl/RodentGoalReaching-v0"
+STORED = 5_000
+
+
+class Noise(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Normal observations of a task's size, whatever the action."""
+
+    def __init__(self) -> None:
+        env = gymnasium.make(TASK)
+        shape = env.observation_space.shape
+        env.close()
+        self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
+        self._rng = np.random.default_rng(0)
+
+    def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """An observation."""
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Another one, with a reward in [0, 1]."""
+        return self._observation(), float(self._rng.random()), False, self._rng.random() < 0.01, {}
+
+    def _observation(self) -> np.ndarray:
+        return self._rng.normal(size=self.observation_space.shape).astype(np.float32)
+
+
+def learners(layers: list[int], batch: int) -> dict[str, Any]:
+    """Algorithms with `STORED` random transitions in their buffers."""
+    sac = {
+        "policy_kwargs": {"net_arch": layers}, "batch_size": batch, "buffer_size": STORED,
+        "learning_starts": 2 * STORED, "seed": 0,
+    }  # fmt: skip
+    h = Hyperparameters(policy_layers=layers, critic_layers=layers, batch_size=batch, n_step=1)
+    made = {
+        "DMPO": DMPO("MlpPolicy", Noise(), h, STORED, learning_starts=2 * STORED, seed=0),
+        "SB3 SAC": SAC("MlpPolicy", Noise(), device="cpu", **sac),
+    }
+    try:
+        import sbx
+    except ImportError:
+        print("SBX is not installed: left out")
+    else:
+        made["SBX SAC"] = sbx.SAC("MlpPolicy", Noise(), **sac)
+    for model in made.values():
+        model.learn(STORED)
+    return made
+
+
+def measure(made: dict[str, Any], batch: int, updates: int, rounds: int) -> dict[str, Any]:
+    """Medians, over rounds in which they take turns, of updates per second and per CPU second.
+
+    A round that is not counted comes first.
+    """
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+    for counted in [False, *[True] * rounds]:
+        for name, model in made.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            model.train(updates, batch)
+            if counted:
+                spent = (time.perf_counter() - wall, time.process_time() - cpu)
+                seconds[name].append(spent)
+    medians = {name: updates / np.median(spent, axis=0) for name, spent in seconds.items()}
+    return {
+        name: {"updates_per_s": wall, "updates_per_cpu_s": cpu, "seconds": seconds[name]}
+        for name, (wall, cpu) in medians.items()
+    }
+
+
+def main(
+    layers: Annotated[list[int] | None, typer.Option(help="widths, of every network")] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 256,
+    updates: Annotated[int, typer.Option(min=1, help="in a round")] = 32,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Measure, write and print."""
+    layers = layers or [256, 256]
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    made = learners(layers, batch)
+    rows = measure(made, batch, updates, rounds)
+    packages = ("jax", "torch", "stable-baselines3", *(["sbx-rl"] if "SBX SAC" in made else []))
+    content = {
+        "machine": {**machine(), **{name: version(name) for name in packages}},
+        "cores_used": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "layers": layers,
+        "batch": batch,
+        "updates": updates,
+        "learners": rows,
+    }
+    with written_whole(RESULTS) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+    print("| learner | updates/s | updates/CPU s |\n|---|---|---|")
+    for name, row in rows.items():
+        print(f"| {name} | {row['updates_per_s']:.1f} | {row['updates_per_cpu_s']:.1f} |")
+
+
+if __name__ == "__main__":
+    typer.run(main)
