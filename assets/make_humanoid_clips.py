@@ -99,11 +99,7 @@ RECIPES = {
     "backflip": Recipe(
         "humanoid3d_backflip.txt", "flip", "train", Take(2), replace(AIR, height=0.06, speed=1.5)
     ),
-    "roll": Recipe("humanoid3d_roll.txt", "roll", "extra", Take(before=0.5, after=0.5), FLOOR),
     "cartwheel": Recipe("humanoid3d_cartwheel.txt", "cartwheel", "extra", Take(2), FLOOR),
-    "getup_facedown": Recipe(
-        "humanoid3d_getup_facedown.txt", "get_up", "extra", Take(before=0.5, after=0.5), FLOOR
-    ),
     "getup_faceup": Recipe(
         "humanoid3d_getup_faceup.txt", "get_up", "extra", Take(before=0.3, after=0.5), FLOOR
     ),

@@ -1,9 +1,9 @@
 """Bouncing gaits: the trunk moves as the forces under the paws make it.
 
 Each paw pushes with half a sine over its stance, the usual first picture of a running animal's
-ground force (Alexander & Jayes 1978, J Zool 185:27, whose shape factor q is 0 for it). The forces sum to the body's weight over a
-stride, and nothing pushes in flight. They give the motion of the centre of mass and the angular
-momentum about it; the root is moved until the whole animal has both.
+ground force (Alexander & Jayes 1978, J Zool 185:27, with a shape factor q of 0). The forces sum to
+the body's weight over a stride, and nothing pushes in flight. They give the motion of the centre of
+mass and the angular momentum about it; the root is moved until the whole animal has both.
 """
 
 from __future__ import annotations

@@ -27,6 +27,10 @@ Verdict = Literal["ok", "suspicious", "bad"]
 _EDGE = 2
 # Feet of a statue that is pushed along and turned move at different speeds.
 _HARDLY_FASTER = 1.5
+# Of the standing height: a body whose root is lower lies, crawls or gets up, and its feet drag.
+_UP = 0.5
+# Standing heights per second: what moves by less shuffles on the spot.
+_SHUFFLE = 0.5
 # A pyramid of eight edges holds 90 % of the friction cone's cross-section.
 _CONE_EDGES = 8
 # Frames whose kinematics are in memory at a time, and how many more on each side they need.
@@ -316,7 +320,7 @@ def _figures(
         "floating": marked("floating").mean(),
         "slide": 1e3 * slide,
         "slide_per_stance": 1e3 * slide * len(series.names) / max(1, stances),
-        "slide_ratio": slide / max(travelled, standing_length(body)),
+        "slide_ratio": slide / max(travelled, _in_place(len(clip) / RATE, body)),
         "quaternion_error": np.abs(np.linalg.norm(quat, axis=1) - 1).max(),
         "sign_flips": (np.sum(quat[1:] * quat[:-1], axis=1) < 0).sum(),
         "repeated": marked("repeated").mean(),
@@ -508,6 +512,13 @@ def root_wrench(reference: Reference, body: BodyModel) -> np.ndarray:
     return np.hstack([force, moment / standing_length(body)]) / weight
 
 
+def _in_place(duration: float, body: BodyModel) -> float:
+    """The way, m, below which a body stays where it is, in this time, s: slips are not compared
+    with less.
+    """
+    return standing_length(body) * max(1.0, _SHUFFLE * duration)
+
+
 def standing_length(body: BodyModel) -> float:
     """Height of the standing root above the ground, m: the unit of lengths of a body."""
     return float(body.standing_qpos[2])
@@ -664,10 +675,11 @@ class Stance:
         slip: (F, K) horizontal way to the next frame of the slowest point that is near the ground
             in both, m: a foot that rolls or turns on one of its points does not slide. Infinite
             where none is.
-        stands: (F, K) whether it stands from a frame to the next: near the ground, and either
-            below the stance speed or hardly faster than the slowest foot that is near. So a body
-            that is pushed along like a statue slides, and a swinging foot that passes close to
-            the ground does not.
+        stands: (F, K) whether it stands from a frame to the next: near the ground under a body that
+            is up (the root above half its standing height), and either below the stance speed or
+            hardly faster than the slowest foot that is near. So a body that is pushed along like a
+            statue slides; a swinging foot that passes close to the ground does not, and the legs
+            of one that lies do not.
     """
 
     names: tuple[str, ...]
@@ -694,4 +706,5 @@ def stance(reference: Reference, body: BodyModel, points: Soles | None = None) -
     height = np.stack([points.height[:, c].min(axis=1) for c in columns], axis=1)
     slowest = slip.min(axis=1, keepdims=True)
     slow = slip <= np.maximum(bound.stance_speed / RATE, _HARDLY_FASTER * slowest)
-    return Stance(points.names, height, slip, np.isfinite(slip) & slow)
+    up = reference.qpos[:, 2:3] > _UP * standing_length(body)
+    return Stance(points.names, height, slip, np.isfinite(slip) & slow & up)
