@@ -184,11 +184,27 @@ def export_run(folder: Path, path: Path) -> None:
     algorithm.export_state(read_tree(folder / CHECKPOINT)["model"], path, identity)
 
 
-def greatest_difference(
-    path: str | Path, policy: Callable[[np.ndarray], np.ndarray], observations: np.ndarray
-) -> float:
-    """The greatest difference between a file's actions and those of the policy it came from."""
-    return float(np.abs(OnnxPolicy.load(path)(observations) - policy(observations)).max())
+def check_exported(
+    path: str | Path,
+    policy: Callable[[np.ndarray], np.ndarray],
+    mean: np.ndarray,
+    deviation: np.ndarray,
+) -> None:
+    """Compare a file's actions with those of the policy that it came from, on 64 observations.
+
+    Args:
+        path: the file.
+        policy: observations (n, D) float32 to actions (n, nu).
+        mean, deviation: (D,) of the observations.
+
+    Raises:
+        RuntimeError: they differ by more than `EXPORT_TOLERANCE`.
+    """
+    noise = np.random.default_rng(0).normal(size=(64, len(mean)))
+    observations = (mean + deviation * noise).astype(np.float32)
+    difference = float(np.abs(OnnxPolicy.load(path)(observations) - policy(observations)).max())
+    if difference > EXPORT_TOLERANCE:
+        raise RuntimeError(f"the exported policy differs by {difference:.2g}")
 
 
 def main(

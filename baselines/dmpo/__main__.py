@@ -28,7 +28,7 @@ from baselines.dmpo.state import (
     leaves_of,
     with_leaves,
 )
-from baselines.export import EXPORT_TOLERANCE, greatest_difference
+from baselines.export import check_exported
 from baselines.run import Interrupt, follow
 from baselines.run import Run as Folder
 from vnl_envs import make_functional
@@ -296,11 +296,7 @@ class Training:
         """
         acting = acting_state(self.driver.state, self.steps)
         export_state(acting, path, self.identity)
-        noise = np.random.default_rng(0).normal(size=(64, len(acting["mean"])))
-        observations = (acting["mean"] + acting["deviation"] * noise).astype(np.float32)
-        difference = greatest_difference(path, self.mean_action, observations)
-        if difference > EXPORT_TOLERANCE:
-            raise RuntimeError(f"the exported policy differs by {difference:.2g}")
+        check_exported(path, self.mean_action, acting["mean"], acting["deviation"])
 
     def close(self) -> None:
         """End the actors and the log."""
