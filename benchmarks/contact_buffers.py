@@ -1,6 +1,6 @@
 """How many contacts and constraint rows the tasks' models need, beside the room MJX-Warp gets.
 
-    python benchmarks/contact_buffers.py [--steps 400] [--num 64]
+    python -m benchmarks.contact_buffers [--steps 400] [--num 64]
 
 Runs every task on the native engine, once with uniform actions and once with small ones around the
 standing pose, and takes the largest numbers in any simulation after any step. Where MJX-Warp is
@@ -11,21 +11,18 @@ contacts. Writes `results/contact_buffers.json` beside this file and prints a ma
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import numpy as np
 
 import vnl_envs
+from benchmarks.measuring import write_results
 from vnl_envs.engines.mjx import MjxEngine, mjx_warp, room
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.envs.core import Core
-from vnl_envs.files import written_whole
 from vnl_envs.tasks.task import Task
 
-RESULTS = Path(__file__).parent / "results" / "contact_buffers.json"
 SIZES = {"uniform": 1.0, "standing": 0.18}
 BETWEEN_PAIR_COUNTS = 20
 
@@ -101,8 +98,7 @@ def main() -> None:
             f"| {most['rows']} | {rows} |",
             flush=True,
         )
-    with written_whole(RESULTS) as partial:
-        partial.write_text(json.dumps(results, indent=1) + "\n")
+    write_results("contact_buffers", {"tasks": results})
 
 
 if __name__ == "__main__":

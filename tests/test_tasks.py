@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support import episode_of, forward, physics_at, physics_of, rows, task_of
 
 import vnl_envs
+from vnl_envs.envs.core import Core
 from vnl_envs.motion.clip import RATE
 from vnl_envs.physics import Physics
 from vnl_envs.tasks import GoalReaching, Imitation, JumpGap
@@ -80,6 +81,28 @@ def test_a_finer_step_is_the_same_task(task_id: str) -> None:
     np.testing.assert_allclose(start.qpos, other.qpos, atol=1e-12)
     for kept in ("nq", "nv", "nu"):
         assert getattr(finer.body, kept) == getattr(task.body, kept)
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_another_solver_is_the_same_task(task_id: str) -> None:
+    """The constraints' solver alone differs, and the hash; the one that is the body's changes
+    nothing. Over the first steps both solve the same problem.
+    """
+    task, cg = task_of(task_id), vnl_envs.make_task(task_id, solver="cg")
+    assert cg.world.model.opt.solver == mujoco.mjtSolver.mjSOL_CG
+    assert cg.world.model.opt.timestep == task.world.model.opt.timestep
+    digest = vnl_envs.env_hash(task_id, task)
+    assert vnl_envs.env_hash(task_id, cg) != digest
+    assert vnl_envs.env_hash(task_id, vnl_envs.make_task(task_id, solver="newton")) == digest
+    positions = []
+    for each in (task, cg):
+        core = Core(each, 1, 1)
+        core.reset(np.array([0]), core.draw([np.random.default_rng(3)]))
+        for _ in range(5):
+            core.step(np.zeros((1, each.body.nu), np.float32))
+        positions.append(core.physics.qpos[0].copy())
+    assert (positions[0] != positions[1]).any()
+    np.testing.assert_allclose(positions[0], positions[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("task_id", JUMPS)

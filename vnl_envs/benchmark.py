@@ -201,7 +201,7 @@ def compare(
 def machine() -> dict[str, str]:
     """Hardware and versions to stamp a measurement with."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "mujoco": mujoco.__version__,
@@ -211,7 +211,8 @@ def machine() -> dict[str, str]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]

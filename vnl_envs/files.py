@@ -1,11 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files of others."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -16,6 +19,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError, PermissionError: see `check_writable`.
+        OSError: the disk is full, or else cannot be written; it names the file.
     """
     path = Path(path)
     check_writable(path)
@@ -23,6 +27,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -38,3 +46,17 @@ def check_writable(path: Path) -> None:
         raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} in")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"no permission to write {path.name!r} in {str(path.parent)!r}")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file to read, never a pipe or a device, which could block for ever or have no end.
+
+    Raises:
+        OSError: there is none, it is something else, or it cannot be read.
+    """
+    # Without waiting for who writes to a pipe.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return open(descriptor, "rb")

@@ -383,6 +383,10 @@ class PerturbedTask(Task):
         """The task's."""
         return self.inner.label(_inner(episode))
 
+    def available(self, episode: Episode) -> Array | int:
+        """The task's."""
+        return self.inner.available(_inner(episode))
+
     def data_digest(self) -> str:
         """The task's."""
         return self.inner.data_digest()

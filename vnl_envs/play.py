@@ -19,13 +19,13 @@ from vnl_envs.motion.clip import RATE, Clip
 from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Picture
 from vnl_envs.scenes.world import World
-from vnl_envs.scoring.evaluate import begin_episodes
+from vnl_envs.scoring.evaluate import begin_episodes, episode_seed
 from vnl_envs.scoring.policies import make_policy
 from vnl_envs.tasks.task import Overlay
 
 FORMATS = (".mp4", ".gif")
-# Every second control step is drawn: 25 frames per second show motion well.
-_STRIDE = 2
+STRIDE = 2
+"""Every second control step is drawn: 25 frames per second show motion well."""
 _ONLY = np.array([0])
 
 
@@ -55,7 +55,7 @@ def write_video(
     frames = range(max(1, round(seconds * rate)))
     with open_video(path, player.core.task.world, rate, size) as add:
         for step in tqdm(frames, desc=Path(path).name, unit="step", disable=None):
-            if step % _STRIDE == 0:
+            if step % STRIDE == 0:
                 add(player.data, player.overlays)
             player.step()
 
@@ -79,7 +79,7 @@ def write_clips_video(
         ValueError: another format.
         RuntimeError: there is no OpenGL library.
     """
-    shown = [clip.qpos[: max(1, round(seconds * RATE)) : _STRIDE] for clip in clips]
+    shown = [clip.qpos[: max(1, round(seconds * RATE)) : STRIDE] for clip in clips]
     data = mujoco.MjData(world.model)
     with (
         open_video(path, world, round(RATE), size) as add,
@@ -94,14 +94,15 @@ def write_clips_video(
 
 @contextlib.contextmanager
 def open_video(
-    path: str | Path, world: World, rate: int, size: tuple[int, int]
+    path: str | Path, world: World, rate: int, size: tuple[int, int], bitrate: int | None = None
 ) -> Iterator[Callable[[mujoco.MjData, Sequence[Overlay]], None]]:
     """A video of states of a world, written whole or not at all; yields what adds a picture.
 
     Args:
         path, size: see `write_video`.
         world: what to draw.
-        rate: control steps per second, of which every second one is to be added.
+        rate: control steps per second, of which every `STRIDE`-th is to be added.
+        bitrate: of an .mp4, about so many bits per second; by default for good pictures.
 
     Raises:
         ValueError: another format.
@@ -113,14 +114,15 @@ def open_video(
     with (
         written_whole(path) as partial,
         contextlib.closing(Picture(world, *size)) as picture,
-        _writer(partial, rate // _STRIDE) as writer,
+        _writer(partial, rate // STRIDE, bitrate) as writer,
     ):
         yield lambda data, overlays: writer.append_data(picture.draw(data, overlays))
 
 
-def _writer(path: Path, rate: int) -> Any:
+def _writer(path: Path, rate: int, bitrate: int | None) -> Any:
     # Codecs want sizes in multiples of 16; a smaller block keeps ours.
-    options: dict[str, Any] = {} if path.suffix == ".gif" else {"macro_block_size": 8}
+    video: dict[str, Any] = {"macro_block_size": 8, "bitrate": bitrate}
+    options = {} if path.suffix == ".gif" else video
     return imageio.get_writer(path, fps=rate, **options)
 
 
@@ -135,7 +137,7 @@ class Player:
         self._begin()
 
     def _begin(self) -> None:
-        begin_episodes(self.core, self.policy, _ONLY, self.seed, [self.index])
+        begin_episodes(self.core, self.policy, _ONLY, [episode_seed(self.seed, self.index)])
         self.index += 1
 
     def step(self) -> None:

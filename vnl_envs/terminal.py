@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +15,28 @@ from rich.console import Console
 console = Console(width=None if sys.stdout.isatty() else 110)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="a task option, see `vnl-envs info`"),
+]
+
+
+def parse_options(options: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are JSON where they parse as such, else text.
+
+    Raises:
+        ValueError: one has another form.
+    """
+    parsed: dict[str, Any] = {}
+    for option in options or []:
+        name, separator, value = option.partition("=")
+        if not separator:
+            raise ValueError(f"an option has the form NAME=VALUE, got {option!r}")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import mujoco
 import numpy as np
@@ -16,6 +16,10 @@ from vnl_envs.physics import Array, Physics, namespace
 
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
+Solver = Literal["newton", "cg"]
+
+# Conjugate gradients take 41 iterations where Newton's method takes 3 (`docs/physics.md`).
+_CG_ITERATIONS = 100
 
 # Collision bits. The ground meets the body and nothing else, so that no pair of one body's geoms is
 # ever considered; the same bits serve every engine. Bodies that share a world have a bit each.
@@ -59,6 +63,14 @@ class PhysicsOptions:
     def finer(self, times: int) -> PhysicsOptions:
         """The same control step in `times` as many physics steps."""
         return replace(self, timestep=self.timestep / times, substeps=self.substeps * times)
+
+    def solved_by(self, solver: Solver) -> PhysicsOptions:
+        """The same with another constraint solver, given the iterations that it needs."""
+        checks.choice("solver", solver, get_args(Solver))
+        if solver.upper() == self.solver:
+            return self
+        iterations = {"newton": self.iterations, "cg": _CG_ITERATIONS}[solver]
+        return replace(self, solver=solver.upper(), iterations=iterations)
 
     def apply(self, option: Any) -> None:
         """Write these settings into an `mjOption` (of a spec or of a model)."""

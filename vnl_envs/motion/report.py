@@ -13,6 +13,7 @@ from rich.text import Text
 
 from vnl_envs.motion.check import FIGURES, ClipReport, Fault, Limits, mark
 from vnl_envs.motion.clip import RATE
+from vnl_envs.pages import environment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,18 +157,10 @@ def page(reports: Sequence[ClipReport], title: str = "Motion clips: report") -> 
 
     It loads nothing, runs no scripts, and holds up to 0.2 MB for each clip that is drawn.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vnl_envs.motion", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     number = {id(report): i for i, report in enumerate(reports)}
     worst = sorted(reports, key=lambda report: _ORDER[report.verdict])[:MOST_DRAWN]
-    return environment.get_template("report.html").render(
+    template = environment("vnl_envs.motion", ".").get_template("report.html")
+    return template.render(
         title=title,
         reports=reports,
         columns=COLUMNS,

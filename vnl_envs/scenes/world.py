@@ -16,6 +16,7 @@ from vnl_envs.bodies.body import (
     Body,
     BodyModel,
     ContactPhysics,
+    Solver,
 )
 from vnl_envs.bodies.lumping import lump
 
@@ -73,6 +74,7 @@ def build_world(
     actuation: Actuation = "position",
     physics: ContactPhysics = "fast",
     finer: int = 1,
+    solver: Solver | None = None,
 ) -> World:
     """Compile a scene with bodies, each with a free joint under its own prefix.
 
@@ -84,6 +86,7 @@ def build_world(
         actuation: see `Body.spec`.
         physics: see `Body.spec`.
         finer: by what the time step is divided, and its number multiplied.
+        solver: of the constraints; the first body's if None.
     """
     spec = scene.spec()
     for i, body in enumerate(bodies):
@@ -98,6 +101,8 @@ def build_world(
         spec.visual.map.shadowclip *= 3
         spec.visual.quality.shadowsize *= 2
     options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
+    if solver is not None:
+        options = options.solved_by(solver)
     options.apply(spec.option)
     # A diverged simulation must end its episode, not be put back at the start by the engine.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET

@@ -202,7 +202,7 @@ class Imitation(Task):
         xp = namespace(physics.qpos)
         step = carry["step"] + 1
         carry = {"step": step}
-        length = xp.asarray(self.reference.length)[episode["clip"]]
+        available = self.available(episode)
         now = self._frame(episode, step)
         distance, limbs = self._distances(physics, now)
         joint_l2 = distance[..., 2]
@@ -213,8 +213,7 @@ class Imitation(Task):
         )
         terms, failed = self._terms(physics, now, distance)
         terminated = terminated | failed
-        ended = (episode["start"] + step >= length - 1) | (step >= self.horizon)
-        available = xp.minimum(length - 1 - episode["start"], self.horizon)
+        ended = step >= available
         return carry, Outcome(
             observation=self.observe(physics, episode, carry),
             reward=sum(terms.values()),
@@ -263,6 +262,12 @@ class Imitation(Task):
     def label(self, episode: Episode) -> str:
         """The clip's behaviour."""
         return self.reference.clips[int(episode["clip"])].label
+
+    def available(self, episode: Episode) -> Array:
+        """To the clip's last frame."""
+        xp = namespace(episode["noise"])
+        last = xp.asarray(self.reference.length)[episode["clip"]] - 1
+        return xp.minimum(last - episode["start"], self.horizon)
 
     def data_digest(self) -> str:
         """Over the clips' names, labels, splits and frames."""

@@ -191,6 +191,10 @@ class Task(ABC):
         """The behaviour that one episode (no batch axis) asks for; "" where there is one only."""
         return ""
 
+    def available(self, episode: Episode) -> Array | int:
+        """Control steps that an episode has if nothing ends it early, (...,)."""
+        return self.horizon
+
     def data_digest(self) -> str:
         """Identity of the data that the task draws from (motion clips); "" without any."""
         return ""
