@@ -14,6 +14,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(), "vnl_envs_jax_cache"))
 )
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -24,3 +25,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+# A plugin whose helpers are imported too, before pytest would otherwise rewrite its assertions.
+pytest.register_assert_rewrite("tiny_suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start Ray come last, each of them named `…_ray.py`.
+
+    It leaves threads and a signal handler in the process; a later fork there can hang.
+    """
+    items.sort(key=lambda item: item.path.stem.endswith("_ray"))

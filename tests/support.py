@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import gymnasium
 import mujoco
 import numpy as np
 import pytest
+import typer
+import typer.testing
 
 import vnl_envs
 from vnl_envs import registry
@@ -213,3 +216,20 @@ def restored_registry() -> Iterator[None]:
         for table, content in zip(tables, before, strict=True):
             table.clear()
             table.update(content)
+
+
+def invoke(main: Callable[..., None], *arguments: object) -> click.testing.Result:
+    """What a command does with arguments."""
+    app = typer.Typer()
+    app.command()(main)
+    return typer.testing.CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def one_line(result: click.testing.Result) -> str:
+    """The message of a command that was refused."""
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), result.exception
+    message = str(result.exception.code)
+    if "\n" in message or not message.startswith("error: "):
+        pytest.fail(f"not one line: {message!r}")
+    return message

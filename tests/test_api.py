@@ -21,7 +21,7 @@ from support import actions_of, assert_same, task_of, vector
 from typer.testing import CliRunner
 
 import vnl_envs
-from vnl_envs.scoring.evaluate import episode_generators
+from vnl_envs.scoring.evaluate import episode_generators, episode_seed
 
 IDS = vnl_envs.task_ids()
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))
@@ -314,7 +314,7 @@ def test_evaluation_counts_each_episode_once() -> None:
     env = gymnasium.make(IMITATION, disable_env_checker=True).unwrapped
     zero = np.zeros(env.action_space.shape, np.float32)
     for i in range(9):
-        u = episode_generators(2, i)[0].random(env.task.uniforms, np.float32)
+        u = episode_generators(episode_seed(2, i))[0].random(env.task.uniforms, np.float32)
         env.reset(options={"episode": {k: np.asarray(v) for k, v in env.task.episode(u).items()}})
         terminated = truncated = False
         while not (terminated or truncated):
@@ -447,7 +447,7 @@ def test_rollout_command(tmp_path: Path) -> None:
         assert list(file.attrs["observation_names"]) == list(env.layout)
         for i in range(2):
             group = file[f"episode_{i}"]
-            u = episode_generators(3, i)[0].random(env.task.uniforms, np.float32)
+            u = episode_generators(episode_seed(3, i))[0].random(env.task.uniforms, np.float32)
             episode = {k: np.asarray(v) for k, v in env.task.episode(u).items()}
             observed, _ = env.reset(options={"episode": episode})
             assert_same(group["observation"][0], observed)

@@ -141,6 +141,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     (GOAL, {"physics": "fancy"}, "physics.*fast.*full"),
     (GOAL, {"finer": 0}, "finer"),
     (GOAL, {"finer": 1.5}, "finer"),
+    (GOAL, {"solver": "pgs"}, "solver.*newton.*cg"),
     (GOAL, {"radius": 5.0}, "radius"),
     (IMITATION, {"split": "validation"}, "split.*train.*test"),
     (IMITATION, {"split": None}, "split"),

@@ -16,7 +16,8 @@ import vnl_envs
 from vnl_envs import checks
 from vnl_envs.data_cli import app as data_app
 from vnl_envs.registry import get_race
-from vnl_envs.terminal import AsJson, console, one_line_errors
+from vnl_envs.score_cli import app as score_app
+from vnl_envs.terminal import AsJson, TaskOptions, console, one_line_errors, parse_options
 
 if TYPE_CHECKING:
     from vnl_envs.envs.core import Core
@@ -29,28 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(score_app, name="score")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]
 PolicyName = Annotated[str, typer.Option(help="zero, random or track (imitation only)")]
 Seed = Annotated[int, typer.Option(help="seed of episodes and random policy")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", "-o", metavar="NAME=VALUE", help="a task option, see `info`"),
-]
-
-
-def _parse(options: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are JSON where they parse as such, else text."""
-    parsed: dict[str, Any] = {}
-    for option in options or []:
-        name, separator, value = option.partition("=")
-        if not separator:
-            raise ValueError(f"an option has the form NAME=VALUE, got {option!r}")
-        try:
-            parsed[name] = json.loads(value)
-        except json.JSONDecodeError:
-            parsed[name] = value
-    return parsed
 
 
 @app.command("list")
@@ -92,13 +76,13 @@ def _summary(task_id: str, core: Core) -> dict[str, Any]:
 
 
 @app.command()
-def info(task_id: TaskId, option: Options = None, as_json: AsJson = False) -> None:
+def info(task_id: TaskId, option: TaskOptions = None, as_json: AsJson = False) -> None:
     """Describe a task: observations, reward terms, options, metrics and its hash."""
     from vnl_envs.identity import env_hash
     from vnl_envs.tasks.metrics import STANDARD
 
     with one_line_errors():
-        core = _core(task_id, **_parse(option))
+        core = _core(task_id, **parse_options(option))
     task = core.task
     described = {
         **_summary(task_id, core),
@@ -140,13 +124,13 @@ def play(
     seed: Seed = 0,
     width: Annotated[int, typer.Option(help="pixels")] = 480,
     height: Annotated[int, typer.Option(help="pixels")] = 368,
-    option: Options = None,
+    option: TaskOptions = None,
 ) -> None:
     """Write a video of a policy at work; episodes follow one another."""
     from vnl_envs.play import write_video
 
     with one_line_errors():
-        write_video(task_id, policy, video, seconds, seed, (width, height), **_parse(option))
+        write_video(task_id, policy, video, seconds, seed, (width, height), **parse_options(option))
     typer.echo(f"wrote {video}")
 
 
@@ -157,13 +141,13 @@ def rollout(
     policy: PolicyName = "zero",
     episodes: Annotated[int, typer.Option(min=1, help="how many")] = 10,
     seed: Seed = 0,
-    option: Options = None,
+    option: TaskOptions = None,
 ) -> None:
     """Record episodes to HDF5: states, contacts, actions, observations, rewards, labels."""
     from vnl_envs.scoring.record import record
 
     with one_line_errors():
-        steps = record(task_id, policy, out, episodes, seed, progress=True, **_parse(option))
+        steps = record(task_id, policy, out, episodes, seed, progress=True, **parse_options(option))
     typer.echo(f"wrote {out}: {episodes} episodes, {steps} steps")
 
 
@@ -175,7 +159,7 @@ def evaluate(
     seed: Seed = 0,
     num_envs: Annotated[int, typer.Option(min=1, help="simulations at a time")] = 16,
     by_label: Annotated[bool, typer.Option(help="also one table per behaviour")] = False,
-    option: Options = None,
+    option: TaskOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a policy: every episode counts once; means with 95 % intervals."""
@@ -183,7 +167,7 @@ def evaluate(
 
     with one_line_errors():
         result = run(
-            task_id, policy, episodes, seed, num_envs, progress=not as_json, **_parse(option)
+            task_id, policy, episodes, seed, num_envs, progress=not as_json, **parse_options(option)
         )
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))

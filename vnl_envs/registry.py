@@ -24,6 +24,7 @@ WORLD_OPTIONS = {
     "actuation": '"position" (default) servos or "torque" motors',
     "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
     "finer": "by what the physics time step is divided, to try a policy on; default 1",
+    "solver": '"newton" or "cg", of the constraints, to try a policy on; default the body\'s',
 }
 """Options of every task, given to `build_world`."""
 

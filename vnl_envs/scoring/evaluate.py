@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vnl_envs import checks
-from vnl_envs.envs.core import Core
+from vnl_envs.envs.core import Core, Step
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
 from vnl_envs.scoring.intervals import bootstrap_mean
-from vnl_envs.scoring.policies import Policy, make_policy
+from vnl_envs.scoring.policies import Policy, PolicyError, make_policy
+from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.metrics import STANDARD, Metric
 
 
@@ -117,35 +118,98 @@ def evaluate(
     num_envs = checks.integer("num_envs", num_envs, 1)
     seed = checks.integer("seed", seed, 0)
     core = Core(make_task(task_id, **options), min(num_envs, episodes), threads)
-    run = _Run(core, make_policy(policy, core), episodes, seed)
-    with tqdm(
-        total=episodes, desc=task_id, unit="episode", disable=None if progress else True
-    ) as bar:
-        while run.remaining:
-            bar.update(run.step())
+    seeds = [episode_seed(seed, number) for number in range(episodes)]
+    finished = run_episodes(core, make_policy(policy, core), seeds)
+    shown = tqdm(
+        finished, desc=task_id, total=episodes, unit="episode", disable=None if progress else True
+    )
+    ended = sorted(shown, key=lambda episode: episode.number)
+    metrics = STANDARD + core.task.metrics
     return Evaluation(
         task_id=task_id,
         env_hash=env_hash(task_id, core.task),
         seed=seed,
-        metrics=STANDARD + core.task.metrics,
-        values=run.values,
-        labels=run.labels,
-        ends=run.ends,
-        success=run.success,
+        metrics=metrics,
+        values={m.name: np.array([e.figures[m.name] for e in ended]) for m in metrics},
+        labels=np.array([e.label for e in ended], object),
+        ends=np.array([e.end for e in ended], object),
+        success=np.array([e.success for e in ended]),
     )
 
 
-def episode_generators(seed: int, index: int) -> tuple[np.random.Generator, np.random.Generator]:
-    """Generators of episode `index`: one draws the episode, one is the policy's."""
-    children = np.random.SeedSequence([seed, index]).spawn(2)
-    return np.random.default_rng(children[0]), np.random.default_rng(children[1])
+@dataclass(frozen=True)
+class Finished:
+    """How one episode went.
+
+    Attributes:
+        number: of its seed in the list.
+        label: the behaviour that it asked for, "" where the task has one only.
+        end: "terminated", "truncated", "diverged", or "failed" where the policy did.
+        success: as the task judges it.
+        available: control steps that it could have had.
+        figures: the metrics by name, the standard ones first; of the steps before, if it failed.
+        failure: why the policy failed, else None.
+    """
+
+    number: int
+    label: str
+    end: str
+    success: bool
+    available: int
+    figures: dict[str, float]
+    failure: PolicyError | None = None
+
+    @property
+    def steps(self) -> int:
+        """Control steps that were run."""
+        return int(self.figures["length"])
+
+    @property
+    def reason(self) -> Code | None:
+        """Why the episode counts 0 in a score, None where it counts what it earned."""
+        if self.failure is not None:
+            return self.failure.code
+        return Code.DIVERGED if self.end == "diverged" else None
+
+
+def run_episodes(
+    core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]
+) -> Iterator[Finished]:
+    """Run one episode per seed, each once, and yield them as they end.
+
+    What comes of an episode depends on its seed alone, not on the others or on the number of
+    simulations. An episode is yielded before `policy` is told of the next in its simulation.
+
+    Args:
+        core: of the task, with no more simulations than there are seeds.
+        policy: chooses the actions. Where it raises `PolicyError`, that episode ends with it, and
+            the policy is asked again for the others.
+        seeds: episode i and the policy's own generator in it are drawn from seed i.
+    """
+    return _Run(core, policy, seeds).finished()
+
+
+def episode_seed(seed: int, number: int) -> np.random.SeedSequence:
+    """The seed of episode `number` of `seed`."""
+    return np.random.SeedSequence([seed, number])
+
+
+def episode_generators(
+    seed: np.random.SeedSequence,
+) -> tuple[np.random.Generator, np.random.Generator]:
+    """Generators of the episode of a seed: one draws the episode, one is the policy's."""
+    # The children that `spawn` gives at first; the seed stays as it is.
+    draws, own = (
+        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2)
+    )
+    return np.random.default_rng(draws), np.random.default_rng(own)
 
 
 def begin_episodes(
-    core: Core, policy: Policy, ids: np.ndarray, seed: int, numbers: Iterable[int]
+    core: Core, policy: Policy, ids: np.ndarray, seeds: Sequence[np.random.SeedSequence]
 ) -> list[str]:
-    """Start the episodes `numbers` of a seed in simulations `ids`; return their labels."""
-    draws, own = zip(*(episode_generators(seed, int(i)) for i in numbers), strict=True)
+    """Start the episodes of `seeds` in simulations `ids`; return their labels."""
+    draws, own = zip(*map(episode_generators, seeds), strict=True)
     rows = core.draw(list(draws))
     core.reset(ids, rows)
     policy.begin(ids, own)
@@ -155,51 +219,62 @@ def begin_episodes(
 class _Run:
     """Feeds a list of episodes through the simulations of a core."""
 
-    def __init__(self, core: Core, policy: Policy, episodes: int, seed: int) -> None:
-        self._core, self._policy, self._seed = core, policy, seed
+    def __init__(self, core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]) -> None:
+        self._core, self._policy, self._seeds = core, policy, seeds
         self._next = 0
-        self.remaining = episodes
-        self._count = episodes
-        names = [metric.name for metric in STANDARD + core.task.metrics]
-        self.values = {name: np.full(episodes, np.nan) for name in names}
-        self.labels = np.empty(episodes, object)
-        self.ends = np.empty(episodes, object)
-        self.success = np.zeros(episodes, bool)
         # Which episode each simulation runs; -1 for none.
         self._running = np.full(core.num, -1)
-        self._start(np.arange(core.num))
+
+    def finished(self) -> Iterator[Finished]:
+        """See `run_episodes`."""
+        idle = np.arange(self._core.num)
+        while True:
+            try:
+                self._start(idle)
+                if not (self._running >= 0).any():
+                    return
+                action = self._policy.act(self._core)
+            except PolicyError as failure:
+                yield self._ended(failure.simulation, "failed", False, failure)
+                idle = np.array([failure.simulation])
+                continue
+            idle, result = self._step(action)
+            for i in map(int, idle):
+                yield self._ended(i, result.end(i), bool(result.success[i]))
 
     def _start(self, ids: np.ndarray) -> None:
         """Give the next episodes to idle simulations, as long as there are any."""
         self._running[ids] = -1
-        ids = ids[: self._count - self._next]
+        ids = ids[: len(self._seeds) - self._next]
         if not len(ids):
             return
-        numbers = np.arange(self._next, self._next + len(ids))
+        numbers = range(self._next, self._next + len(ids))
         self._next += len(ids)
         self._running[ids] = numbers
-        labels = begin_episodes(self._core, self._policy, ids, self._seed, numbers)
-        self.labels[numbers] = labels
+        begin_episodes(self._core, self._policy, ids, [self._seeds[i] for i in numbers])
 
-    def step(self) -> int:
-        """One control step; return how many episodes ended."""
+    def _step(self, action: np.ndarray) -> tuple[np.ndarray, Step]:
+        """One control step; the simulations whose episodes ended in it, and what it gave."""
         active = np.flatnonzero(self._running >= 0)
         idle = len(active) < self._core.num
-        result = self._core.step(self._policy.act(self._core), active if idle else None)
+        result = self._core.step(action, active if idle else None)
         done = (result.terminated | result.truncated) & (self._running >= 0)
-        ids = np.flatnonzero(done)
-        if not len(ids):
-            return 0
-        figures = self._core.figures()
-        for i in ids:
-            number = self._running[i]
-            for name, values in figures.items():
-                self.values[name][number] = values[i]
-            self.ends[number] = result.end(int(i))
-            self.success[number] = result.success[i]
-        self.remaining -= len(ids)
-        self._start(ids)
-        return len(ids)
+        return np.flatnonzero(done), result
+
+    def _ended(
+        self, i: int, end: str, success: bool, failure: PolicyError | None = None
+    ) -> Finished:
+        """The episode of a simulation that has ended."""
+        episode = {name: rows[i] for name, rows in self._core.episode.items()}
+        return Finished(
+            number=int(self._running[i]),
+            label=self._core.task.label(episode),
+            end=end,
+            success=success,
+            available=int(self._core.task.available(episode)),
+            figures=self._core.figures_of(i),
+            failure=failure,
+        )
 
 
 def _summary(metric: Metric, values: np.ndarray) -> Summary:

@@ -8,19 +8,42 @@ from typing import Any, Protocol
 import numpy as np
 
 from vnl_envs.envs.core import Core
+from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.imitation import Imitation
 
 NAMES = ("zero", "random", "track")
+
+
+class PolicyError(Exception):
+    """A policy cannot go on with an episode, which ends with it.
+
+    Args:
+        code: what happened.
+        message: one line on it.
+        simulation: which one the episode runs in.
+    """
+
+    def __init__(self, code: Code, message: str, simulation: int = 0) -> None:
+        super().__init__(message)
+        self.code, self.message, self.simulation = code, message, simulation
 
 
 class Policy(Protocol):
     """Chooses actions for all simulations of a core."""
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Simulations `ids` start new episodes, each with a generator of its own."""
+        """Simulations `ids` start new episodes, each with a generator of its own.
+
+        Raises:
+            PolicyError: see `act`.
+        """
 
     def act(self, core: Core) -> np.ndarray:
-        """Actions (num, nu) float32."""
+        """Actions (num, nu) float32.
+
+        Raises:
+            PolicyError: an episode is over because of the policy.
+        """
         ...
 
 

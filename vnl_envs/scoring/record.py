@@ -13,7 +13,7 @@ from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
-from vnl_envs.scoring.evaluate import begin_episodes
+from vnl_envs.scoring.evaluate import begin_episodes, episode_seed
 from vnl_envs.scoring.policies import make_policy
 
 _ONLY = np.array([0])
@@ -50,7 +50,7 @@ def record(
         for index in tqdm(
             range(episodes), desc=task_id, unit="episode", disable=None if progress else True
         ):
-            (label,) = begin_episodes(core, actor, _ONLY, seed, [index])
+            (label,) = begin_episodes(core, actor, _ONLY, [episode_seed(seed, index)])
             group = file.create_group(f"episode_{index}")
             steps += _write_episode(group, core, actor, label)
     return steps

@@ -1,0 +1,311 @@
+"""What the harness costs over bare environment and inference: in a step, and in a whole run.
+
+    python -m benchmarks.scoring_overhead [--task ID] [--policy FILE] [--blocks 200] [--steps 50]
+        [--bundle leaderboard/submissions/ppo.zip] [--rounds 2]
+
+A step: two simulations of the same episodes with the same policy go forward in turns, a block of
+steps each: one asks ONNX Runtime in this process, the other a process in the sandbox. As their
+actions are the same, so are their states, and the blocks differ in nothing else. The median of the
+blocks' ratios is the harness's cost over bare environment and inference; once with every CPU there
+is and once with both processes on one. CPU time is that of both processes. The round trip (the same
+without inference, a server that answers zeros) stands beside it.
+
+A whole run, where there is a bundle (`python -m leaderboard.make_submissions ppo` writes that one):
+`quick-v1` by the harness with one worker, from starting it to the result's file, and in turns with
+it the same episodes in this process, one by one, nothing kept; both compile each cell once. All on
+one CPU, as a worker is where each CPU has one. The ratio is that of the sums; CPU time is that of
+all processes. Writes `results/scoring_overhead.json` beside this file and prints markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter, process_time, thread_time
+from typing import Any, Self
+
+import numpy as np
+import psutil
+
+import vnl_envs
+from benchmarks.measuring import in_turns, write_results
+from vnl_envs.envs.core import Core
+from vnl_envs.scoring import runner, sandbox, server, suites
+from vnl_envs.scoring.evaluate import begin_episodes, episode_seed
+from vnl_envs.scoring.policies import Policy
+from vnl_envs.scoring.remote import PolicyProcess, RemotePolicy, on_one_cpu
+from vnl_envs.scoring.worker import cell_of
+from vnl_envs.tasks.task import Task
+
+POLICY = Path(__file__).parents[1] / "baselines/checkpoints/ppo/RodentGoalReaching-v0.onnx"
+ROUND_TRIPS = 2000
+SUITE = "quick-v1"
+"""Of a whole run."""
+PERIOD = 0.2
+
+# A policy server that does nothing, for the round trip alone.
+ECHO = """
+import os, struct, sys
+observation, action = map(int, open(sys.argv[1]).read().split())
+os.write(1, struct.pack("<5sIII", b"VNLP1", observation, action, 0))
+frame, answer = bytearray(1 + 4 * observation), bytes(4 * action)
+while os.readv(0, [frame]):
+    os.write(1, answer)
+"""
+
+
+class Inside:
+    """Inference in this process and nothing else."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
+        """Nothing to remember."""
+
+    def act(self, core: Core) -> np.ndarray:
+        """What the network says; the policies of the baselines clip it themselves."""
+        action: np.ndarray = self._session.run(["action"], {"obs": core.observation})[0]
+        return action
+
+
+class Side:
+    """One simulation that runs episode after episode with one policy."""
+
+    def __init__(self, task: Task, policy: Callable[[Core], Policy]) -> None:
+        self.core = Core(task, 1, threads=1)
+        self.policy = policy(self.core)
+        self.number = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the next episode."""
+        begin_episodes(self.core, self.policy, np.array([0]), [episode_seed(0, self.number)])
+        self.number += 1
+
+    def block(self, steps: int) -> None:
+        """A number of steps."""
+        for _ in range(steps):
+            step = self.core.step(self.policy.act(self.core))
+            if step.terminated[0] or step.truncated[0]:
+                self.begin()
+
+
+def measure(task: Task, path: Path, blocks: int, steps: int) -> dict[str, Any]:
+    """Medians per step in microseconds, and of the blocks' ratios."""
+    session = server.session(str(path))
+    file = path.open("rb")
+
+    def inside(core: Core) -> Policy:
+        return Inside(session)
+
+    def outside(core: Core) -> Policy:
+        return RemotePolicy(PolicyProcess(file, core.size, core.task.body.nu))
+
+    sides = Side(task, inside), Side(task, outside)
+    isolated = sides[1].policy
+    assert isinstance(isolated, RemotePolicy)
+    contenders = {
+        name: functools.partial(side.block, steps)
+        for name, side in zip(("bare", "harness"), sides, strict=True)
+    }
+    before = cpu_of_children()
+    spent = in_turns(contenders, blocks)
+    np.testing.assert_array_equal(sides[0].core.observation, sides[1].core.observation)
+    # The block that warms up is among them.
+    child_cpu = (cpu_of_children() - before) / (blocks + 1)
+    isolated.process.close()
+    file.close()
+    (alone, alone_cpu), (guarded, guarded_cpu) = (rows.T for rows in spent.values())
+    us_per_step = 1e6 / steps
+    bare_cpu = us_per_step * alone_cpu.mean()
+    harness_cpu = us_per_step * (guarded_cpu.mean() + child_cpu)
+    ratios = guarded / alone
+    return {
+        "bare_us": us_per_step * np.median(alone),
+        "harness_us": us_per_step * np.median(guarded),
+        "ratio": float(np.median(ratios)),
+        "ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+        "ratio_of_totals": guarded.sum() / alone.sum(),
+        "bare_cpu_us": bare_cpu,
+        "harness_cpu_us": harness_cpu,
+        "cpu_ratio": harness_cpu / bare_cpu,
+        "round_trip_us": round_trip(sides[0].core),
+    }
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that this one has started and that still run."""
+    running = psutil.Process().children(recursive=True)
+    return sum(t.user + t.system for t in (child.cpu_times() for child in running))
+
+
+def round_trip(core: Core) -> float:
+    """Median microseconds from an observation to an answer that nothing was computed for."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, policy = Path(folder, "echo.py"), Path(folder, "sizes")
+        program.write_text(ECHO)
+        policy.write_text(f"{core.size} {core.task.body.nu}")
+        sizes = core.size, core.task.body.nu
+        with policy.open("rb") as file, PolicyProcess(file, *sizes, server=program) as process:
+            process.reset()
+            took = []
+            for _ in range(ROUND_TRIPS):
+                start = perf_counter()
+                process.act(core.observation[0])
+                took.append(perf_counter() - start)
+    return 1e6 * statistics.median(took)
+
+
+def measure_run(bundle: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of whole runs of `SUITE`, by the harness and bare in turns, and their ratios."""
+    suite = suites.load_suite(SUITE)
+    season = runner.season_of(suite, "dev", None)
+    who, anchors = runner.entry(bundle), suites.load_anchors(suite)
+    what = runner.Run(who, suite, anchors, season, isolated=True, workers=1)
+    sides = {"bare": bare_run, "harness": harness_run}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for number in range(rounds):
+        steps = []
+        # Each goes first every other time.
+        for name in sorted(sides, reverse=number % 2 == 1):
+            start, busy = perf_counter(), process_time()
+            with ChildrenClock() if name == "harness" else contextlib.nullcontext() as clock:
+                steps.append(sides[name](what))
+            wall, cpu = perf_counter() - start, process_time() - busy
+            times[name].append((wall, cpu + (clock.seconds if clock else 0.0)))
+            print(f"{name}: {wall:.1f} s, CPU {times[name][-1][1]:.1f} s", file=sys.stderr)
+        if steps[0] != steps[1]:
+            raise RuntimeError("the two sides did not run the same episodes")
+    bare, harness = (np.array(times[name]).sum(axis=0) for name in ("bare", "harness"))
+    return {
+        "suite": SUITE,
+        "rounds": rounds,
+        "episodes": len(steps[0]),
+        "steps": sum(steps[0].values()),
+        "bare_s": bare[0] / rounds,
+        "harness_s": harness[0] / rounds,
+        "ratio": harness[0] / bare[0],
+        "bare_cpu_s": bare[1] / rounds,
+        "harness_cpu_s": harness[1] / rounds,
+        "cpu_ratio": harness[1] / bare[1],
+        "of_each_round": times,
+    }
+
+
+def harness_run(what: runner.Run) -> dict[str, int]:
+    """Steps of each episode of a run."""
+    with tempfile.TemporaryDirectory() as out:
+        result, problems = runner.run(what, Path(out), lambda line: None, progress=False)
+    if problems:
+        raise RuntimeError(f"episodes failed: {problems}")
+    return {episode.id: episode.steps for episode in result.episodes}
+
+
+def bare_run(what: runner.Run) -> dict[str, int]:
+    """The same by environment and inference alone."""
+    taken = {}
+    for task_id, of_task in groupby(suites.episodes(what.suite), key=lambda spec: spec.task):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(what.contestant.policies[task_id])
+            file.flush()
+            policy = Inside(server.session(file.name))
+        for _, of_cell in groupby(of_task, key=cell_of):
+            specs = list(of_cell)
+            core = Core(vnl_envs.make_task(task_id, **specs[0].cell.options), 1, 1)
+            for spec in specs:
+                begin_episodes(core, policy, np.array([0]), [spec.seed(what.season.key)])
+                steps, over = 0, False
+                while not over:
+                    step = core.step(policy.act(core))
+                    steps, over = steps + 1, bool(step.terminated[0] or step.truncated[0])
+                taken[spec.id] = steps
+    return taken
+
+
+class ChildrenClock(threading.Thread):
+    """CPU time of all processes that this one starts while the context is open.
+
+    Read every `PERIOD` s: that of a policy is counted nowhere once its sandbox has been killed. On
+    any CPU, so that what is being measured is not disturbed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._over = threading.Event()
+        self._seen: dict[psutil.Process, float] = {}
+        self._own = 0.0
+
+    def run(self) -> None:
+        """Read until the context is closed."""
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        while not self._over.wait(PERIOD):
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    used = child.cpu_times()
+                    self._seen[child] = used.user + used.system
+        self._own = thread_time()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    @property
+    def seconds(self) -> float:
+        """Of the processes, less what this clock took itself; after the context."""
+        return sum(self._seen.values()) - self._own
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="vnl/RodentGoalReaching-v0")
+    parser.add_argument("--policy", type=Path, default=POLICY)
+    parser.add_argument("--blocks", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    if (reason := sandbox.available()) is not None:
+        parser.error(f"no isolation here: {reason}")
+    task = vnl_envs.make_task(arguments.task)
+    results: dict[str, Any] = {"task": arguments.task}
+    print("| CPUs | bare, µs a step | harness, µs | ratio | CPU ratio | round trip, µs |")
+    print("|---|---|---|---|---|---|")
+    for name, where in {"all": contextlib.nullcontext(), "one": on_one_cpu(0)}.items():
+        with where:
+            row = measure(task, arguments.policy, arguments.blocks, arguments.steps)
+        results[name] = row
+        print(
+            f"| {name} | {row['bare_us']:.0f} | {row['harness_us']:.0f} | {row['ratio']:.3f} "
+            f"| {row['cpu_ratio']:.3f} | {row['round_trip_us']:.0f} |",
+            flush=True,
+        )
+    if arguments.bundle is not None:
+        with on_one_cpu(0):
+            row = measure_run(arguments.bundle, arguments.rounds)
+        results["run"] = row
+        print("\n| run | steps | bare, s | harness, s | ratio | CPU ratio |")
+        print("|---|---|---|---|---|---|")
+        print(
+            f"| {row['suite']} | {row['steps']} | {row['bare_s']:.1f} | {row['harness_s']:.1f} "
+            f"| {row['ratio']:.3f} | {row['cpu_ratio']:.3f} |"
+        )
+    write_results("scoring_overhead", results)
+
+
+if __name__ == "__main__":
+    main()

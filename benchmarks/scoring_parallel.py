@@ -1,0 +1,91 @@
+"""How much faster two workers of the scoring harness are than one.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.scoring_parallel
+
+The reference checkpoints of PPO run the same episodes of the quick suite with one worker and with
+two, in turns, in the sandbox where there is one. Efficiency is the time of one over twice the time
+of two, without the start of the processes. What is missing to 1 is told apart: `slower`, by what
+factor an episode takes longer when another runs beside it (caches, clock, memory: the machine's);
+`idle`, the share of the workers' time that went into no episode (the harness's). Writes
+`results/scoring_parallel.json` beside this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vnl_envs.benchmark import machine
+from vnl_envs.files import written_whole
+from vnl_envs.scoring import runner, sandbox, suites
+from vnl_envs.scoring.suites import Spec
+
+RESULTS = Path(__file__).parent / "results" / "scoring_parallel.json"
+CHECKPOINTS = Path(__file__).parents[1] / "baselines" / "checkpoints" / "ppo"
+
+
+def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
+    """The checkpoints on their tasks, and as many episodes of each, of its easiest cell first."""
+    suite = suites.load_suite("quick-v1")
+    files = {task.id: CHECKPOINTS / f"{task.id.partition('/')[2]}.onnx" for task in suite.tasks}
+    policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
+    contestant = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
+    season = runner.season_of(suite, "dev", None)
+    isolated = sandbox.available() is None
+    anchors = suites.load_anchors(suite)
+    specs = [
+        spec
+        for task in policies
+        for spec in [s for s in suites.episodes(suite) if s.task == task][:episodes]
+    ]
+    return runner.Run(contestant, suite, anchors, season, isolated, workers), specs
+
+
+def measure(workers: int, episodes: int) -> dict[str, float]:
+    """Wall-clock seconds of the episodes, and what the workers spent on them."""
+    what, specs = run(workers, episodes)
+    with contextlib.closing(what.pool()) as pool:
+        runner.common_stamps(pool)
+        begin = time.perf_counter()
+        records = list(runner.records(pool, specs))
+        wall = time.perf_counter() - begin
+    return {
+        "wall": wall,
+        "busy": sum(record.seconds for record in records),
+        "steps": sum(record.episode.steps for record in records),
+    }
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="of one and of two workers")] = 3,
+    episodes: Annotated[int, typer.Option(help="of each task")] = 8,
+) -> None:
+    """See the module."""
+    rows: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        one, two = (measure(workers, episodes) for workers in (1, 2))
+        rows.append({
+            "one_s": round(one["wall"], 2),
+            "two_s": round(two["wall"], 2),
+            "steps": int(one["steps"]),
+            "efficiency": round(one["wall"] / (2 * two["wall"]), 3),
+            "slower": round(two["busy"] / one["busy"], 3),
+            "idle": round(1 - two["busy"] / (2 * two["wall"]), 3),
+        })  # fmt: skip
+        typer.echo(json.dumps(rows[-1]))
+    median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    with written_whole(RESULTS) as partial:
+        result = {"machine": machine(), "episodes": episodes, "median": median, "rounds": rows}
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+    typer.echo(f"efficiency {median['efficiency']:.3f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

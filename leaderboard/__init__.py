@@ -1,0 +1,1 @@
+"""The leaderboard: its suites, anchors, entries and site."""

@@ -1,0 +1,83 @@
+"""Measure the random policy on the suites: `python -m leaderboard.make_anchors [SUITE ...]`.
+
+SUITE is a name, or a file of one's own: FOLDER/suites/mine.json gets FOLDER/anchors/mine.json.
+Of the split "dev", in this process. Anchors belong to one suite: a new one needs new ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from vnl_envs.envs.core import Core
+from vnl_envs.files import written_whole
+from vnl_envs.scoring.evaluate import run_episodes
+from vnl_envs.scoring.policies import make_policy
+from vnl_envs.scoring.schema import (
+    Anchor,
+    Anchors,
+    EpisodeResult,
+    Suite,
+    SuiteStamp,
+    to_text,
+)
+from vnl_envs.scoring.scores import episode_result, primaries
+from vnl_envs.scoring.suites import (
+    NOMINAL,
+    anchors_path,
+    dev_key,
+    episodes,
+    load_suite,
+    make_cell,
+    suite_names,
+)
+
+FOLDER = Path(__file__).parent / "anchors"
+POLICY = "random"
+
+
+def run(suite: Suite, policy: str) -> Iterator[EpisodeResult]:
+    """Every episode of a suite by a policy that needs no training, a cell at a time."""
+    key = dev_key(suite)
+    for (task_id, _, _), group in groupby(
+        episodes(suite), key=lambda spec: (spec.task, spec.tier, spec.cell.id)
+    ):
+        specs = list(group)
+        core = Core(make_cell(task_id, specs[0].cell), len(specs))
+        seeds = [spec.seed(key) for spec in specs]
+        for finished in run_episodes(core, make_policy(policy, core), seeds):
+            yield episode_result(specs[finished.number], finished)
+
+
+def make_anchors(suite: Suite) -> Anchors:
+    """The random policy's primary metrics."""
+    count = len(episodes(suite))
+    results = list(tqdm(run(suite, POLICY), suite.name, count, unit="episode", disable=None))
+    return Anchors(
+        schema_version=1,
+        suite=SuiteStamp(name=suite.name, sha256=suite.sha256),
+        policy="random",
+        tasks={
+            task: Anchor(primary=tiers[NOMINAL], tiers=tiers)
+            for task, tiers in primaries(suite, results).items()
+        },
+    )
+
+
+def main(given: Sequence[str]) -> None:
+    """Write the anchors of these suites, all published ones if there are none."""
+    for source in given or suite_names():
+        suite = load_suite(source)
+        of_file = anchors_path(suite, Path(source)) if source.endswith(".json") else None
+        out = of_file or FOLDER / f"{suite.name}.json"
+        out.parent.mkdir(exist_ok=True)
+        with written_whole(out) as path:
+            path.write_text(to_text(make_anchors(suite)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

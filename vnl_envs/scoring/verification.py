@@ -1,0 +1,248 @@
+"""Whether a result can be believed: its sums recomputed, some of its episodes run again."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vnl_envs.scoring import suites
+from vnl_envs.scoring.figures import is_exposed
+from vnl_envs.scoring.problems import Code, Problem, ScoringError, problem
+from vnl_envs.scoring.results import is_complete, restricted, scored, stamps
+from vnl_envs.scoring.runner import Contestant, Run, rerun
+from vnl_envs.scoring.schema import Anchors, EpisodeResult, Result, Suite
+from vnl_envs.scoring.scores import missing
+from vnl_envs.scoring.strict_json import shown
+from vnl_envs.scoring.suites import Spec
+
+ROUNDING = 1e-9
+"""Relative difference that an aggregate may have on a machine with other stamps."""
+TOLERANCE = 0.05
+"""What the mean score of a task's re-run episodes may differ by there, in parts of its ceiling."""
+ERRORS = 3.0
+"""Standard errors of the mean difference that it may differ by on top of that."""
+_MOST_TOLD = 100
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What running episodes again gave.
+
+    Attributes:
+        episodes: how many.
+        same: of these, how many came out the same to the bit.
+        differing_stamps: which differ from the result's; without any, all must be the same.
+        problems: what contradicts the result.
+    """
+
+    episodes: int
+    same: int
+    differing_stamps: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def claims(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
+    """What in a result contradicts the suite or the result's own episodes; nothing is simulated."""
+    claimed_suite = f"{result.suite.name} with SHA-256 {result.suite.sha256}"
+    here = f"{suite.name} with SHA-256 {suite.sha256}"
+    if claimed_suite != here:
+        return [Problem(Code.VERSION, "suite", f"is {claimed_suite}, here is {here}")]
+    found = [
+        Problem(Code.VERSION, f"stamps.{name}", f"is {result.stamps.get(name)}, pinned is {pin}")
+        for name, pin in suite.pins.items()
+        if result.stamps.get(name) != pin
+    ]
+    if result.split == "test" and is_exposed(result):
+        message = "is false: with a season's seeds, policies of others count from the sandbox only"
+        found.append(Problem(Code.SANDBOX, "isolated", message))
+    specs = suites.episodes(scope_of(result, suite))
+    listed = _episode_problems(result.episodes, specs) or _unplayed_problems(result, specs)
+    # Without the suite's episodes there is nothing to recompute from.
+    return found + (listed or _aggregate_problems(result, suite, anchors))
+
+
+def scope_of(result: Result, suite: Suite) -> Suite:
+    """The part of a suite that a result is of: all of it, unless it says itself to be incomplete.
+
+    Raises:
+        ScoringError: none of its episodes is the suite's.
+    """
+    if result.complete:
+        return suite
+    part = restricted(suite, [episode.id for episode in result.episodes])
+    if not part.tasks:
+        raise problem(Code.INCOMPLETE, "episodes", f"none is of {suite.name}")
+    return part
+
+
+def is_by(result: Result, who: Contestant) -> list[Problem]:
+    """Where a result tells other things of who was scored than the bundle."""
+    return _contradictions(result, {"entrant": who.entrant.model_dump(mode="json")}, "bundle")
+
+
+def is_of(result: Result, what: Run) -> list[Problem]:
+    """Where a result tells other things than the bundle of who was scored, or of other seeds."""
+    season = {"season": what.season.season}
+    return is_by(result, what.contestant) + _contradictions(result, season, "key")
+
+
+def _contradictions(result: Result, here: dict[str, Any], source: str) -> list[Problem]:
+    claimed = result.model_dump(mode="json", include=set(here))
+    return [
+        Problem(Code.CLAIM, where, f"is {_told(ours)}, by the {source} {_told(theirs)}")
+        for where, ours, theirs in _differences(claimed, here)
+    ]
+
+
+def sample(suite: Suite, count: int, seed: int) -> list[Spec]:
+    """Episodes to run again, drawn without replacement, in the suite's order.
+
+    Args:
+        suite: the result's `scope_of`.
+        count: how many, if there are as many.
+        seed: of the choice.
+    """
+    specs = suites.episodes(suite)
+    chosen = np.random.default_rng(seed).permutation(len(specs))[:count]
+    return [specs[i] for i in sorted(chosen)]
+
+
+def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool = True) -> Rerun:
+    """Run episodes of a result again and compare.
+
+    With the same stamps each must come out the same to the bit. With others a simulation may take
+    another course: actions changed by 1e-7 turned a score of 0.2 into 1.0. Then the mean score of
+    each task's episodes must agree within `TOLERANCE` and `ERRORS` standard errors.
+
+    Args:
+        result: whose `claims` are sound.
+        what: the same contestant, suite and season.
+        specs: which episodes.
+        progress: whether to show a bar.
+
+    Raises:
+        ScoringError: see `run`.
+    """
+    claimed = {episode.id: episode for episode in result.episodes}
+    # What has no policy is known to count 0.
+    specs = [spec for spec in specs if what.has_policy(spec.task)]
+    here, again = rerun(what, specs, progress)
+    names = sorted({*result.stamps, *here})
+    differing = tuple(n for n in names if result.stamps.get(n) != here.get(n))
+    same = sum(claimed[spec.id] == again[spec.id] for spec in specs)
+    problems = _mean_problems(specs, claimed, again) if differing else _bit_problems(claimed, again)
+    return Rerun(len(specs), same, differing, tuple(problems))
+
+
+def _episode_problems(episodes: Sequence[EpisodeResult], specs: Sequence[Spec]) -> list[Problem]:
+    """Where the episodes are not the suite's, each once, in its order."""
+    expected = [spec.id for spec in specs]
+    counts = Counter(episode.id for episode in episodes)
+    found = [Problem(Code.INCOMPLETE, name, "is missing") for name in expected if not counts[name]]
+    repeated = [name for name, count in counts.items() if count > 1]
+    found += [Problem(Code.CLAIM, name, f"is there {counts[name]} times") for name in repeated]
+    unknown = sorted(counts.keys() - set(expected))
+    found += [Problem(Code.CLAIM, name, "is no episode of the suite") for name in unknown]
+    if not found and [episode.id for episode in episodes] != expected:
+        found = [Problem(Code.CLAIM, "episodes", "are not in the suite's order")]
+    return found
+
+
+def _unplayed_problems(result: Result, specs: Sequence[Spec]) -> list[Problem]:
+    """Where something came of an episode for whose task there is no policy: no re-run would tell.
+
+    Args:
+        result: with the episodes of `specs`, in their order.
+    """
+    if result.entrant.identity.startswith("reference:"):
+        return []
+    return [
+        Problem(Code.CLAIM, spec.id, "has no policy: it must be missing, and count 0")
+        for spec, episode in zip(specs, result.episodes, strict=True)
+        if spec.task not in result.entrant.policies and episode != missing(spec.id)
+    ]
+
+
+def _aggregate_problems(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
+    """Where scores are not what the episodes give."""
+    try:
+        tasks, overall = scored(scope_of(result, suite), suite, anchors, result.episodes)
+    except ScoringError as error:
+        return list(error.problems)
+    recomputed = {
+        "tasks": {name: score.model_dump(mode="json") for name, score in tasks.items()},
+        "overall": overall.model_dump(mode="json"),
+        "complete": is_complete(suite, result.engine, result.episodes),
+    }
+    claimed = result.model_dump(mode="json", include=set(recomputed))
+    rounding = 0.0 if result.stamps == stamps(result.engine) else ROUNDING
+    return [
+        Problem(Code.CLAIM, where, f"is {_told(ours)}, its episodes give {_told(theirs)}")
+        for where, ours, theirs in _differences(claimed, recomputed, rounding)
+    ]
+
+
+def _bit_problems(
+    claimed: Mapping[str, EpisodeResult], again: Mapping[str, EpisodeResult]
+) -> Iterator[Problem]:
+    for name, episode in again.items():
+        ours, theirs = (e.model_dump(mode="json") for e in (claimed[name], episode))
+        for where, was, now in _differences(ours, theirs):
+            message = f"is {_told(was)}, run again {_told(now)}"
+            yield Problem(Code.CLAIM, f"{name}: {where}", message)
+
+
+def _mean_problems(
+    specs: Sequence[Spec],
+    claimed: Mapping[str, EpisodeResult],
+    again: Mapping[str, EpisodeResult],
+) -> Iterator[Problem]:
+    by_task: dict[str, list[Spec]] = defaultdict(list)
+    for spec in specs:
+        by_task[spec.task].append(spec)
+    for task, of_task in by_task.items():
+        was, now = (np.array([e[s.id].score for s in of_task]) for e in (claimed, again))
+        # Of a single difference nobody knows how much is chance.
+        spread = float((was - now).std(ddof=1)) if len(of_task) > 1 else math.inf
+        tolerance = TOLERANCE * of_task[0].primary.ceiling + ERRORS * spread / len(of_task) ** 0.5
+        if abs(was.mean() - now.mean()) > tolerance:
+            message = (
+                f"mean score of {len(of_task)} episodes is {was.mean():.6g}, run again "
+                f"{now.mean():.6g}: more than {tolerance:.3g} apart"
+            )
+            yield Problem(Code.CLAIM, task, message)
+
+
+def _differences(
+    ours: Any, theirs: Any, rounding: float = 0.0, where: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: the place, and both values there.
+
+    Args:
+        ours, theirs: the values.
+        rounding: relative difference of numbers that is none.
+        where: place of both.
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in [*theirs, *(name for name in ours if name not in theirs)]:
+            place = f"{where}.{name}" if where else name
+            yield from _differences(ours.get(name), theirs.get(name), rounding, place)
+    elif _is_number(ours) and _is_number(theirs):
+        if not math.isclose(ours, theirs, rel_tol=rounding, abs_tol=rounding):
+            yield where, ours, theirs
+    elif ours != theirs or type(ours) is not type(theirs):
+        yield where, ours, theirs
+
+
+def _told(value: Any) -> str:
+    """A JSON value as it may be printed: a whole task can be missing."""
+    return shown(repr(value), _MOST_TOLD)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
