@@ -24,11 +24,15 @@ def write_tree(path: str | Path, tree: Any) -> None:
 
     Raises:
         TypeError: the tree holds something else.
+        OSError: it cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     record = json.dumps(_outline(tree, "", arrays))
     with written_whole(path) as partial:
-        save_file(arrays, partial, {"tree": record})
+        try:
+            save_file(arrays, partial, {"tree": record})
+        except SafetensorError as error:  # its writer knows no other
+            raise OSError(f"{str(path)!r} cannot be written: {error}") from None
 
 
 def read_tree(path: str | Path) -> Any:

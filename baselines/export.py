@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,17 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from baselines.checkpoint import read_tree
 from baselines.run import CHECKPOINT, RECORD
 from vnl_envs.files import written_whole
+
+# It sends telemetry since 1.29 unless told not to before it is imported (its docs/Privacy.md).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 INPUT, OUTPUT = "obs", "action"
 EXPORT_TOLERANCE = 1e-5
@@ -62,6 +67,11 @@ def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
     return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
 
 
+def layer_of(module: Mapping[str, Any]) -> Layer:
+    """A dense layer of Flax: "kernel" (inputs, outputs) and "bias" (outputs,)."""
+    return dense(np.asarray(module["kernel"]).T, np.asarray(module["bias"]))
+
+
 def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
     """Dense layers, given by weights and biases, with tanh between them."""
     pairs = ((dense(*layer), Layer("Tanh")) for layer in layers)
@@ -99,7 +109,7 @@ def write_onnx(
         path: ends in .onnx.
         layers: from an observation to an action, which is clipped after them.
         sizes: D and A.
-        metadata: about the policy, kept as texts.
+        metadata: about the policy, kept as texts, those of other types as JSON.
     """
     nodes: list[Any] = []
     arrays: list[Any] = []
@@ -112,7 +122,9 @@ def write_onnx(
     graph = helper.make_graph(nodes, "policy", [first], [last], initializer=arrays)
     opset = [helper.make_opsetid("", _OPSET)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
-    helper.set_model_props(model, {k: str(v) for k, v in metadata.items()})
+    helper.set_model_props(
+        model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    )
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path) as partial:
         onnx.save(model, partial)

@@ -14,19 +14,21 @@ FOLDER = Path(__file__).parent / "hyperparams"
 DEFAULT = "default"
 
 
-def load(kind: type[T], path: Path, task_id: str) -> T:
+def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
     """The hyperparameters of a task: those under "default", then those under its id.
 
     Args:
         kind: a dataclass of numbers, texts and lists of integers, whose fields are the keys.
-        path: a YAML file.
+        name: of the YAML file in `FOLDER`.
         task_id: the task; one that the file does not name has the defaults.
+        file: another YAML file, in the place of that one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not YAML of that form, has an unknown key, lacks one, or a value is
             of another type.
     """
+    path = file or FOLDER / name
     if not path.is_file():
         raise FileNotFoundError(f"no hyperparameter file {str(path)!r}")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,43 +22,59 @@ _COLUMNS = 3
 _UNTRAINED = {"zero": ":", "random": "--", "track": "-."}
 
 
-def draw(folder: Path, path: Path) -> None:
+def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
     """One panel for each task: the mean action's return, and lines for the untrained policies.
 
     Args:
         folder: with a log for each task, and perhaps scores.json.
         path: the picture.
+        beside: another such folder, whose mean actions are drawn as far as the logs go.
     """
     logs = sorted(folder.glob("*.csv"), reverse=True)
     scores = folder / "scores.json"
     records = json.loads(scores.read_text()) if scores.is_file() else []
     untrained = {Path(r["task"]).name: next(iter(r["scores"].values())) for r in records}
-    rows = -(-len(logs) // _COLUMNS)
+    columns = min(_COLUMNS, len(logs))
+    rows = -(-len(logs) // columns)
     figure, axes = plt.subplots(
-        rows, _COLUMNS, figsize=(4 * _COLUMNS, 3 * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
     )
     for axis, log in zip(axes.flat, logs, strict=False):
-        with log.open(newline="") as file:
-            _panel(axis, log.stem, csv.DictReader(file), untrained.get(log.stem, {}))
+        rows_of = _rows(log)
+        _panel(axis, log.stem, rows_of, untrained.get(log.stem, {}))
+        if beside is not None:
+            last = int(rows_of[-1]["step"])
+            shared = [row for row in _rows(beside / log.name) if int(row["step"]) <= last]
+            style = {"marker": ".", "color": "tab:green"}
+            axis.plot(*_curve(shared, "return"), label=f"mean action, {beside.name}", **style)
     for axis in axes.flat[len(logs) :]:
         axis.remove()
     lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
-    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=len(lines))
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2 * columns)
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110)
     plt.close(figure)
 
 
+def _rows(log: Path) -> list[dict[str, str]]:
+    with log.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _curve(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[float]]:
+    """Million steps, and the figure at them where the log has it."""
+    known = [row for row in rows if row.get(column)]
+    return [int(row["step"]) / 1e6 for row in known], [float(row[column]) for row in known]
+
+
 def _panel(
-    axis: Any, title: str, rows: Iterable[Mapping[str, str]], untrained: Mapping[str, Any]
+    axis: Any, title: str, rows: Sequence[Mapping[str, str]], untrained: Mapping[str, Any]
 ) -> None:
-    rows = list(rows)
     for column, label, style in (
         ("training_return", "in training", {"alpha": 0.4}),
         ("return", "mean action", {"marker": ".", "color": "tab:orange"}),
     ):
-        known = [(int(r["step"]) / 1e6, float(r[column])) for r in rows if r[column]]
-        axis.plot(*zip(*known, strict=True), label=label, **style)
+        axis.plot(*_curve(rows, column), label=label, **style)
     for name, line in _UNTRAINED.items():
         if name in untrained:
             mean = untrained[name]["return"]["mean"]
@@ -69,9 +85,10 @@ def _panel(
 def main(
     path: Annotated[Path, typer.Argument(help="the picture to write")],
     algorithm: Annotated[str, typer.Option(help="whose logs")] = "ppo",
+    beside: Annotated[str | None, typer.Option(help="another, to compare with")] = None,
 ) -> None:
     """Draw the learning curves of an algorithm's committed logs."""
-    draw(RESULTS / algorithm, path)
+    draw(RESULTS / algorithm, path, RESULTS / beside if beside else None)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ from rich.table import Table
 
 import vnl_envs
 from baselines.export import OnnxPolicy
+from vnl_envs.bodies.body import BodyModel
 from vnl_envs.files import written_whole
+from vnl_envs.motion.datasets import load_clips
+from vnl_envs.tasks.imitation import Imitation
 
 # By what the physics time step is divided, to see whether a score hangs on it.
 FINER = 2
@@ -42,32 +45,41 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
     if "task" not in about:
         raise ValueError(f"{str(path)!r} does not say which task it is for")
     task_id = about["task"]
-    env_hash = vnl_envs.env_hash(task_id, vnl_envs.make_task(task_id))
+    options: dict[str, Any] = json.loads(about.get("options", "{}"))
+    task = vnl_envs.make_task(task_id, **options)
+    env_hash = vnl_envs.env_hash(task_id, task)
     if about.get("env_hash") != env_hash:
         raise ValueError(f"{str(path)!r} was trained on another {task_id}: its hash is "
                          f"{about.get('env_hash')}, the task's {env_hash}")  # fmt: skip
-    follows = "clips" in vnl_envs.task_options(task_id)
+    follows = isinstance(task.unwrapped, Imitation)
     entrants: dict[str, Any] = {"zero": "zero", "random": "random"}
     entrants |= {"track": "track"} if follows else {}
     entrants |= {"trained": policy, "half step": policy}
     scores: dict[str, dict[str, Any]] = {}
-    for split in ("train", "test") if follows else ("",):
+    for split in _splits(task.body, options.get("clips")) if follows else ("",):
         scores[split] = {}
         for name, entrant in entrants.items():
-            options: dict[str, Any] = {"split": split} if split else {}
-            options |= {"finer": FINER} if name == "half step" else {}
+            varied: dict[str, Any] = {"split": split} if split else {}
+            varied |= {"finer": FINER} if name == "half step" else {}
             result = vnl_envs.evaluate(
-                task_id, entrant, episodes, seed, progress=progress, **options
+                task_id, entrant, episodes, seed, progress=progress, **{**options, **varied}
             )
             scores[split][name] = result.record()["summary"]
     first = next(iter(scores.values()))
     half, whole = (first[name]["return"]["mean"] for name in ("half step", "trained"))
     kept = half / whole if whole else None
     return {
-        "task": task_id, "env_hash": env_hash, "algorithm": about.get("algorithm"),
-        "steps": int(about["steps"]), "training_seed": int(about["seed"]), "episodes": episodes,
-        "seed": seed, "scores": scores, "kept": kept,
+        "task": task_id, "options": options, "env_hash": env_hash,
+        "algorithm": about.get("algorithm"), "steps": int(about["steps"]),
+        "training_seed": int(about["seed"]), "episodes": episodes, "seed": seed,
+        "scores": scores, "kept": kept,
     }  # fmt: skip
+
+
+def _splits(body: BodyModel, clips: Any) -> list[str]:
+    """Those that clips are scored in, the one of training first."""
+    there = {clip.split for clip in load_clips(body, clips)}
+    return [split for split in ("train", "test") if split in there]
 
 
 def table(record: dict[str, Any]) -> Table:

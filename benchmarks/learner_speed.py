@@ -11,11 +11,8 @@ asks two critics for one action, DMPO one critic for 20 actions and 51 atoms eac
 
 from __future__ import annotations
 
-import json
+import functools
 import os
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
@@ -26,10 +23,8 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 
 from baselines.dmpo import DMPO, Hyperparameters
-from vnl_envs.benchmark import machine
-from vnl_envs.files import written_whole
+from benchmarks.measuring import in_turns, rates, write_results
 
-RESULTS = Path(__file__).parent / "results" / "learner_speed.json"
 TASK = "vnl/RodentGoalReaching-v0"
 STORED = 5_000
 
@@ -79,26 +74,6 @@ def learners(layers: list[int], batch: int) -> dict[str, Any]:
     return made
 
 
-def measure(made: dict[str, Any], batch: int, updates: int, rounds: int) -> dict[str, Any]:
-    """Medians, over rounds in which they take turns, of updates per second and per CPU second.
-
-    A round that is not counted comes first.
-    """
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
-    for counted in [False, *[True] * rounds]:
-        for name, model in made.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            model.train(updates, batch)
-            if counted:
-                spent = (time.perf_counter() - wall, time.process_time() - cpu)
-                seconds[name].append(spent)
-    medians = {name: updates / np.median(spent, axis=0) for name, spent in seconds.items()}
-    return {
-        name: {"updates_per_s": wall, "updates_per_cpu_s": cpu, "seconds": seconds[name]}
-        for name, (wall, cpu) in medians.items()
-    }
-
-
 def main(
     layers: Annotated[list[int] | None, typer.Option(help="widths, of every network")] = None,
     batch: Annotated[int, typer.Option(min=1)] = 256,
@@ -109,19 +84,18 @@ def main(
     layers = layers or [256, 256]
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     made = learners(layers, batch)
-    rows = measure(made, batch, updates, rounds)
-    packages = ("jax", "torch", "stable-baselines3", *(["sbx-rl"] if "SBX SAC" in made else []))
+    contenders = {name: functools.partial(m.train, updates, batch) for name, m in made.items()}
+    spent = in_turns(contenders, rounds)
+    rows = rates(spent, updates, "updates")
     content = {
-        "machine": {**machine(), **{name: version(name) for name in packages}},
         "cores_used": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
         "layers": layers,
         "batch": batch,
         "updates": updates,
-        "learners": rows,
+        "learners": {name: {**row, "seconds": spent[name].tolist()} for name, row in rows.items()},
     }
-    with written_whole(RESULTS) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+    packages = ("jax", "torch", "stable-baselines3", *(["sbx-rl"] if "SBX SAC" in made else []))
+    write_results("learner_speed", content, *packages)
     print("| learner | updates/s | updates/CPU s |\n|---|---|---|")
     for name, row in rows.items():
         print(f"| {name} | {row['updates_per_s']:.1f} | {row['updates_per_cpu_s']:.1f} |")

@@ -13,7 +13,7 @@ import torch
 import typer
 
 from baselines import hyperparameters
-from baselines.ppo import ALGORITHM, PPO, Hyperparameters, training_envs
+from baselines.ppo import PPO, Hyperparameters, Network, training_envs
 from vnl_envs import benchmark
 
 
@@ -49,10 +49,9 @@ def measure(task_id: str, updates: int) -> dict[str, Any]:
         updates: how many, after two that are not counted.
     """
     torch.set_num_threads(1)
-    path = hyperparameters.FOLDER / f"{ALGORITHM}.yml"
-    h = hyperparameters.load(Hyperparameters, path, task_id)
+    h = hyperparameters.load(Hyperparameters, Network.file, task_id)
     model = PPO(training_envs(task_id, h), h, seed=0)
-    size = h.num_envs * h.rollout
+    size = h.update_steps
     model.learn(2 * size, reset_num_timesteps=False)
     watch = Stopwatch()
     watch.watch("physics", model.vector.core.engine, "step")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,49 +21,34 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
-from support import assert_same
-from typer import Typer
-from typer.testing import CliRunner
+from runs import log_of, state_of, write_hyperparams
+from support import assert_same, invoke, one_line
 
 from baselines import hyperparameters, ppo
 from baselines.checkpoint import read_tree, write_tree
 from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
 from baselines.plot import draw
+from baselines.ppo.__main__ import main
 from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
 from baselines.score import score
 
 TASK = "vnl/RodentGoalReaching-v0"
-FILE = hyperparameters.FOLDER / "ppo.yml"
+FILE = hyperparameters.FOLDER / ppo.Network.file
 TINY = {"num_envs": 2, "rollout": 8, "epochs": 2, "minibatch": 8, "layers": [8, 8], "log_every": 2,
         "evaluate_every": 4, "evaluation_episodes": 1}  # fmt: skip
 UPDATE = TINY["num_envs"] * TINY["rollout"]  # type: ignore[operator]
 
-app = Typer()
-app.command()(ppo.main)
-
 
 def hyperparams(folder: Path, **changes: Any) -> Path:
     """A file of small hyperparameters."""
-    sections = yaml.safe_load(FILE.read_text())
-    path = folder / "hyperparams.yml"
-    path.write_text(yaml.safe_dump({"default": {**sections["default"], **TINY, **changes}}))
-    return path
+    return write_hyperparams(folder, FILE, {**TINY, **changes})
 
 
 def run(folder: Path, steps: int, *more: str, task: str = TASK, **changes: Any) -> Any:
     """The command line's result; the run's folder is `folder` / "run"."""
     path = hyperparams(folder, **changes)
     arguments = ["--task", task, "--steps", str(steps), "--out", str(folder / "run")]
-    return CliRunner().invoke(app, [*arguments, "--hyperparams", str(path), *more])
-
-
-def log_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "run" / LOG).open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-
-
-def state_of(folder: Path) -> dict[str, Any]:
-    return {k: v for k, v in read_tree(folder / "run" / CHECKPOINT).items() if k != "seconds"}
+    return invoke(main, *arguments, "--hyperparams", path, *more)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +61,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_log_checkpoint_and_policy(short: Path) -> None:
-    rows = log_of(short)
+    rows = log_of(short / "run")
     assert [int(row["step"]) for row in rows] == [2 * UPDATE * i for i in range(1, 5)]
     assert [row["return"] != "" for row in rows] == [False, True, False, True]
     assert rows[-1]["goals_reached"] != ""
@@ -87,14 +76,14 @@ def test_a_run_leaves_log_checkpoint_and_policy(short: Path) -> None:
 def test_a_resumed_run_reaches_the_same_bits(short: Path, tmp_path: Path, updates: int) -> None:
     """Whether it stopped where the log has a row or between two."""
     assert run(tmp_path, updates * UPDATE).exit_code == 0
-    before = log_of(tmp_path)
+    before = log_of(tmp_path / "run")
     assert run(tmp_path, 8 * UPDATE, "--resume").exit_code == 0
-    assert_same(state_of(tmp_path)["model"], state_of(short)["model"])
+    assert_same(state_of(tmp_path / "run")["model"], state_of(short / "run")["model"])
     if updates == 4:
-        assert log_of(tmp_path) == log_of(short)
+        assert log_of(tmp_path / "run") == log_of(short / "run")
         assert (tmp_path / "run" / POLICY).read_bytes() == (short / "run" / POLICY).read_bytes()
     else:
-        assert log_of(tmp_path)[: len(before)] == before
+        assert log_of(tmp_path / "run")[: len(before)] == before
 
 
 def test_a_signal_ends_a_run_with_its_state(
@@ -111,30 +100,64 @@ def test_a_signal_ends_a_run_with_its_state(
         patched.setattr(ppo.PPO, "learn", interrupted)
         result = run(tmp_path, 8 * UPDATE)
     assert result.exit_code != 0
-    assert state_of(tmp_path)["model"]["steps"] == 5 * UPDATE
+    assert state_of(tmp_path / "run")["model"]["steps"] == 5 * UPDATE
     assert run(tmp_path, 8 * UPDATE, "--resume").exit_code == 0
-    assert_same(state_of(tmp_path), state_of(short))
-    assert log_of(tmp_path) == log_of(short)
+    assert_same(state_of(tmp_path / "run"), state_of(short / "run"))
+    assert log_of(tmp_path / "run") == log_of(short / "run")
+
+
+@pytest.mark.parametrize("written", ["log", "checkpoint"])
+def test_a_full_disk_loses_nothing(short: Path, tmp_path: Path, written: str) -> None:
+    """Whichever file is the first without room; the run goes on when there is room again."""
+    assert run(tmp_path, 4 * UPDATE).exit_code == 0
+    files = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if "events" not in p.name}
+    size = len(files[tmp_path / "run" / (LOG if written == "log" else CHECKPOINT)])
+    command = ("--task", TASK, "--steps", 8 * UPDATE, "--out", tmp_path / "run", "--resume",
+               "--hyperparams", hyperparams(tmp_path))  # fmt: skip
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The kernel refuses to write beyond a size, as it does on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
+    try:
+        result = invoke(main, *command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = one_line(result)
+    assert ("progress.csv" if written == "log" else "checkpoint.safetensors") in message
+    assert {p for p in (tmp_path / "run").iterdir() if "events" not in p.name} == set(files)
+    for path, content in files.items():
+        kept = path.read_bytes()
+        if path.name == LOG:
+            assert kept.startswith(content)
+        elif path.name != POLICY:
+            assert kept == content
+    if written == "checkpoint":
+        assert message.endswith("go on with --resume")
+    assert run(tmp_path, 8 * UPDATE, "--resume").exit_code == 0
+    assert_same(state_of(tmp_path / "run"), state_of(short / "run"))
+    assert log_of(tmp_path / "run") == log_of(short / "run")
+
+
+def test_a_run_that_ended_before_its_first_state_begins_again(tmp_path: Path) -> None:
+    """With --resume and without."""
+    assert run(tmp_path, 4 * UPDATE).exit_code == 0
+    rows = log_of(tmp_path / "run")
+    for more in ((), ("--resume",)):
+        (tmp_path / "run" / CHECKPOINT).unlink()
+        assert run(tmp_path, 4 * UPDATE, *more).exit_code == 0
+        assert log_of(tmp_path / "run") == rows
 
 
 def test_an_interrupt_gives_the_signals_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+    # Not Python's own in every process: Ray sets one for SIGTERM and leaves it.
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
     with Interrupt() as interrupt:
+        assert all(signal.getsignal(n) not in before for n in numbers)
         assert not interrupt.asked
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.asked
-        assert signal.getsignal(signal.SIGINT) is before
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def one_line(result: Any) -> str:
-    """The message of a command that was refused."""
-    assert result.exit_code != 0
-    assert isinstance(result.exception, SystemExit), result.exception
-    message = str(result.exception.code)
-    if "\n" in message or not message.startswith("error: "):
-        pytest.fail(f"not one line: {message!r}")
-    return message
+        assert [signal.getsignal(number) for number in numbers] == before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.mark.parametrize(
@@ -157,7 +180,7 @@ def test_a_missing_hyperparameter_is_named(tmp_path: Path) -> None:
     path = tmp_path / "h.yml"
     path.write_text("default: {gamma: 0.9}")
     with pytest.raises(ValueError, match=r"missing hyperparameters .*'sigma'"):
-        hyperparameters.load(ppo.Hyperparameters, path, TASK)
+        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
 
 
 @pytest.mark.parametrize("text", ["- 1", "a: {", "tasks: {}"])
@@ -165,15 +188,17 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "h.yml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"h\.yml"):
-        hyperparameters.load(ppo.Hyperparameters, path, TASK)
+        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
 
 
 def test_a_section_overrides_the_defaults(tmp_path: Path) -> None:
     sections = yaml.safe_load(FILE.read_text())
     path = tmp_path / "h.yml"
     path.write_text(yaml.safe_dump({"default": sections["default"], TASK: {"sigma": 0.5}}))
-    assert hyperparameters.load(ppo.Hyperparameters, path, TASK).sigma == 0.5
-    other = hyperparameters.load(ppo.Hyperparameters, path, "vnl/RodentJumpGap-v0")
+    assert hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path).sigma == 0.5
+    other = hyperparameters.load(
+        ppo.Hyperparameters, ppo.Network.file, "vnl/RodentJumpGap-v0", path
+    )
     assert other.sigma == sections["default"]["sigma"]
 
 
@@ -182,8 +207,8 @@ def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
 
     assert set(yaml.safe_load(FILE.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
-        h = hyperparameters.load(ppo.Hyperparameters, FILE, task_id)
-        assert (h.num_envs * h.rollout) % h.minibatch == 0
+        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task_id)
+        assert h.update_steps % h.minibatch == 0
 
 
 def test_unknown_tasks_and_foreign_folders_are_refused(short: Path, tmp_path: Path) -> None:
@@ -194,6 +219,34 @@ def test_unknown_tasks_and_foreign_folders_are_refused(short: Path, tmp_path: Pa
     assert "its task is" in one_line(other)
     assert "its seed is" in one_line(run(short, 9 * UPDATE, "--resume", "--seed", "1"))
     assert "its hyperparameters is" in one_line(run(short, 9 * UPDATE, "--resume", gamma=0.5))
+
+
+def test_a_checkpoint_of_another_body_is_refused(short: Path, tmp_path: Path) -> None:
+    """Under the record of a run that is not its own."""
+    other = run(tmp_path, UPDATE, task="vnl/HumanoidGoalReaching-v0")
+    assert other.exit_code == 0
+    shutil.copy(short / "run" / CHECKPOINT, tmp_path / "run" / CHECKPOINT)
+    message = one_line(run(tmp_path, 2 * UPDATE, "--resume", task="vnl/HumanoidGoalReaching-v0"))
+    assert f"{CHECKPOINT}' has another run in it: its task is '{TASK}'" in message
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"x")
+    message = one_line(run(tmp_path, 2 * UPDATE, "--resume", task="vnl/HumanoidGoalReaching-v0"))
+    assert "is not a checkpoint" in message
+
+
+@pytest.mark.parametrize("path", [("best",), ("episodes",), ("model", "step_sizes")])
+def test_a_checkpoint_that_lacks_something_is_refused(
+    short: Path, tmp_path: Path, path: tuple[str, ...]
+) -> None:
+    """As one of another version of the code does."""
+    shutil.copytree(short / "run", tmp_path / "run")
+    state = read_tree(tmp_path / "run" / CHECKPOINT)
+    *parts, last = path
+    del functools.reduce(lambda part, name: part[name], parts, state)[last]
+    write_tree(tmp_path / "run" / CHECKPOINT, state)
+    files = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if "events" not in p.name}
+    message = one_line(run(tmp_path, 9 * UPDATE, "--resume"))
+    assert f"{CHECKPOINT}' is of another version of the baselines, it has no '{last}'" in message
+    assert all(p.read_bytes() == content for p, content in files.items())
 
 
 def test_a_tree_comes_back_with_its_bits(tmp_path: Path) -> None:
@@ -226,19 +279,30 @@ def test_the_exported_policy_has_the_agreed_ends(short: Path) -> None:
     assert (end.name, end.shape, end.type) == ("action", [1, 38], "tensor(float)")
 
 
+def test_onnx_runtime_is_told_to_send_nothing(tmp_path: Path) -> None:
+    """Before it is imported, which is when it begins."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    clean = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    there = {**clean, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-c", "import baselines.export"]
+    assert subprocess.check_output(command, env=there, text=True) == "1\n"
+
+
 def test_survival_is_rewarded_in_training_alone(short: Path, tmp_path: Path) -> None:
     """The critic learns another value; the log's returns stay those of the task."""
     assert run(tmp_path, 4 * UPDATE, survival=10.0).exit_code == 0
-    mine, other = (state_of(f)["model"]["statistics"]["ret_rms"] for f in (tmp_path, short))
+    mine, other = (state_of(f / "run")["model"]["statistics"]["ret_rms"] for f in (tmp_path, short))
     assert mine["mean"] > 10 > other["mean"]
-    assert all(float(row["return"]) < 10 for row in log_of(tmp_path) if row["return"])
+    assert all(float(row["return"]) < 10 for row in log_of(tmp_path / "run") if row["return"])
 
 
 def test_the_newest_policy_is_exported_from_a_run(short: Path, tmp_path: Path) -> None:
     """From arrays alone, it acts as the network of that state does."""
     export_run(short / "run", tmp_path / "p.onnx")
     state = read_tree(short / "run" / CHECKPOINT)["model"]
-    h = hyperparameters.load(ppo.Hyperparameters, hyperparams(tmp_path), TASK)
+    h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, hyperparams(tmp_path))
     model = ppo.PPO(ppo.training_envs(TASK, h), h, seed=1)
     model.set_state(state)
     policy = OnnxPolicy.load(tmp_path / "p.onnx")
@@ -306,7 +370,7 @@ def test_curves_are_drawn_from_a_log(short: Path, tmp_path: Path) -> None:
 def test_it_learns(tmp_path: Path) -> None:
     """A hundred updates earn several times what random actions do (4, and zero actions 0)."""
     out = tmp_path / "run"
-    result = CliRunner().invoke(app, ["--task", TASK, "--steps", "204800", "--out", str(out)])
+    result = invoke(main, "--task", TASK, "--steps", 204800, "--out", out)
     assert result.exit_code == 0, result.output
     with (out / LOG).open(newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["return"]) > 8
@@ -319,7 +383,7 @@ def test_the_step_size_follows_the_divergence(tmp_path: Path) -> None:
         folder = tmp_path / str(target)
         folder.mkdir()
         assert run(folder, 2 * UPDATE, target_kl=target).exit_code == 0
-        actor, critic = state_of(folder)["model"]["step_sizes"]
+        actor, critic = state_of(folder / "run")["model"]["step_sizes"]
         sizes[target], default = actor, yaml.safe_load(FILE.read_text())["default"]
         assert critic == default["critic_step_size"]
     assert sizes[1e-9] < default["step_size"] < sizes[1e9]

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from runs import dmpo_settings, gaussian, log_of
+from support import invoke, one_line
 
-from baselines import hyperparameters
 from baselines.dmpo import DMPO, Hyperparameters, Learner
-from baselines.dmpo.__main__ import Settings, Training, train
+from baselines.dmpo.__main__ import main
+from baselines.dmpo.device import TERM
+from baselines.dmpo.distributed import Actor
 from baselines.dmpo.losses import (
     Bounds,
     Duals,
@@ -33,18 +37,16 @@ from baselines.dmpo.losses import (
     project,
     weights_divergence,
 )
-from baselines.dmpo.networks import Gaussian
 from baselines.dmpo.replay import Replay, Step, Streams
 from baselines.dmpo.sb3 import transitions
+from baselines.dmpo.settings import Settings
 from baselines.dmpo.state import Statistics, Transitions
+from baselines.dmpo.training import OnDevice, Training
 from baselines.export import OnnxPolicy, export_run
+from baselines.run import term_column
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
-
-
-def gaussian(mean: object, std: object) -> Gaussian:
-    mean = jnp.asarray(mean, jnp.float32)
-    return Gaussian(mean, jnp.asarray(std, jnp.float32), jnp.zeros(mean.shape[:-1]))
+TASK = "vnl/HumanoidGoalReaching-v0"
 
 
 # --- The critic ---
@@ -409,33 +411,78 @@ def test_sb3_transitions_bootstrap_at_time_limits_only() -> None:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    quick = {
-        "policy_layers": [16, 16], "critic_layers": [16, 16], "batch_size": 16, "num_envs": 4,
-        "unroll": 4, "warmup": 32, "capacity": 400, "log_every": 2, "evaluate_every": 4,
-        "evaluation_episodes": 2, "samples_per_insert": 4.0,
-    }  # fmt: skip
-    path = hyperparameters.FOLDER / "dmpo.yml"
-    loaded = hyperparameters.load(Settings, path, "vnl/HumanoidGoalReaching-v0")
-    return dataclasses.replace(loaded, **quick)
+    return dmpo_settings(TASK)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(settings: Settings, tmp_path: Path) -> None:
-    task = "vnl/HumanoidGoalReaching-v0"
+def assert_refused(folder: Path, settings: Settings) -> None:
+    """What the command says to a run that is not the folder's, which is the humanoid's."""
+    path = folder.parent / "h.yml"
 
-    def training(folder: str, resume: bool = False) -> Training:
-        return Training(task, 0, "native", tmp_path / folder, resume, settings)
+    def message(task: str, *more: str, **changes: Any) -> str:
+        section = {**dataclasses.asdict(settings), **changes}
+        path.write_text(yaml.safe_dump({"default": section}))
+        return one_line(invoke(main, "--task", task, "--impl", "native", "--hyperparams", path,
+                               "--out", folder, *more))  # fmt: skip
 
-    whole = training("whole")
-    assert train(whole, 160)
-    first = training("parts")
-    assert train(first, 96)
-    rest = training("parts", resume=True)
+    mine, other = TASK, "vnl/RodentGoalReaching-v0"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert "unknown hyperparameters ['learning']" in message(mine, "--resume", learning=1)
+    assert "is not empty" in message(mine)
+    assert f"its task is '{mine}', not '{other}'" in message(other, "--resume")
+    assert "its seed is 0, not 1" in message(mine, "--resume", "--seed", "1")
+    assert "its hyperparameters is" in message(mine, "--resume", discount=0.9)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def whole(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    training = Training(TASK, 0, "native", folder, False, settings)
+    assert training(160)
+    return training
+
+
+def test_the_log_has_the_rewards_terms(settings: Settings, whole: Training) -> None:
+    """Which add up to the rewards that the replay holds, but for those before learning."""
+    steps, total = settings.warmup, 0.0
+    for row in log_of(whole.run.folder):
+        terms = sum(float(row[term_column(name)]) for name in whole.driver.task.reward_terms)
+        steps, total = int(row["step"]), total + (int(row["step"]) - steps) * terms
+    assert isinstance(whole.driver, OnDevice)
+    rewards = whole.driver.run.replay.steps.reward
+    before = settings.warmup // settings.num_envs
+    assert total == pytest.approx(float(rewards[before:].sum()), rel=1e-4)
+    assert total > 0
+
+
+def test_actors_add_up_the_rewards_terms(settings: Settings) -> None:
+    """Of steps that end an episode, too."""
+    actor = Actor(TASK, settings.learner, 4, 200, None, {}, seed=0)
+    steps, sums = actor.collect(None)
+    assert sums["episodes"] > 0
+    assert sums["steps"] == 800
+    terms = sum(value for name, value in sums.items() if name.startswith(TERM))
+    assert terms == pytest.approx(float(steps.reward.sum()), rel=1e-5)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    settings: Settings, whole: Training, tmp_path: Path
+) -> None:
+    def training(resume: bool = False) -> Training:
+        return Training(TASK, 0, "native", tmp_path / "parts", resume, settings)
+
+    first = training()
+    assert first(96)
+    rest = training(resume=True)
     assert rest.steps == 96
-    assert train(rest, 160)
+    assert rest(160)
     for one, other in zip(whole.driver.get_state(), rest.driver.get_state(), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert log_of(tmp_path / "parts") == log_of(whole.run.folder)
     with pytest.raises(ValueError, match="not empty"):
-        training("parts")
+        training()
+    assert_refused(tmp_path / "parts", settings)
     assert (tmp_path / "parts" / "policy.onnx").is_file()
     export_run(tmp_path / "parts", tmp_path / "newest.onnx")
     observations = np.random.default_rng(0).normal(size=(8, rest.driver.learner.observation_size))

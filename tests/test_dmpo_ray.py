@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import builtins
 import csv
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from runs import dmpo_settings
 
-from baselines import hyperparameters
-from baselines.dmpo.__main__ import Settings, Training, driver_of, train
 from baselines.dmpo.distributed import Distributed, connect
+from baselines.dmpo.settings import Network, Settings
+from baselines.dmpo.training import Training, driver_of
 
 TASK = "vnl/HumanoidGoalReaching-v0"
 RATIO = 4.0
@@ -22,13 +22,8 @@ RATIO = 4.0
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    quick = {
-        "policy_layers": [16, 16], "critic_layers": [16, 16], "batch_size": 16, "num_envs": 2,
-        "unroll": 4, "warmup": 32, "capacity": 2000, "log_every": 5, "evaluate_every": 1000,
-        "evaluation_episodes": 2, "samples_per_insert": RATIO,
-    }  # fmt: skip
-    loaded = hyperparameters.load(Settings, hyperparameters.FOLDER / "dmpo.yml", TASK)
-    return dataclasses.replace(loaded, **quick)
+    return dmpo_settings(TASK, num_envs=2, capacity=2000, log_every=5, evaluate_every=1000,
+                         samples_per_insert=RATIO)  # fmt: skip
 
 
 @pytest.fixture
@@ -58,7 +53,9 @@ def test_learning_goes_on_when_actors_die(cluster: Any, settings: Settings, tmp_
     import ray
 
     node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-    training = Training(TASK, 0, "auto", tmp_path / "run", False, settings, 2, cluster.address)
+    training = Training(
+        TASK, 0, "auto", tmp_path / "run", False, settings, None, 2, cluster.address
+    )
     driver = training.driver
     assert isinstance(driver, Distributed)
     pool = driver.pool
@@ -72,7 +69,7 @@ def test_learning_goes_on_when_actors_die(cluster: Any, settings: Settings, tmp_
     advance_until(training, lambda: sum(pool.lives) > lives)
     assert pool.alive.sum() == 1
     target = training.steps + 400
-    assert train(training, target)
+    assert training(target)
     assert driver.steps >= target
 
     with (tmp_path / "run" / "progress.csv").open(newline="") as file:
@@ -87,10 +84,10 @@ def test_a_run_goes_on_from_its_learner_and_replay(settings: Settings, tmp_path:
     pytest.importorskip("ray", reason="actors need Ray")
 
     def training(resume: bool) -> Training:
-        return Training(TASK, 0, "auto", tmp_path / "run", resume, settings, 1)
+        return Training(TASK, 0, "auto", tmp_path / "run", resume, settings, None, 1)
 
     first = training(False)
-    assert train(first, 100)
+    assert first(100)
     kept, rest = first.driver.get_state(), training(True)
     assert isinstance(rest.driver, Distributed)
     try:
@@ -128,6 +125,6 @@ def test_an_address_without_a_cluster() -> None:
 
 def test_what_actors_do_not_have(settings: Settings) -> None:
     with pytest.raises(ValueError, match="--ray-address needs --actors"):
-        driver_of(TASK, 0, "auto", settings, None, "127.0.0.1:6379")
+        driver_of(TASK, 0, "auto", settings, Network(), None, "127.0.0.1:6379", {})
     with pytest.raises(ValueError, match="actors step the 'native' implementation, not 'jax'"):
-        driver_of(TASK, 0, "jax", settings, 2, None)
+        driver_of(TASK, 0, "jax", settings, Network(), 2, None, {})

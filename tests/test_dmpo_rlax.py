@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import gaussian
 
 from baselines.dmpo.losses import (
     Bounds,
@@ -39,9 +40,9 @@ def normal(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def gaussian(seed: int) -> Gaussian:
+def drawn(seed: int) -> Gaussian:
     std = 0.2 + 0.5 * jax.nn.sigmoid(normal(seed + 1, BATCH, ACTION))
-    return Gaussian(0.6 * normal(seed, BATCH, ACTION), std, jnp.zeros(BATCH))
+    return gaussian(0.6 * normal(seed, BATCH, ACTION), std)
 
 
 def assert_near(ours: Any, theirs: Any) -> None:
@@ -90,7 +91,7 @@ def test_improvement(raw: float) -> None:
 
 
 def test_densities_and_divergences() -> None:
-    old, new = gaussian(0), gaussian(10)
+    old, new = drawn(0), drawn(10)
     actions = normal(5, SAMPLES, BATCH, ACTION)
     density = distrax.MultivariateNormalDiag(old.mean, old.std).log_prob(actions)
     assert_near(log_density(actions, old.mean, old.std), density)
@@ -129,7 +130,7 @@ def rlax_loss(
 
 def test_policy_loss_and_its_gradients() -> None:
     """With respect to the policy and to all dual variables."""
-    target = gaussian(0)
+    target = drawn(0)
     actions = target.mean + target.std * normal(5, SAMPLES, BATCH, ACTION)
     assert (jnp.abs(actions) > 1).any()
     returns = normal(6, SAMPLES, BATCH)
@@ -141,5 +142,5 @@ def test_policy_loss_and_its_gradients() -> None:
     def theirs(duals: Duals, online: Gaussian) -> jax.Array:
         return rlax_loss(duals, online, target, actions, returns) + jnp.mean(online.penalty)
 
-    both = (jax.value_and_grad(f, argnums=(0, 1))(duals, gaussian(10)) for f in (ours, theirs))
+    both = (jax.value_and_grad(f, argnums=(0, 1))(duals, drawn(10)) for f in (ours, theirs))
     assert_near(*both)

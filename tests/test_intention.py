@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -15,22 +21,25 @@ import pytest
 import torch
 import yaml
 from stable_baselines3.common.vec_env import VecNormalize
-from support import assert_same
-from typer import Typer
-from typer.testing import CliRunner
+from support import assert_same, invoke, one_line
 
 import vnl_envs
 from baselines import hyperparameters, ppo
 from baselines.checkpoint import read_tree, write_tree
 from baselines.dmpo import Hyperparameters as DmpoHyperparameters
 from baselines.dmpo import Learner
+from baselines.dmpo.__main__ import main as dmpo
 from baselines.dmpo.state import MOST_DEVIATIONS, Transitions
+from baselines.dmpo.training import Training as DmpoTraining
 from baselines.export import OnnxPolicy, export_run, write_onnx
 from baselines.intention import LATENT
 from baselines.intention import dmpo as flax_intention
+from baselines.intention import ppo as torch_intention
 from baselines.intention.ppo import Hyperparameters, Intention, decoder_of, divergence
 from baselines.layout import proprioception
-from baselines.run import CHECKPOINT, POLICY
+from baselines.ppo.__main__ import main as ppo_main
+from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
+from baselines.score import score
 from baselines.transfer.__main__ import main as transfer
 from baselines.transfer.bundle import BundleError, Decoder, describe, from_run
 from baselines.transfer.ppo import Decoded
@@ -187,8 +196,36 @@ def test_cloning_comes_near_the_tracking_policy() -> None:
 
     model.normalise.reset()
     before = error()
-    model.network.prepare(model, dataclasses.replace(h, critic_updates=0))
+    model.network.prepare(model, dataclasses.replace(h, critic_updates=0), Interrupt())
     assert error() < before / 3
+
+
+def test_an_interrupted_cloning_begins_again(
+    training: ppo.Training, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no state in the midst of it; the message says so, and the end is the same."""
+    path = tmp_path / "h.yml"
+    path.write_text(yaml.safe_dump({"default": dataclasses.asdict(tiny())}))
+    command = ("--task", TASK, "--network", "intention", "--steps", 6 * UPDATE,
+               "--hyperparams", path, "--out", tmp_path / "run")  # fmt: skip
+    clone = torch_intention.clone
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        clone(*arguments)
+
+    for more in ((), ("--resume",)):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch_intention, "clone", interrupted)
+            result = invoke(ppo_main, *command, *more)
+        assert isinstance(result.exception, SystemExit)
+        assert result.exception.code == (
+            "interrupted: there was no state to keep yet: the same command begins again"
+        )
+        assert not (tmp_path / "run" / CHECKPOINT).exists()
+    assert invoke(ppo_main, *command).exit_code == 0
+    one, other = (read_tree(f / CHECKPOINT)["model"] for f in (folder, tmp_path / "run"))
+    assert_same(one, other)
 
 
 def test_cloning_needs_a_reference(tmp_path: Path) -> None:
@@ -413,7 +450,9 @@ def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder, tmp_path: Path) 
     encoded = captured["intermediates"]["latent"]["__call__"][0]
     expected = decoder(np.asarray(encoded)[:, :LATENT], observations)
     np.testing.assert_allclose(one.act_mean(state, jnp.asarray(observations)), expected, atol=1e-4)
-    layers = flax_intention.layers_of(state.policy, state.statistics, 201, decoder)
+    layers = flax_intention.layers_of(
+        state.policy, (state.statistics.mean, state.statistics.deviation), 201, decoder
+    )
     write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
     np.testing.assert_allclose(
         OnnxPolicy.load(tmp_path / "p.onnx")(observations), expected, atol=1e-5
@@ -443,7 +482,7 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
     state = one.observe(state, jnp.asarray(observations))
     state = state._replace(policy=jax.tree.map(lambda p: p + 0.05, state.policy))
     mean, deviation = map(np.asarray, (state.statistics.mean, state.statistics.deviation))
-    layers = flax_intention.layers_of(state.policy, state.statistics, 201)
+    layers = flax_intention.layers_of(state.policy, (mean, deviation), 201)
     write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
     actions = one.act_mean(state, jnp.asarray(observations))
     np.testing.assert_allclose(
@@ -451,7 +490,7 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
     )
     about = describe(env.task, env.layout)
     bundle = Decoder.of(
-        about, (mean, deviation), MOST_DEVIATIONS, flax_intention.decoder_of(state.policy), {}
+        about, (mean, deviation), MOST_DEVIATIONS, flax_intention.decoder_layers(state.policy), {}
     )
     x = one._seen(state, jnp.asarray(observations))
     _, captured = one.policy.apply(
@@ -463,26 +502,113 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
     )
 
 
+def quick(**more: Any) -> flax_intention.Settings:
+    small = {
+        "policy_layers": [8, 8], "critic_layers": [8, 8], "batch_size": 8, "num_envs": 2,
+        "unroll": 2, "warmup": 8, "capacity": 100, "log_every": 1, "evaluate_every": 2,
+        "evaluation_episodes": 1, "samples_per_insert": 2.0,
+    }  # fmt: skip
+    own = hyperparameters.load(flax_intention.Settings, flax_intention.Intention.file, OTHER)
+    return dataclasses.replace(own, **small, **more)
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_run_of_dmpo_is_logged_exported_and_bundled(
+    decoder: Decoder, tmp_path: Path, reused: bool
+) -> None:
+    def training(resume: bool, decoder: Decoder | None) -> DmpoTraining:
+        network = flax_intention.Intention(decoder)
+        return DmpoTraining(OTHER, 0, "native", tmp_path / "run", resume, quick(), network)
+
+    whole = training(False, decoder if reused else None)
+    assert whole(16)
+    with (tmp_path / "run" / LOG).open(newline="") as file:
+        kl = [float(row["latent_kl"]) for row in csv.DictReader(file)]
+    assert len(kl) == 2
+    assert all(0 < x < 100 for x in kl)
+    export_run(tmp_path / "run", tmp_path / "newest.onnx")
+    policy = OnnxPolicy.load(tmp_path / "newest.onnx")
+    assert policy.metadata["network"] == ("decoder" if reused else "intention")
+    observations = vnl_envs.VectorEnv(OTHER, 4).reset(seed=0)[0]
+    expected = whole.mean_action(observations)
+    np.testing.assert_allclose(policy(observations), expected, atol=1e-5)
+    if reused:
+        assert np.ptp(expected) > 0.01
+        with pytest.raises(BundleError, match="has no intention network"):
+            from_run(tmp_path / "run")
+        with pytest.raises(ValueError, match="its decoder is"):
+            training(True, dataclasses.replace(decoder, mean=decoder.mean + 1))
+    else:
+        bundle = from_run(tmp_path / "run")
+        bundle.check(whole.driver.task, whole.driver.layout)
+        assert bundle.origin["algorithm"] == "dmpo"
+        with pytest.raises(ValueError, match="its network is 'intention', not 'decoder'"):
+            training(True, bundle)
+
+
+def test_a_network_is_for_tasks_whose_observations_begin_with_the_bodys_own() -> None:
+    task = vnl_envs.make_task(OTHER)
+    with pytest.raises(ValueError, match="must begin with proprioception/"):
+        flax_intention.Intention().policy(task, {"task/goal": slice(0, 3)}, quick())
+    with pytest.raises(ValueError, match="needs `normalise`"):
+        flax_intention.Intention().policy(task, {}, quick(normalise=False))
+
+
 def test_a_models_state_has_its_decoder(training: ppo.Training, decoder: Decoder) -> None:
     assert decoder_of(training.model.get_state(), {}).digest == decoder.digest
+
+
+def test_a_run_has_options_of_its_task(tmp_path: Path) -> None:
+    """It trains on them, its policy is scored on them, and it goes on with no others."""
+    names = ["walk", "walk_slow"]
+
+    def run(*more: str) -> click.testing.Result:
+        return invoke(ppo_main, "--task", TASK, "--steps", UPDATE, "--network", "intention",
+                      "--hyperparams", file, "--out", tmp_path / "run", *more)  # fmt: skip
+
+    file = tmp_path / "tiny.yml"
+    file.write_text(yaml.safe_dump({"default": {**vars(tiny()), "cloning_steps": 0}}))
+    option = f"clips={json.dumps(names)}"
+    assert run("-o", option).exit_code == 0
+    record = score(tmp_path / "run" / POLICY, episodes=1)
+    task = vnl_envs.make_task(TASK, clips=names)
+    assert record["options"] == {"clips": names}
+    assert (
+        record["env_hash"]
+        == vnl_envs.env_hash(TASK, task)
+        != vnl_envs.env_hash(TASK, vnl_envs.make_task(TASK))
+    )
+    assert list(record["scores"]) == ["train", "test"]
+    assert "its options is {'clips': ['walk', 'walk_slow']}, not {}" in one_line(run("--resume"))
+    assert run("--resume", "-o", option).exit_code == 0
+    shutil.rmtree(tmp_path / "run")
+    assert "an option has the form NAME=VALUE" in one_line(run("-o", "clips"))
+    assert "no clips named ['fly']" in one_line(run("-o", "clips=fly"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_lines_say_what_is_wrong(
     decoder: Decoder, folder: Path, tmp_path: Path
 ) -> None:
-    def run(main: Callable[..., None], *arguments: str) -> str:
-        app = Typer()
-        app.command()(main)
-        result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
-        assert isinstance(result.exception, SystemExit)
-        return str(result.exception.code)
+    def run(main: Callable[..., None], *arguments: object) -> str:
+        return one_line(invoke(main, *arguments, "--out", tmp_path / "run"))
 
-    assert "network must be one of" in run(ppo.main, "--task", TASK, "--network", "transformer")
-    bundle = str(tmp_path / "d.safetensors")
-    assert "no checkpoint" in run(transfer, "--task", OTHER, "--decoder", bundle)
+    for main in (ppo_main, dmpo):
+        assert "network must be one of" in run(main, "--task", TASK, "--network", "transformer")
+    bundle = tmp_path / "d.safetensors"
+    for main in (transfer, dmpo):
+        assert "no checkpoint" in run(main, "--task", OTHER, "--decoder", bundle)
     decoder.write(bundle)
-    message = run(transfer, "--task", "vnl/HumanoidGoalReaching-v0", "--decoder", bundle)
-    assert message == "error: the decoder is for another body: rodent, the task has humanoid"
+    for main in (transfer, dmpo):
+        message = run(main, "--task", "vnl/HumanoidGoalReaching-v0", "--decoder", bundle)
+        assert message == "error: the decoder is for another body: rodent, the task has humanoid"
+        message = run(main, "--task", OTHER, "--decoder", folder / CHECKPOINT)
+        assert "not a vnl_envs-decoder file" in message
+    assert not (tmp_path / "run").exists()
+    arguments = ("--task", OTHER, "--decoder", bundle, "--resume", "--out", folder)
+    assert "has another run in it: its task is" in one_line(invoke(transfer, *arguments))
+    arguments = ("--task", TASK, "--network", "intention", "--resume", "--out", folder)
+    assert "has another run in it: its algorithm is 'ppo'" in one_line(invoke(dmpo, *arguments))
     record = (folder / "run.json").read_text().replace("intention", "mlp")
     (tmp_path / "run.json").write_text(record)
     with pytest.raises(BundleError, match="has no intention network"):
@@ -490,10 +616,16 @@ def test_the_command_lines_say_what_is_wrong(
 
 
 def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
+    path = hyperparameters.FOLDER / flax_intention.Intention.file
+    assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
+    for task_id in vnl_envs.task_ids():
+        d = hyperparameters.load(flax_intention.Settings, path.name, task_id)
+        # Rewards are in [0, 1].
+        assert d.highest_return == pytest.approx(1 / (1 - d.discount))
     path = hyperparameters.FOLDER / Intention.file
     assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
-        h = hyperparameters.load(Hyperparameters, path, task_id)
-        assert (h.num_envs * h.rollout) % h.minibatch == 0
+        h = hyperparameters.load(Hyperparameters, path.name, task_id)
+        assert h.update_steps % h.minibatch == 0
         # Only imitation has a tracking policy to clone.
         assert bool(h.cloning_steps) == ("Imitation" in task_id)

@@ -15,6 +15,8 @@ from baselines.dmpo.state import Hyperparameters, Learner, LearnerState
 from vnl_envs import wrap_for_training
 
 AXIS = "batch"
+TERM = "reward/"
+"""Before the name of a reward's term, in a driver's figures as in `FunctionalEnv`'s metrics."""
 
 
 class Run(NamedTuple):
@@ -96,7 +98,8 @@ class DeviceDMPO:
         """`unroll` control steps of every environment, then `updates` updates; figures to log.
 
         `episodes` counts those that ended, `episode_return` and `episode_length` are sums over
-        them. The run that is given is used up.
+        them; `steps` counts control steps, those of `TERM` are sums over them. The run that is
+        given is used up.
         """
         return self._iterate(run)
 
@@ -126,17 +129,17 @@ class DeviceDMPO:
         def policy(key: jax.Array, observation: jax.Array) -> jax.Array:
             return self.learner.act(run.learner, observation, key)
 
-        environments, steps, ended = self._collect(run.environments, act_key, self.unroll, policy)
+        environments, steps, sums = self._collect(run.environments, act_key, self.unroll, policy)
         replay = run.replay.insert(steps)
         learner, figures = self._learn(self._observe(run.learner, steps), replay, learn_key)
         count = run.steps + self.unroll * self.num_envs
-        figures |= jax.lax.psum(ended, AXIS)
+        figures |= jax.lax.psum(sums, AXIS)
         return Run(learner, environments, replay, key, count), figures
 
     def _collect(
         self, environments: Any, key: jax.Array, steps: int, policy: Any
     ) -> tuple[Any, Step, dict[str, jax.Array]]:
-        """Control steps (K, B, ...) by a policy, and sums over the episodes that ended."""
+        """Control steps (K, B, ...) by a policy, and sums over them: see `iterate`."""
 
         def one(state: Any, key: jax.Array) -> tuple[Any, tuple[Step, dict[str, jax.Array]]]:
             action = policy(key, state.obs)
@@ -146,15 +149,17 @@ class DeviceDMPO:
                 after.done, after.info["final_obs"],
             )  # fmt: skip
             totals = after.info["episode_metrics"]
-            ended = {
+            sums = {
                 "episodes": after.done.sum(),
                 "episode_return": (totals["sum_reward"] * after.done).sum(),
                 "episode_length": (totals["length"] * after.done).sum(),
+                "steps": jnp.ones_like(after.done).sum(),
+                **{k: v.sum() for k, v in after.metrics.items() if k.startswith(TERM)},
             }
-            return after, (step, ended)
+            return after, (step, sums)
 
-        environments, (taken, ended) = jax.lax.scan(one, environments, jax.random.split(key, steps))
-        return environments, taken, jax.tree.map(jnp.sum, ended)
+        environments, (taken, sums) = jax.lax.scan(one, environments, jax.random.split(key, steps))
+        return environments, taken, jax.tree.map(jnp.sum, sums)
 
     def _observe(self, learner: LearnerState, steps: Step) -> LearnerState:
         seen = jax.lax.all_gather(steps.observation, AXIS)

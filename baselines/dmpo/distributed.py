@@ -11,25 +11,27 @@ import math
 import os
 import socket
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from baselines.dmpo.device import TERM
 from baselines.dmpo.replay import Step, Streams
 from baselines.dmpo.state import (
     Hyperparameters,
     Learner,
     LearnerState,
     in_batches,
-    leaves_of,
-    with_leaves,
 )
+from baselines.jax_trees import leaves_of, with_leaves
 from vnl_envs import VectorEnv
 
 STORE = 256 * 2**20
 """Bytes of Ray's object store on one machine: parameters and unrolls pass through it, no more."""
+Maker = Callable[[Any, Mapping[str, slice]], Any]
 MOST_DEATHS = 10
 """Deaths for each actor in a row, without an unroll from any, after which the run gives up."""
 
@@ -42,15 +44,17 @@ class Actor:
         hyperparameters: of the learner.
         num_envs: environments.
         unroll: control steps between two sets of parameters.
+        policy, options: see `Distributed`.
         seed: of episodes and actions.
     """
 
     def __init__(
-        self, task_id: str, hyperparameters: Hyperparameters, num_envs: int, unroll: int, seed: int
-    ) -> None:
+        self, task_id: str, hyperparameters: Hyperparameters, num_envs: int, unroll: int,
+        policy: Maker | None, options: Mapping[str, Any], seed: int,
+    ) -> None:  # fmt: skip
         jax.config.update("jax_platforms", "cpu")
-        self._env = VectorEnv(task_id, num_envs, threads=1)
-        self._learner = learner_of(self._env, hyperparameters)
+        self._env = VectorEnv(task_id, num_envs, threads=1, **options)
+        self._learner = learner_of(self._env, hyperparameters, policy)
         self._key, key = jax.random.split(jax.random.PRNGKey(seed))
         self._state = jax.jit(self._learner.init)(key)
         self._act = jax.jit(self._learner.act)
@@ -59,7 +63,7 @@ class Actor:
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
 
     def collect(self, parameters: list[np.ndarray] | None) -> tuple[Step, dict[str, float]]:
-        """Steps (K, B, ...), and sums over the episodes that ended.
+        """Steps (K, B, ...), and sums over them: see `DeviceDMPO.iterate`.
 
         Args:
             parameters: what `acting` gave; None for uniformly random actions.
@@ -68,14 +72,15 @@ class Actor:
             policy, statistics = with_leaves(acting(self._state), parameters)
             self._state = self._state._replace(policy=policy, statistics=statistics)
         steps = []
-        ended = dict.fromkeys(("episodes", "episode_return", "episode_length"), 0.0)
+        terms = (TERM + name for name in self._env.task.reward_terms)
+        sums = dict.fromkeys((*_SUMS, *terms), 0.0)
         for _ in range(self._unroll):
-            step = self._step(parameters is None)
+            step, infos = self._step(parameters is None)
             steps.append(step)
-            self._count(step, ended)
-        return Step(*(np.stack(parts) for parts in zip(*steps, strict=True))), ended
+            self._count(step, infos, sums)
+        return Step(*(np.stack(parts) for parts in zip(*steps, strict=True))), sums
 
-    def _step(self, random: bool) -> Step:
+    def _step(self, random: bool) -> tuple[Step, dict[str, Any]]:
         before = self._observation
         self._key, key = jax.random.split(self._key)
         if random:
@@ -88,17 +93,26 @@ class Actor:
         for i in np.flatnonzero(ended):
             after[i] = infos["final_obs"][i]
         reward, failed, ended = (np.asarray(x, np.float32) for x in (reward, failed, ended))
-        return Step(before, action, reward, failed, ended, after)
+        return Step(before, action, reward, failed, ended, after), infos
 
-    def _count(self, step: Step, ended: dict[str, float]) -> None:
-        """Add the episodes that ended with a step to their sums."""
+    def _count(self, step: Step, infos: dict[str, Any], sums: dict[str, float]) -> None:
+        """Add a step, and the episodes that ended with it, to their sums."""
         self._returns += step.reward
         self._lengths += 1
-        ended["episodes"] += float(step.ended.sum())
-        ended["episode_return"] += float(self._returns @ step.ended)
-        ended["episode_length"] += float(self._lengths @ step.ended)
+        sums["episodes"] += float(step.ended.sum())
+        sums["episode_return"] += float(self._returns @ step.ended)
+        sums["episode_length"] += float(self._lengths @ step.ended)
+        sums["steps"] += step.reward.size
+        # The terms of steps that end an episode are apart, and 0 in the other place.
+        for part in (infos, infos.get("final_info", {})):
+            for name, values in part.get("reward_terms", {}).items():
+                if not name.startswith("_"):
+                    sums[TERM + name] += float(np.sum(values))
         self._returns *= 1.0 - step.ended
         self._lengths *= 1.0 - step.ended
+
+
+_SUMS = ("episodes", "episode_return", "episode_length", "steps")
 
 
 class Pool:
@@ -198,12 +212,16 @@ class Distributed:
         samples_per_insert: transitions sampled for each one collected.
         unroll: control steps of an actor between two sets of parameters.
         warmup: control steps (of all environments) with uniformly random actions first.
+        policy: makes another policy network than the learner's own, of a task and the layout of
+            its observations.
+        options: of the task; a file that they name is read on every actor's machine.
 
     Raises:
-        ValueError: an unknown id, or Ray is not installed.
+        ValueError: an unknown id or option, or Ray is not installed.
         ConnectionError: there is no cluster at that address.
 
     Attributes:
+        task, layout: the task, and the parts of its observations.
         learner: what learns.
         state: its state.
         streams: the replay.
@@ -226,16 +244,19 @@ class Distributed:
         samples_per_insert: float = 32.0,
         unroll: int = 8,
         warmup: int = 1_000,
+        policy: Maker | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        env = VectorEnv(task_id, 1, threads=1)
-        self.task = env.task
-        self.learner = learner_of(env, hyperparameters)
+        options = dict(options or {})
+        env = VectorEnv(task_id, 1, threads=1, **options)
+        self.task, self.layout = env.task, env.layout
+        self.learner = learner_of(env, hyperparameters, policy)
         env.close()
         self.identity = {"actors": actors}
         self.samples_per_insert, self.warmup = samples_per_insert, warmup
         self._seed, self._key = seed, jax.random.PRNGKey(seed)
         self._ray = connect(actors, address)
-        self._arguments = (task_id, hyperparameters, num_envs, unroll)
+        self._arguments = (task_id, hyperparameters, num_envs, unroll, policy, options)
         # Updates in one program: as many as an unroll allows.
         share = num_envs * unroll * samples_per_insert / hyperparameters.batch_size
         self._together = max(1, round(share))
@@ -265,14 +286,14 @@ class Distributed:
 
     def advance(self) -> dict[str, float]:
         """Add unrolls until updates are due, and make those; figures as of `DeviceDMPO.iterate`."""
-        ended = self._insert()
+        sums = self._insert()
         while self._due < self._together:
-            ended = {name: value + ended[name] for name, value in self._insert().items()}
+            sums = {name: value + sums[name] for name, value in self._insert().items()}
         figures: dict[str, jax.Array] = {}
         while self._due >= self._together:
             figures = self._learn()
         self.pool.publish(leaves_of(acting(self.state)))
-        return {**{name: float(value) for name, value in figures.items()}, **ended}
+        return {**{name: float(value) for name, value in figures.items()}, **sums}
 
     def gauges(self) -> dict[str, float]:
         """Transitions sampled for each one inserted, over the run; and actors that have answered.
@@ -316,19 +337,19 @@ class Distributed:
         return allowed / self.learner.settings.batch_size - self.updates
 
     def _insert(self) -> dict[str, float]:
-        """Add the next unroll that arrives; sums over its episodes."""
+        """Add the next unroll that arrives; its sums."""
         while True:
             actor, unroll = self.pool.take()
             if unroll is not None:
                 break
             self.streams.cut(actor)
         self.pool.ask(actor)
-        steps, ended = unroll
+        steps, sums = unroll
         self.streams.insert(actor, steps)
         self.steps += steps.reward.size
         seen = steps.observation.reshape(-1, self.learner.observation_size)
         self.state = self._observe(self.state, jnp.asarray(seen))
-        return ended
+        return sums
 
     def _learn(self) -> dict[str, jax.Array]:
         settings, count = self.learner.settings, self._together
@@ -342,11 +363,14 @@ class Distributed:
         return figures
 
 
-def learner_of(env: VectorEnv, hyperparameters: Hyperparameters) -> Learner:
-    """The learner of an environment's sizes."""
+def learner_of(
+    env: VectorEnv, hyperparameters: Hyperparameters, policy: Maker | None = None
+) -> Learner:
+    """The learner of an environment's sizes, with another policy network where one is made."""
     spaces: Any = (env.single_observation_space, env.single_action_space)
     observation_size, action_size = (space.shape[0] for space in spaces)
-    return Learner(observation_size, action_size, hyperparameters)
+    network = policy(env.task, env.layout) if policy else None
+    return Learner(observation_size, action_size, hyperparameters, network)
 
 
 def acting(state: LearnerState) -> tuple[Any, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from baselines.dmpo.networks import layers_of
-from baselines.dmpo.state import MOST_DEVIATIONS, LearnerState
-from baselines.export import normaliser, write_onnx
+from baselines.dmpo.settings import MLP, network_class
+from baselines.dmpo.state import LearnerState
+from baselines.export import Layer, write_onnx
 
 
 def acting_state(state: LearnerState, steps: int) -> dict[str, Any]:
@@ -32,10 +32,10 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
         path: ends in .onnx.
         identity: of the run: its record, kept in the file.
     """
-    mean = acting["policy"]["params"]["mean"]["kernel"]
-    scaling = normaliser(acting["mean"], acting["deviation"], MOST_DEVIATIONS)
-    layers = layers_of(
-        acting["policy"], scaling if identity["hyperparameters"]["normalise"] else ()
-    )
-    sizes = (len(acting["mean"]), mean.shape[1])
+    network = network_class(identity.get("network", MLP))
+    layers = network.layers(acting, identity["hyperparameters"]["normalise"])
+    last = layers[-1]
+    # A policy ends in a dense layer, weights (outputs, inputs) first.
+    assert isinstance(last, Layer)
+    sizes = len(acting["mean"]), len(last.arrays[0])
     write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from baselines.export import Layer, dense
+from baselines.export import Layer, layer_of
 
 ATOMS = 51
 """Atoms of the critic's distribution (Bellemare et al. 2017)."""
@@ -134,11 +134,6 @@ def torso_layers(torso: Any) -> list[Layer]:
     first = [layer_of(torso["Dense_0"]), _normalisation(torso["LayerNorm_0"]), Layer("Tanh")]
     rest = [torso[f"Dense_{i}"] for i in range(1, len(torso) - 1)]
     return first + [layer for module in rest for layer in (layer_of(module), Layer("Elu"))]
-
-
-def layer_of(module: Any) -> Layer:
-    """A dense layer with these parameters."""
-    return dense(np.asarray(module["kernel"]).T, np.asarray(module["bias"]))
 
 
 def _normalisation(module: Any) -> Layer:

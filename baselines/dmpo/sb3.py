@@ -21,9 +21,8 @@ from baselines.dmpo.state import (
     LearnerState,
     Transitions,
     in_batches,
-    leaves_of,
-    with_leaves,
 )
+from baselines.jax_trees import leaves_of, with_leaves
 
 FORMAT = "vnl_envs-dmpo"
 VERSION = 1

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 
@@ -375,22 +374,3 @@ class Learner:
     def _noise(self, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
         shape = (*shape, self.policy.noise_size)
         return jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
-
-
-def leaves_of(tree: Any) -> list[np.ndarray]:
-    """The arrays of a state, in order, for a checkpoint."""
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-
-
-def with_leaves(like: Any, leaves: Sequence[np.ndarray]) -> Any:
-    """A state of the structure of `like` with the arrays of a checkpoint.
-
-    Raises:
-        ValueError: they are others than it has.
-    """
-    own, structure = jax.tree.flatten(like)
-    shapes = [(np.shape(x), np.asarray(x).dtype) for x in leaves]
-    expected = [(x.shape, x.dtype) for x in own]
-    if shapes != expected:
-        raise ValueError("the checkpoint holds another learner: its arrays have other shapes")
-    return jax.tree.unflatten(structure, [jnp.array(leaf) for leaf in leaves])

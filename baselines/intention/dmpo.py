@@ -1,8 +1,11 @@
-"""The intention network as a policy of DMPO, with a decoder that learns or a reused one."""
+"""The intention network under DMPO, with a decoder that learns or a reused one:
+`python -m baselines.dmpo --network intention`, or `--decoder`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,18 +13,32 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from baselines.dmpo import settings
 from baselines.dmpo.networks import (
     Gaussian,
     Torso,
     deviation_head,
-    layer_of,
     mean_head,
     torso_layers,
 )
-from baselines.dmpo.state import MOST_DEVIATIONS, Statistics
-from baselines.export import Branches, Chain, normaliser, part, perceptron
+from baselines.dmpo.state import MOST_DEVIATIONS
+from baselines.export import Branches, Chain, layer_of, normaliser, part, perceptron
 from baselines.intention import LATENT
-from baselines.transfer.bundle import Decoder, Layers
+from baselines.transfer.bundle import Decoder, Layers, describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(settings.Settings):
+    """Those of DMPO, whose `policy_layers` are now the encoder's and the decoder's.
+
+    Attributes:
+        kl_weight: of the latent's divergence from the prior (β), per nat.
+    """
+
+    kl_weight: float
+
+
+Moments = tuple[np.ndarray, np.ndarray]
 
 
 def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
@@ -79,7 +96,73 @@ def _constant(layer: tuple[np.ndarray, np.ndarray], x: jax.Array) -> jax.Array:
     return x @ weight.T + bias
 
 
-def decoder_of(params: Any) -> Layers:
+class Intention(settings.Network):
+    """See `baselines.intention`.
+
+    Args:
+        decoder: one that does not learn, in place of one that does.
+    """
+
+    kind, file = Settings, "dmpo_intention.yml"
+    columns = ("latent_kl",)
+
+    def __init__(self, decoder: Decoder | None = None) -> None:
+        self._decoder = decoder
+        self.identity = {"network": settings.INTENTION}
+        if decoder is not None:
+            self.identity = {"network": settings.DECODER, "decoder": decoder.digest}
+
+    def policy(self, task: Any, layout: Mapping[str, slice], h: Settings) -> IntentionPolicy:
+        """The network for a task.
+
+        Raises:
+            ValueError: its observations do not begin with proprioception, or are not normalised.
+            BundleError: the decoder does not fit it.
+        """
+        if not h.normalise:
+            raise ValueError("the intention network needs `normalise`: a bundle has its numbers")
+        own = sum(describe(task, layout)["proprioception"].values())
+        if self._decoder is not None:
+            self._decoder.check(task, layout)
+        return IntentionPolicy(
+            task.body.nu, own, tuple(h.policy_layers), h.sigma, h.kl_weight, self._decoder
+        )
+
+    def figures(self, row: Mapping[str, float], h: Settings) -> dict[str, float]:
+        """The latent's divergence from the prior, nats."""
+        kl = row["policy_penalty"] / h.kl_weight if h.kl_weight else float("nan")
+        return {"latent_kl": kl}
+
+    def about(self, task: Any, layout: Mapping[str, slice]) -> dict[str, Any]:
+        """What the decoder is for; a reused one itself, so that no export needs its bundle."""
+        reused = {} if self._decoder is None else {"decoder": self._decoder.tree()}
+        return {"about": describe(task, layout), **reused}
+
+    @staticmethod
+    def layers(acting: Mapping[str, Any], normalise: bool) -> Chain:
+        """The encoder's mean, then the decoder."""
+        statistics = acting["mean"], acting["deviation"]
+        own = sum(acting["about"]["proprioception"].values())
+        decoder = Decoder.from_tree(acting["decoder"]) if "decoder" in acting else None
+        return layers_of(acting["policy"], statistics, own, decoder)
+
+
+NETWORK = Intention
+
+
+def decoder_of(acting: Mapping[str, Any], origin: Mapping[str, Any]) -> Decoder:
+    """The decoder in a checkpoint's "model".
+
+    Args:
+        acting: of a run with this network, whose decoder has learnt.
+        origin: see `Decoder`.
+    """
+    statistics = acting["mean"], acting["deviation"]
+    layers = decoder_layers(acting["policy"])
+    return Decoder.of(acting["about"], statistics, MOST_DEVIATIONS, layers, origin)
+
+
+def decoder_layers(params: Any) -> Layers:
     """The decoder among an `IntentionPolicy`'s parameters, as `Decoder.of` takes it."""
     modules = params["params"]
     names = sorted(name for name in modules if name.startswith("decoder_"))
@@ -87,29 +170,27 @@ def decoder_of(params: Any) -> Layers:
     return [(np.asarray(m["kernel"]).T, np.asarray(m["bias"])) for m in dense]
 
 
-def layers_of(
-    params: Any, statistics: Statistics, own: int, decoder: Decoder | None = None
-) -> Chain:
+def layers_of(params: Any, statistics: Moments, own: int, decoder: Decoder | None = None) -> Chain:
     """The mean of an `IntentionPolicy` without noise, for `write_onnx`.
 
     Args:
         params: the policy's.
-        statistics: the learner's, of the whole observation.
+        statistics: mean and deviation of the whole observation, (D,) each.
         own, decoder: see `IntentionPolicy`.
     """
     modules = params["params"]
     head = {name: np.asarray(value)[..., :LATENT] for name, value in modules["latent"].items()}
     encoder = [*torso_layers(modules["encoder"]), layer_of(head)]
-    layers = decoder_of(params) if decoder is None else decoder.layers
+    layers = decoder_layers(params) if decoder is None else decoder.layers
     return [
         *_normaliser(statistics, decoder), Branches((encoder, [part(slice(0, own))])),
         *perceptron(layers),
     ]  # fmt: skip
 
 
-def _normaliser(statistics: Statistics, decoder: Decoder | None) -> Chain:
+def _normaliser(statistics: Moments, decoder: Decoder | None) -> Chain:
     """Observations as the learner's networks see them."""
-    mean, deviation = np.asarray(statistics.mean), np.asarray(statistics.deviation)
+    mean, deviation = map(np.asarray, statistics)
     if decoder is None:
         return normaliser(mean, deviation, MOST_DEVIATIONS)
     rest = slice(decoder.own, len(mean))

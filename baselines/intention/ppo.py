@@ -20,6 +20,7 @@ from torch import nn
 from baselines import ppo
 from baselines.export import Branches, Chain, normaliser, part, perceptron
 from baselines.intention import LATENT
+from baselines.run import Interrupt
 from baselines.transfer.bundle import Decoder, describe
 from vnl_envs import SB3VecEnv
 
@@ -192,14 +193,16 @@ class Intention(ppo.Network):
         """β: see `IntentionPolicy.evaluate_actions`."""
         return h.kl_weight
 
-    def prepare(self, model: ppo.PPO, h: Hyperparameters) -> None:
+    def prepare(self, model: ppo.PPO, h: Hyperparameters, interrupt: Interrupt) -> None:
         """Clone the tracking policy, then let the critic learn what the clone earns."""
         if not h.cloning_steps:
             return
-        clone(model, h)
+        clone(model, h, interrupt)
         actor = model.policy.optimizer.param_groups[0]
         step_size, actor["lr"] = actor["lr"], 0.0
         for _ in range(h.critic_updates):
+            if interrupt.asked:
+                return
             model.learn(1, reset_num_timesteps=False)
         actor["lr"] = step_size
 
@@ -222,7 +225,7 @@ class Intention(ppo.Network):
 NETWORK = Intention
 
 
-def clone(model: ppo.PPO, h: Hyperparameters) -> None:
+def clone(model: ppo.PPO, h: Hyperparameters, interrupt: Interrupt) -> None:
     """Teach the actor what the tracking policy does in the states that the actor gets into.
 
     The loss is a variational bound, as Merel et al. distil experts: squared error in units of the
@@ -237,7 +240,7 @@ def clone(model: ppo.PPO, h: Hyperparameters) -> None:
     assert env is not None
     optimiser = torch.optim.Adam(policy.parameters(), h.critic_step_size)
     observation = env.reset()
-    while model.num_timesteps < h.cloning_steps:
+    while model.num_timesteps < h.cloning_steps and not interrupt.asked:
         seen: list[Any] = []
         aims: list[Any] = []
         for _ in range(h.rollout):
@@ -246,7 +249,7 @@ def clone(model: ppo.PPO, h: Hyperparameters) -> None:
             with torch.no_grad():
                 actions = policy(torch.as_tensor(observation))[0].numpy()
             observation = env.step(np.clip(actions, -1, 1))[0]
-        model.num_timesteps += h.rollout * h.num_envs
+        model.num_timesteps += h.update_steps
         rows = torch.as_tensor(np.concatenate(seen))
         targets = torch.as_tensor(np.concatenate(aims), dtype=torch.float32)
         for _ in range(h.epochs):

@@ -12,25 +12,27 @@ from typing import Annotated
 import typer
 
 from baselines import ppo
+from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.transfer.bundle import Decoder
 from baselines.transfer.ppo import Decoded
+from vnl_envs.terminal import TaskOptions, parse_options
 
 
 def main(
-    task: Annotated[str, typer.Option(help="a task id, see `vnl-envs list`")],
+    task: Task,
     decoder: Annotated[Path, typer.Option(help="what `baselines.transfer.bundle` wrote")],
-    out: Annotated[Path, typer.Option(help="folder of the run")],
-    steps: Annotated[int, typer.Option(min=1, help="of all environments together")] = 3_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
-    hyperparams: Annotated[
-        Path | None, typer.Option(help="YAML file, keyed by task; default that of baselines.ppo")
-    ] = None,
+    out: Out,
+    steps: Steps = 3_000_000,
+    seed: Seed = 0,
+    resume: Resume = False,
+    hyperparams: HyperparameterFile = None,
+    option: TaskOptions = None,
 ) -> None:
     """Train a policy by PPO whose actions are the latents of a decoder that does not learn."""
     try:
         network = Decoded(Decoder.read(decoder))
-        ppo.finish(task, seed, out, steps, resume, hyperparams, network)
+        options = parse_options(option)
+        ppo.finish(task, seed, out, steps, resume, hyperparams, network, options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

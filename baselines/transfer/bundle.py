@@ -6,6 +6,7 @@ python -m baselines.transfer.bundle runs/imitation rat.safetensors
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -207,23 +208,22 @@ def _difference(mine: Any, theirs: Any) -> str:
 
 
 def from_run(folder: Path) -> Decoder:
-    """The decoder in the newest checkpoint of a run of `baselines.ppo --network intention`.
+    """The decoder in the newest checkpoint of a run with `--network intention`.
 
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
         BundleError: the run has no decoder.
     """
-    from baselines.intention.ppo import Intention, decoder_of
-
     record = folder / RECORD
     if not record.is_file():
         raise FileNotFoundError(f"no run in {str(folder)!r}")
     identity = json.loads(record.read_text())
-    if identity.get("network") != Intention.identity["network"]:
+    if identity.get("network") != "intention":
         raise BundleError(f"the run in {str(folder)!r} has no intention network")
     state = read_tree(folder / CHECKPOINT)["model"]
     origin = {k: identity[k] for k in ("algorithm", "task", "env_hash", "seed")}
-    return decoder_of(state, {**origin, "steps": state["steps"]})
+    algorithm = importlib.import_module(f"baselines.intention.{identity['algorithm']}")
+    return algorithm.decoder_of(state, {**origin, "steps": state["steps"]})
 
 
 def main(

@@ -1,0 +1,260 @@
+"""A run of DMPO: its settings, its network, what collects and learns, and its log."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from baselines import run
+from baselines.dmpo.device import TERM, DeviceDMPO
+from baselines.dmpo.distributed import Distributed
+from baselines.dmpo.export import acting_state, export_state
+from baselines.dmpo.settings import ALGORITHM, Network, Settings
+from baselines.dmpo.state import Learner, LearnerState
+from baselines.export import check_exported
+from baselines.jax_trees import leaves_of, with_leaves
+from vnl_envs import make_functional
+from vnl_envs.identity import env_hash
+from vnl_envs.tasks.metrics import STANDARD
+
+_TRAINING = ("training_return", "training_length", "training_episodes", "expected_return",
+             "critic_loss", "kl_improvement", "kl_mean", "kl_std", "temperature", "std",
+             "outside")  # fmt: skip
+_GAUGES = ("samples_per_insert", "actors_alive")
+"""Columns of runs with actors; empty in others."""
+
+
+class Driver(Protocol):
+    """What collects and learns.
+
+    Attributes:
+        task, layout: the task, and the parts of its observations.
+        impl: implementation of its physics.
+        identity: what the run's record says of the driver.
+        learner: what learns.
+        state: its state.
+        steps: control steps so far, of all environments together.
+    """
+
+    task: Any
+    layout: Mapping[str, slice]
+    impl: str
+    identity: dict[str, Any]
+    learner: Learner
+
+    @property
+    def state(self) -> LearnerState: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def begin(self, saved: Any = None) -> None:
+        """Start, from nothing or from what `get_state` gave."""
+
+    def advance(self) -> dict[str, float]:
+        """Control steps, then updates; figures as of `DeviceDMPO.iterate`."""
+        ...
+
+    def gauges(self) -> dict[str, float]:
+        """Further figures of the present; NaN where there is none."""
+        ...
+
+    def get_state(self) -> Any:
+        """What training goes on from, for `begin`."""
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+
+
+class OnDevice:
+    """`DeviceDMPO` and its run, as a `Driver`.
+
+    Args:
+        task_id, seed, impl, options: what is trained on.
+        h: settings.
+        network: the policy's.
+    """
+
+    def __init__(
+        self, task_id: str, seed: int, impl: str, h: Settings, network: Network,
+        options: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        env = make_functional(task_id, impl, **options)
+        policy = network.policy(env.task, env.layout, h)
+        self._trainer = DeviceDMPO(env, h.learner, **h.collection, network=policy)
+        self._seed = seed
+        self.task, self.layout, self.impl = env.task, env.layout, env.impl
+        self.learner = self._trainer.learner
+        # A run with actors has their number here: neither goes on with the other's.
+        self.identity = {"actors": None}
+
+    @property
+    def state(self) -> LearnerState:
+        """The learner's."""
+        return self.run.learner
+
+    @property
+    def steps(self) -> int:
+        """Control steps so far, of all environments together."""
+        return int(self.run.steps)
+
+    def begin(self, saved: Any = None) -> None:
+        """Start, from nothing or from what `get_state` gave."""
+        self.run = self._trainer.init(self._seed)
+        if saved is not None:
+            self.run = with_leaves(self.run, saved)
+
+    def advance(self) -> dict[str, float]:
+        """One iteration."""
+        self.run, figures = self._trainer.iterate(self.run)
+        return {name: float(value) for name, value in figures.items()}
+
+    def gauges(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def get_state(self) -> Any:
+        """The arrays of the run."""
+        return leaves_of(self.run)
+
+    def close(self) -> None:
+        """Nothing runs beside."""
+
+
+def driver_of(
+    task_id: str, seed: int, impl: str, h: Settings, network: Network, actors: int | None,
+    address: str | None, options: Mapping[str, Any],
+) -> Driver:  # fmt: skip
+    """The driver over a task's functional environment, or that over actors on Ray.
+
+    Raises:
+        ValueError: an unknown id or implementation, one that actors do not have, or a network that
+            is not for the task.
+    """
+    if actors is None:
+        if address is not None:
+            raise ValueError("--ray-address needs --actors, the number of actors there")
+        return OnDevice(task_id, seed, impl, h, network, options)
+    if impl not in ("auto", Distributed.impl):
+        raise ValueError(f"actors step the {Distributed.impl!r} implementation, not {impl!r}")
+    policy = functools.partial(network.policy, h=h)
+    return Distributed(
+        task_id, h.learner, seed, actors, address, **h.collection, policy=policy, options=options
+    )
+
+
+class Training(run.Training):
+    """A run of DMPO; see `run.Training`.
+
+    Args:
+        task_id, seed, impl: what is trained on.
+        folder: of the run.
+        resume: whether to go on with the run in the folder.
+        h: settings.
+        network: the policy's.
+        actors: on Ray; None for none.
+        address: of their cluster; None for this machine.
+        options: of the task.
+
+    Raises:
+        ValueError: an unknown id, option or implementation, a task that the network is not for, a
+            folder with another run in it, or actors without Ray.
+    """
+
+    def __init__(
+        self, task_id: str, seed: int, impl: str, folder: Path, resume: bool, h: Settings,
+        network: Network | None = None, actors: int | None = None, address: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.network = network or Network()
+        options = dict(options or {})
+        self.driver = driver_of(task_id, seed, impl, h, self.network, actors, address, options)
+        task = self.driver.task
+        identity = {
+            "algorithm": ALGORITHM, "impl": self.driver.impl, "env_hash": env_hash(task_id, task),
+            **self.network.identity, **self.driver.identity,
+        }  # fmt: skip
+        metrics = [metric.name for metric in STANDARD + task.metrics]
+        terms = [run.term_column(name) for name in task.reward_terms]
+        columns = [*_TRAINING, *_GAUGES, *self.network.columns, *terms, *metrics]
+        self._iteration = 0
+        self._rows: list[dict[str, float]] = []
+        self._mean_action = jax.jit(self.driver.learner.act_mean)
+        super().__init__(task_id, seed, h, identity, folder, columns, resume, options)
+
+    @property
+    def steps(self) -> int:
+        """Control steps so far, of all environments together."""
+        return self.driver.steps
+
+    @property
+    def iteration(self) -> int:
+        """Iterations so far."""
+        return self._iteration
+
+    def begin(self, saved: dict[str, Any] | None) -> None:
+        """Start, from nothing or from what `get_state` gave."""
+        self.driver.begin(saved["run"] if saved else None)
+        if saved:
+            self._iteration, self._rows = saved["iteration"], saved["rows"]
+
+    def get_state(self) -> dict[str, Any]:
+        """What acting needs, and what training goes on from."""
+        return {
+            "model": self._acting(), "run": self.driver.get_state(), "iteration": self._iteration,
+            "rows": self._rows,
+        }  # fmt: skip
+
+    def advance(self) -> None:
+        """One iteration: control steps, then updates."""
+        self._rows.append(self.driver.advance())
+        self._iteration += 1
+
+    def mean_action(self, observations: np.ndarray) -> np.ndarray:
+        """The policy without its noise: observations (n, D) to actions (n, nu)."""
+        return np.asarray(self._mean_action(self.driver.state, observations))
+
+    def figures(self) -> dict[str, float]:
+        """Sampled episodes, means over iterations, and of the reward's terms over steps."""
+        rows, self._rows = self._rows, []
+        # A checkpoint's rows may be of before there were terms.
+        sums = {name: sum(row.get(name, 0.0) for row in rows) for name in rows[-1]}
+        mean = {name: value / len(rows) for name, value in sums.items()}
+        episodes = sums["episodes"]
+        own = {
+            "training_return": sums["episode_return"] / episodes if episodes else math.nan,
+            "training_length": sums["episode_length"] / episodes if episodes else math.nan,
+            "training_episodes": episodes,
+        }
+        training = {name: own.get(name, mean.get(name, 0.0)) for name in _TRAINING}
+        terms = {
+            run.term_column(name.removeprefix(TERM)): value / sums["steps"]
+            for name, value in sums.items()
+            if name.startswith(TERM)
+        }
+        return {**training, **self.driver.gauges(), **self.network.figures(mean, self.h), **terms}
+
+    def export(self, path: Path) -> None:
+        """Write the policy's mean action as ONNX, and check it against the policy.
+
+        Raises:
+            RuntimeError: they differ.
+        """
+        acting = self._acting()
+        export_state(acting, path, self.run.identity)
+        check_exported(path, self.mean_action, acting["mean"], acting["deviation"])
+
+    def close(self) -> None:
+        """End the actors and the log."""
+        self.driver.close()
+        super().close()
+
+    def _acting(self) -> dict[str, Any]:
+        about = self.network.about(self.driver.task, self.driver.layout)
+        return {**acting_state(self.driver.state, self.steps), **about}

@@ -1,0 +1,29 @@
+"""States of JAX as lists of arrays, for checkpoints and other processes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def leaves_of(tree: Any) -> list[np.ndarray]:
+    """The arrays of a state, in order."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def with_leaves(like: Any, leaves: Sequence[np.ndarray]) -> Any:
+    """A state of the structure of `like` with the arrays that `leaves_of` gave.
+
+    Raises:
+        ValueError: they are others than it has.
+    """
+    own, structure = jax.tree.flatten(like)
+    shapes = [(np.shape(x), np.asarray(x).dtype) for x in leaves]
+    expected = [(x.shape, x.dtype) for x in own]
+    if shapes != expected:
+        raise ValueError("the checkpoint holds another learner: its arrays have other shapes")
+    return jax.tree.unflatten(structure, [jnp.array(leaf) for leaf in leaves])
