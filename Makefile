@@ -6,18 +6,24 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The modules of the API reference; vnl_envs itself imports its names only when used.
 DOCUMENTED := registry envs.single envs.vector envs.parallel envs.sb3 \
   envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
-  tasks.metrics scoring.evaluate scoring.policies motion.clip motion.datasets motion.kinematics \
+  tasks.metrics scoring.evaluate scoring.policies scoring.schema scoring.problems scoring.suites \
+  scoring.scores scoring.intervals scoring.compare scoring.submission scoring.runner scoring.sandbox motion.clip motion.datasets motion.kinematics \
   motion.readers motion.resample motion.splits motion.check motion.report motion.downloads \
   motion.keypoints motion.markers motion.refit \
   identity physics perturbations counter bodies.constants bodies.limbs \
   scenes.world scenes.floor scenes.gap_corridor engines.native envs.core rendering
-.PHONY: demo test lint bench docs clean system
+.PHONY: demo test lint bench docs clean system browser
 
 demo: $(VENV)/.package system
 	$(BIN)/vnl-envs demo --out out
+	$(BIN)/python -m leaderboard.make_submissions ppo
+# A run that another version began there would be refused.
+	rm -rf out/score
+	$(BIN)/vnl-envs score run leaderboard/submissions/ppo.zip --suite quick-v1 --workers 2 --out out/score
+	$(BIN)/vnl-envs score report out/score/result.json --html out/report.html
 
-test: $(VENV)/.tools system
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(VENV)/.tools system browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff format --check .
@@ -38,7 +44,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e .
+	$(PIP) -e .[score]
 	touch $@
 
 # torch by itself first: with it there, nothing asks for a larger build.
@@ -47,8 +53,17 @@ $(VENV)/.tools: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e .[sb3,test,lint]
 	touch $@ $(VENV)/.package
 
-# Software rendering without a display. Where this cannot install it, rendering says what to do.
+# Software rendering without a display, and the sandbox of submitted policies. Where this cannot
+# install them, rendering and scoring say what to do.
 system:
-	@if [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY" ] && ! ldconfig -p | grep -q libOSMesa \
-	  && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && apt-get install -y -qq libosmesa6 >/dev/null; fi
+	@missing=; \
+	if [ "$$(uname)" = Linux ]; then \
+	  if [ -z "$$DISPLAY" ] && ! ldconfig -p | grep -q libOSMesa; then missing=libosmesa6; fi; \
+	  command -v bwrap >/dev/null || missing="$$missing bubblewrap"; \
+	  if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; fi; fi
+
+# Drives the pages of the leaderboard; where there is none those tests are skipped.
+browser:
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; fi

@@ -38,6 +38,11 @@ def test_wheel_has_one_import_package_and_the_data(wheel):
     for body in ("rodent", "humanoid"):
         assert f"vnl_envs/assets/clips/{body}.h5" in names
         assert f"vnl_envs/assets/standing/{body}.json" in names
+    for suite in ("core-v1", "quick-v1"):
+        assert f"vnl_envs/leaderboard/suites/{suite}.json" in names
+        assert f"vnl_envs/leaderboard/anchors/{suite}.json" in names
+    for path in (ROOT / "vnl_envs/scoring/templates").iterdir():
+        assert f"vnl_envs/scoring/templates/{path.name}" in names
 
 
 @pytest.mark.slow

@@ -1,0 +1,168 @@
+"""Score the references and the baselines: `python -m leaderboard.make_board RUNS [NAME ...]`.
+
+RUNS is a folder for what is under way: the same command goes on where it was ended. Results go to
+`results/`, and into `board.json` beside what others have there. Of results that are there,
+`--cross` runs some episodes again on MJX, and `--film` films some into `videos/`, which the
+repository does not keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leaderboard import make_submissions
+from vnl_envs.files import written_whole
+from vnl_envs.scoring import runner, suites, verification, videos
+from vnl_envs.scoring.problems import ScoringError
+from vnl_envs.scoring.results import read_result
+from vnl_envs.scoring.schema import Board, Published, Result, parse, to_text
+
+FOLDER = Path(__file__).parent
+BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"
+REFERENCES = ("zero", "random", "track")
+CROSS_ENGINE = "jax"
+"""The one of a cross-check: on a CPU it is 30 times as fast as Warp."""
+CROSS_BODY = "vnl/Rodent"
+"""Tasks of this body are cross-checked: each takes minutes to compile."""
+
+
+def contestant(name: str) -> runner.Contestant:
+    """A reference, or a baseline packed from its checkpoints."""
+    if name in REFERENCES:
+        return runner.reference(name)
+    make_submissions.main(name)
+    return runner.entry(make_submissions.FOLDER / f"{name}.zip")
+
+
+def run_of(name: str) -> runner.Run:
+    """One of them on the suite of the leaderboard."""
+    who = contestant(name)
+    suite = suites.load_suite(make_submissions.SUITE)
+    season = runner.season_of(suite, "dev", None)
+    isolated = runner.isolation(who, season, print)
+    workers = os.cpu_count() or 1
+    return runner.Run(who, suite, suites.load_anchors(suite), season, isolated, workers)
+
+
+def score(name: str, runs: Path) -> None:
+    """Run one of them and publish its result."""
+    what = run_of(name)
+    out = runs / f"{what.suite.name}-{name}"
+    runner.run(what, out, print)
+    RESULTS.mkdir(exist_ok=True)
+    shutil.copyfile(out / runner.RESULT, RESULTS / f"{name}.json")
+    speed = out / runner.SPEED
+    if speed.is_file():
+        shutil.copyfile(speed, RESULTS / f"{name}.speed.json")
+    if name in REFERENCES:
+        publish(Published(result=f"{name}.json", status="reference", pinned=True))
+    else:
+        publish(Published(result=f"{name}.json", status="verified"))
+
+
+def cross_check(name: str, runs: Path) -> None:
+    """Run some nominal episodes of a published result on another engine, and publish that, too.
+
+    Args:
+        name: of the result.
+        runs: see above.
+
+    Raises:
+        ScoringError: the result is not of who would be scored now.
+    """
+    what = run_of(name)
+    check_published(name, what)
+    chosen = [
+        task.id
+        for task in what.suite.tasks
+        if task.id.startswith(CROSS_BODY) and what.has_policy(task.id)
+    ]
+    part = runner.part_of(what.suite, CROSS_ENGINE, chosen)
+    what = dataclasses.replace(what, engine=CROSS_ENGINE, part=part)
+    out = runs / f"{what.suite.name}-{name}-{CROSS_ENGINE}"
+    runner.run(what, out, print)
+    file = f"{name}.{CROSS_ENGINE}.json"
+    shutil.copyfile(out / runner.RESULT, RESULTS / file)
+    (row,) = (row for row in board() if row.result == f"{name}.json")
+    publish(row.model_copy(update={"cross_checks": [file]}))
+
+
+def film(name: str) -> None:
+    """Film some episodes of a published result.
+
+    Raises:
+        ScoringError: the result is not of who would be scored now.
+    """
+    what = run_of(name)
+    videos.write_videos(check_published(name, what), what, FOLDER / videos.FOLDER, name)
+
+
+def check_published(name: str, what: runner.Run) -> Result:
+    """The result on the board, which is of the same contestant.
+
+    Raises:
+        ScoringError: it is not: score it again.
+    """
+    result = read_result(RESULTS / f"{name}.json")
+    problems = verification.is_of(result, what)
+    if problems:
+        raise ScoringError(problems)
+    return result
+
+
+def board() -> list[Published]:
+    """The rows of the board."""
+    return parse(Board, BOARD.read_bytes(), BOARD.name).entries if BOARD.is_file() else []
+
+
+def publish(row: Published) -> None:
+    """Put a row into the board, in place of one of the same result. What is known of the latter,
+    but not of the new one, stays: that it is pinned, and cross-checks of the same policies.
+    """
+    rows = board()
+    for old in rows:
+        if old.result == row.result:
+            kept = [f for f in old.cross_checks if _same(f, row.result)]
+            crosses = list(dict.fromkeys([*kept, *row.cross_checks]))
+            pinned = row.pinned or old.pinned
+            row = row.model_copy(update={"pinned": pinned, "cross_checks": crosses})
+    rows = sorted([r for r in rows if r.result != row.result] + [row], key=lambda r: r.result)
+    with written_whole(BOARD) as partial:
+        partial.write_text(to_text(Board(schema_version=1, entries=rows)))
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two results are of the same entrant."""
+    one, other = (read_result(RESULTS / file).entrant.identity for file in (a, b))
+    return one == other
+
+
+def main(
+    runs: Annotated[Path, typer.Argument(help="folder of what is under way, made if need be")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="who; default all")
+    ] = None,
+    cross: Annotated[
+        bool, typer.Option("--cross", help=f"cross-check results on MJX ({CROSS_ENGINE})")
+    ] = False,
+    films: Annotated[bool, typer.Option("--film", help="film results")] = False,
+) -> None:
+    """Score them, or else do with their results what the options say."""
+    runs.mkdir(parents=True, exist_ok=True)
+    for name in names or (*REFERENCES, *make_submissions.BASELINES):
+        if cross:
+            cross_check(name, runs)
+        if films:
+            film(name)
+        if not (cross or films):
+            score(name, runs)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,77 @@
+"""Pack the baselines: `python -m leaderboard.make_submissions [BUNDLE ...]`, by default all.
+
+The bundles are not kept in the repository: the same checkpoints give the same bytes. Policies say
+themselves which task, algorithm, seed and number of steps they are of.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from vnl_envs.scoring.submission import pack_entry
+
+FOLDER = Path(__file__).parent / "submissions"
+CHECKPOINTS = Path(__file__).parent.parent / "baselines" / "checkpoints"
+SUITE = "core-v1"
+DATE = "2026-11-24"
+
+
+class Baseline(NamedTuple):
+    """A bundle.
+
+    Attributes:
+        name: on the board.
+        folders: of `baselines/checkpoints`, whose policies it has.
+        backend: what simulated while they were trained.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    backend: str = "MuJoCo C"
+
+
+BASELINES = {
+    "ppo": Baseline("PPO", ("ppo", "ppo_intention")),
+    "ppo-brax": Baseline("PPO, Brax", ("ppo_brax",)),
+    "dmpo": Baseline("DMPO", ("dmpo",)),
+}
+"""By the name of the bundle. Imitation by PPO is that of an intention network."""
+
+
+def pack_baseline(bundle: str, out: Path) -> None:
+    """Write one bundle.
+
+    Raises:
+        ScoringError: a policy is not one that may be run.
+    """
+    baseline = BASELINES[bundle]
+    policies = [path for name in baseline.folders for path in (CHECKPOINTS / name).glob("*.onnx")]
+    said = {
+        "name": baseline.name,
+        "authors": ["vnl_envs"],
+        "licence": "Apache-2.0",
+        "date": DATE,
+        "description": "A baseline of vnl_envs, see docs/baselines.md.",
+        "suite": SUITE,
+        "training": {"backend": baseline.backend, "hardware": "2 cores, no GPU"},
+        "tasks": {
+            f"vnl/{path.stem}": {"policy": str(path.relative_to(CHECKPOINTS))}
+            for path in sorted(policies, key=lambda path: path.stem)
+        },
+    }
+    pack_entry(said, CHECKPOINTS, out)
+
+
+def main(*bundles: str) -> None:
+    """Write bundles."""
+    FOLDER.mkdir(exist_ok=True)
+    for bundle in bundles or BASELINES:
+        out = FOLDER / f"{bundle}.zip"
+        pack_baseline(bundle, out)
+        print(f"{out.relative_to(FOLDER.parent.parent)}: {out.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
