@@ -197,6 +197,44 @@ def test_a_cell_is_compiled_once(
     assert (tmp_path / runner.RESULT).read_bytes() == expected
 
 
+class Slow:
+    """Does nothing; takes a second for an action, and a hundred more for the first."""
+
+    def __init__(self, nu: int, clock: Clock) -> None:
+        self._action, self._clock, self._first = np.zeros((1, nu), np.float32), clock, 100.0
+
+    def begin(self, ids: np.ndarray, generators: Any) -> None:
+        """Nothing to remember."""
+
+    def act(self, core: Any) -> np.ndarray:
+        self._clock.now += self._first + 1
+        self._first = 0.0
+        return self._action
+
+
+class Clock:
+    """Stands still unless it is set."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def test_the_start_of_a_policy_is_not_taken_for_its_speed(
+    what: runner.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a compilation; or a run of a minute would be said to take ten."""
+    clock = Clock()
+    monkeypatch.setattr(worker, "time", clock)
+    monkeypatch.setattr(
+        Worker, "_make_policy", lambda self, task, core: Slow(core.task.body.nu, clock)
+    )
+    with contextlib.closing(Worker(what.job)) as measuring:
+        measured = measuring.measure(suites.episodes(what.suite)[0].id)
+    assert (measured["build"], measured["step"]) == (101, 1)
+
+
 def spoil_a_digit(lines: list[bytes]) -> list[bytes]:
     return [*lines[:3], lines[3].replace(b"1", b"7", 1), *lines[4:]]
 
