@@ -46,6 +46,7 @@ from support import (
     vector,
 )
 
+from vnl_envs.tasks.metrics import STANDARD
 from vnl_envs.tasks.task import Task
 
 NUM = 64
@@ -160,6 +161,9 @@ class TaskContract:
             assert set(info["metrics"]) == {"return", "length", *(m.name for m in task.metrics)}
             np.testing.assert_allclose(info["metrics"]["return"], total, atol=1e-9)
             assert info["metrics"]["length"] == steps
+            for metric in STANDARD + task.metrics:
+                value = info["metrics"][metric.name]
+                assert not np.isfinite(value) or metric.range[0] <= value <= metric.range[1]
             if terminated or truncated:
                 break
         for metric in task.metrics:

@@ -15,6 +15,7 @@ from leaderboard.make_suites import SUITES, make_suite
 from vnl_envs.envs.core import Core
 from vnl_envs.scoring import scores, suites
 from vnl_envs.scoring.evaluate import Finished, run_episodes
+from vnl_envs.scoring.intervals import wilson
 from vnl_envs.scoring.policies import PolicyError, Zero, make_policy
 from vnl_envs.scoring.problems import Code, ScoringError
 from vnl_envs.scoring.results import restricted
@@ -32,7 +33,7 @@ from vnl_envs.scoring.schema import (
     to_text,
 )
 
-GAPS, GOALS = "test/Gaps-v0", "test/Goals-v0"
+GAPS, GOALS = "vnl/RodentJumpGap-v0", "vnl/RodentGoalReaching-v0"
 KEY = bytes(range(32))
 
 
@@ -299,7 +300,7 @@ def _results(suite: Suite, score: dict[str, list[float]]) -> list[EpisodeResult]
     return [
         EpisodeResult(
             id=spec.id, end="truncated", reason=None, score=value, steps=10, clipped=0,
-            metrics={"length": 10.0, "time": None if value < 0.5 else 2 * value},
+            metrics={"length": 10.0, "time_to_first_goal": None if value < 0.5 else 2 * value},
         )
         for spec in suites.episodes(suite)
         for value in [score[spec.id.rpartition("/")[0]][spec.number]]
@@ -338,7 +339,7 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
     assert tasks[GOALS].uncounted.value == pytest.approx(0.9)
     assert tasks[GAPS].uncounted is None
     # Only where it happened: 0.6 and 0.8.
-    assert goals["nominal"].metrics["time"].value == pytest.approx(1.4)
+    assert goals["nominal"].metrics["time_to_first_goal"].value == pytest.approx(1.4)
     assert overall.value == pytest.approx(((0.5 - 0.1) / 0.9 + 0.5) / 2)
     assert overall.units == 16
     # The curve through 0.95, 0.5, 0.05 is symmetric about the middle.
@@ -408,25 +409,54 @@ def test_the_random_policy_is_at_zero_and_the_ceiling_at_one() -> None:
     assert overall.value == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("kind", ["foreign", "twice", "too_high", "paid"])
+@pytest.mark.parametrize("kind", ["foreign", "twice", "too_high", "paid", "fallen_twice"])
 def test_episodes_that_cannot_be_are_refused(kind: str) -> None:
-    """Of another suite, given twice, or with a score that nothing earns."""
+    """Of another suite, given twice, or with a score or metric that nothing earns."""
     suite = _suite()
     results = _results(suite, SCORES)
     first = results[0]
     results += {
-        "foreign": [first.model_copy(update={"id": "test/Gaps-v0/nominal/width-9/0"})],
+        "foreign": [first.model_copy(update={"id": f"{GAPS}/nominal/width-9/0"})],
         "twice": [first],
         "too_high": [],
         "paid": [],
+        "fallen_twice": [],
     }[kind]
     if kind == "too_high":
         results[0] = first.model_copy(update={"score": 1.5})
+    if kind == "fallen_twice":
+        results[0] = first.model_copy(update={"metrics": {"fallen": 2.0}})
     if kind == "paid":
         results[0] = first.model_copy(update={"reason": "crash", "end": "failed"})
     with pytest.raises(ScoringError) as error:
         scores.aggregate(suite, _anchors(suite, 0.1, 0.0), results)
     assert error.value.code is Code.CLAIM
+
+
+def test_metrics_stay_in_their_range() -> None:
+    """All falls are Wilson's interval, long times and few of them no negative one."""
+    suite, rng = _suite(), np.random.default_rng(0)
+    results = [
+        r.model_copy(update={"metrics": {
+            "fallen": 1.0, "gap_success": float(rng.random() ** 0.1),
+            "length": 10.0 ** rng.integers(4),
+        }})
+        for r in _results(suite, SCORES)
+    ]  # fmt: skip
+    tasks, _ = scores.aggregate(suite, _anchors(suite, 0.1, 0.0), results)
+    metrics = tasks[GAPS].tiers["pushes"].metrics
+    fallen = metrics["fallen"]
+    assert (fallen.low, fallen.high) == wilson(8, 8)
+    assert fallen.high == 1.0
+    assert 0 < metrics["gap_success"].low < metrics["gap_success"].high <= 1
+    assert 0 <= metrics["length"].low < metrics["length"].high
+
+
+def test_a_task_that_is_not_there_is_named() -> None:
+    """Whose ranges nobody knows."""
+    with pytest.raises(ScoringError, match="no task with id 'vnl/Rat-v0'") as error:
+        suites.metric_ranges("vnl/Rat-v0")
+    assert error.value.code is Code.VERSION
 
 
 def test_anchors_of_another_suite_are_refused() -> None:

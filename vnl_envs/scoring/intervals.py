@@ -26,6 +26,9 @@ STEADYING, STEADYING_BOUNDED = 0.04, 0.14
 skewed scores without bounds, and 50 scores piled up at a bound, within 93 to 97 %: more misses the
 former, less holds the latter too often (`benchmarks/interval_coverage.py`)."""
 
+UNBOUNDED = (-math.inf, math.inf)
+"""Of values that can be anything."""
+
 FLIPS = 9999
 """Of the permutation test, beside the data as they are."""
 _FLIPS_AT_ONCE = 1000
@@ -67,7 +70,7 @@ def bootstrap(
     strata: Sequence[Any] | np.ndarray | None = None,
     weights: Any = None,
     seed: int = 0,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> tuple[float, float]:
     """Studentised bootstrap interval of a mean at 95 % (Efron and Tibshirani 1993, section 12.5).
 

@@ -12,7 +12,14 @@ import numpy as np
 from scipy.special import expit
 
 from vnl_envs.scoring.evaluate import Finished
-from vnl_envs.scoring.intervals import around, bootstrap, bootstrap_ratio, percentiles, resamples
+from vnl_envs.scoring.intervals import (
+    UNBOUNDED,
+    around,
+    bootstrap,
+    bootstrap_ratio,
+    percentiles,
+    resamples,
+)
 from vnl_envs.scoring.problems import Code, problem
 from vnl_envs.scoring.schema import (
     Anchors,
@@ -20,10 +27,11 @@ from vnl_envs.scoring.schema import (
     Estimate,
     Primary,
     Suite,
+    SuiteTask,
     TaskScore,
     TierScore,
 )
-from vnl_envs.scoring.suites import NOMINAL, Spec, episodes
+from vnl_envs.scoring.suites import NOMINAL, Spec, episodes, metric_ranges
 
 NOTHING = Estimate(value=None, low=None, high=None, units=0)
 LADDER_METRIC = "gaps_cleared"
@@ -72,22 +80,33 @@ def completed(suite: Suite, results: Iterable[EpisodeResult]) -> list[EpisodeRes
     """Every episode of a suite in its order; those that are missing count 0 as incomplete.
 
     Raises:
-        ScoringError: an episode is none of the suite's, is there twice, or has a score that no
-            episode can have.
+        ScoringError: an episode is none of the suite's, is there twice, or has a score or metric
+            that no episode can have.
     """
-    ceilings = {spec.id: spec.primary.ceiling for spec in episodes(suite)}
+    specs = {spec.id: spec for spec in episodes(suite)}
+    ranges = {task.id: metric_ranges(task.id) for task in suite.tasks}
     given: dict[str, EpisodeResult] = {}
     for result in results:
-        if result.id not in ceilings:
+        if result.id not in specs:
             raise problem(Code.CLAIM, result.id, f"is not an episode of {suite.name}")
         if result.id in given:
             raise problem(Code.CLAIM, result.id, "is there twice")
-        most = ceilings[result.id]
+        spec = specs[result.id]
+        most = spec.primary.ceiling
         if not 0 <= result.score <= most or (result.reason and result.score):
             message = f"the score must be in [0, {most:g}], and 0 where there is a reason"
             raise problem(Code.CLAIM, result.id, f"{message}; got {result.score:g}")
+        _check_metrics(result, ranges[spec.task])
         given[result.id] = result
-    return [given.get(id) or missing(id) for id in ceilings]
+    return [given.get(id) or missing(id) for id in specs]
+
+
+def _check_metrics(result: EpisodeResult, ranges: Mapping[str, tuple[float, float]]) -> None:
+    for name, value in result.metrics.items():
+        low, high = ranges.get(name, UNBOUNDED)
+        if value is not None and not low <= value <= high:
+            message = f"{name} must be in [{low:g}, {high:g}]; got {value:g}"
+            raise problem(Code.CLAIM, result.id, message)
 
 
 def missing(id: str) -> EpisodeResult:
@@ -113,7 +132,7 @@ def aggregate(
     check_anchors(suite, anchors)
     tables = tabulate(suite, results)
     tasks = {
-        task.id: _task_score(task.primary, _random(anchors, task.id), tables[task.id])
+        task.id: _task_score(task, _random(anchors, task.id), tables[task.id])
         for task in suite.tasks
     }
     return tasks, _overall(suite, anchors, tables)
@@ -238,28 +257,28 @@ def _unit(spec: Spec) -> str:
     return spec.cell.unit or f"{spec.tier}/{spec.cell.id}/{spec.number}"
 
 
-def _task_score(primary: Primary, random: float, tiers: Mapping[str, Table]) -> TaskScore:
+def _task_score(task: SuiteTask, random: float, tiers: Mapping[str, Table]) -> TaskScore:
     nominal = tiers[NOMINAL]
     others = nominal.uncounted()
     return TaskScore(
         tiers={
-            tier: _tier_score(primary, random, table, None if tier == NOMINAL else nominal)
+            tier: _tier_score(task, random, table, None if tier == NOMINAL else nominal)
             for tier, table in tiers.items()
         },
-        uncounted=_primary(primary, others) if others.units else None,
-        half_width=_half_width(nominal.counted()) if primary.metric == LADDER_METRIC else None,
+        uncounted=_primary(task.primary, others) if others.units else None,
+        half_width=_half_width(nominal.counted()) if task.primary.metric == LADDER_METRIC else None,
     )
 
 
-def _tier_score(primary: Primary, random: float, table: Table, nominal: Table | None) -> TierScore:
-    counted = table.counted()
+def _tier_score(task: SuiteTask, random: float, table: Table, nominal: Table | None) -> TierScore:
+    primary, counted = task.primary, table.counted()
     estimate = _primary(primary, counted)
     strata = list(dict.fromkeys(table.stratum.tolist()))
     return TierScore(
         primary=estimate,
         normalised=_normalised(estimate, random, primary.ceiling),
         retention=_retention(counted, nominal.counted()) if nominal else None,
-        metrics=_metrics(counted),
+        metrics=_metrics(counted, metric_ranges(task.id)),
         strata={s: _primary(primary, table.where(table.stratum == s)) for s in strata if s},
         episodes=len(table.results),
         failed=dict(sorted(Counter(r.reason for r in table.results if r.reason).items())),
@@ -271,7 +290,7 @@ def _primary(primary: Primary, table: Table) -> Estimate:
     return _mean(table.score, table, (0.0, primary.ceiling))
 
 
-def _metrics(table: Table) -> dict[str, Estimate]:
+def _metrics(table: Table, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Estimate]:
     """The mean of each metric over the episodes in which it is finite."""
     names = dict.fromkeys(name for result in table.results for name in result.metrics)
     estimates = {}
@@ -279,13 +298,11 @@ def _metrics(table: Table) -> dict[str, Estimate]:
         values = [result.metrics.get(name) for result in table.results]
         known = np.array([value is not None for value in values])
         finite = np.array([value for value in values if value is not None], float)
-        estimates[name] = _mean(finite, table.where(known))
+        estimates[name] = _mean(finite, table.where(known), ranges.get(name, UNBOUNDED))
     return estimates
 
 
-def _mean(
-    values: np.ndarray, table: Table, bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> Estimate:
+def _mean(values: np.ndarray, table: Table, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
     if not len(values):
         return NOTHING
     ends = bootstrap(values, table.unit, table.resampling(), bounds=bounds)

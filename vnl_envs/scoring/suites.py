@@ -150,6 +150,22 @@ def make_cell(task_id: str, cell: Cell) -> Task:
     return task
 
 
+def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
+    """Least and greatest figure of each metric of a task, by name.
+
+    Raises:
+        ScoringError: there is no such task here.
+    """
+    from vnl_envs.registry import get_row, task_class
+    from vnl_envs.tasks.metrics import STANDARD
+
+    try:
+        task = task_class(get_row(task_id))
+    except ValueError as error:
+        raise problem(Code.VERSION, task_id, str(error)) from None
+    return {metric.name: metric.range for metric in STANDARD + task.metrics}
+
+
 def anchors_path(suite: Suite, file: Path) -> Path:
     """Where the anchors of a suite file of one's own are.
 

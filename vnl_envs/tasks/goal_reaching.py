@@ -11,7 +11,7 @@ from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 
@@ -51,10 +51,10 @@ class GoalReaching(Task):
 
     options = {"reward": '"progress" (default) or "sparse": 1 on reaching a goal, else 0'}  # noqa: RUF012
     metrics = (
-        Metric("goals_reached", "goals", "last", "higher"),
-        Metric("goals_per_minute", "1/min", "last", "higher"),
-        Metric("time_to_first_goal", "s", "last", "lower"),
-        Metric("fallen", "1", "last", "lower"),
+        Metric("goals_reached", "goals", "last", "higher", POSITIVE),
+        Metric("goals_per_minute", "1/min", "last", "higher", POSITIVE),
+        Metric("time_to_first_goal", "s", "last", "lower", POSITIVE),
+        Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
     )
 
     def __init__(

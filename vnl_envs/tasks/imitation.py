@@ -15,7 +15,7 @@ from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, Task
 
@@ -62,12 +62,12 @@ class Imitation(Task):
         "reward": '"gaussian" (default) or "comic", dm_control\'s',
     }
     metrics = (
-        Metric("survived", "1", "last", "higher"),
-        Metric("root_error", "m", "mean", "lower"),
-        Metric("orientation_error", "rad", "mean", "lower"),
-        Metric("joint_error", "rad", "mean", "lower"),
-        Metric("hand_error", "m", "mean", "lower"),
-        Metric("foot_error", "m", "mean", "lower"),
+        Metric("survived", "1", "last", "higher", (0.0, 1.0)),
+        Metric("root_error", "m", "mean", "lower", POSITIVE),
+        Metric("orientation_error", "rad", "mean", "lower", POSITIVE),
+        Metric("joint_error", "rad", "mean", "lower", POSITIVE),
+        Metric("hand_error", "m", "mean", "lower", POSITIVE),
+        Metric("foot_error", "m", "mean", "lower", POSITIVE),
     )
 
     def __init__(

@@ -11,7 +11,7 @@ from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, Outcome, Placement, Start, Task
 
@@ -44,11 +44,11 @@ class JumpGap(Task):
         "difficulty": "factor for the random gap widths, default 1",
     }
     metrics = (
-        Metric("gaps_cleared", "gaps", "last", "higher"),
-        Metric("gap_success", "1", "last", "higher"),
-        Metric("widest_gap", "m", "last", "higher"),
-        Metric("distance", "m", "last", "higher"),
-        Metric("fallen", "1", "last", "lower"),
+        Metric("gaps_cleared", "gaps", "last", "higher", POSITIVE),
+        Metric("gap_success", "1", "last", "higher", (0.0, 1.0)),
+        Metric("widest_gap", "m", "last", "higher", POSITIVE),
+        Metric("distance", "m", "last", "higher", POSITIVE),
+        Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
     )
 
     def __init__(

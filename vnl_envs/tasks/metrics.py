@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -21,17 +22,23 @@ class Metric:
         reduce: how the values of an episode's steps become one: their mean, sum, maximum or the
             last one.
         direction: whether higher or lower is better.
+        range: least and greatest figure that there can be; scores' intervals stay within. Not in
+            the `repr`, of which identities are made: it changes no figure.
     """
 
     name: str
     unit: str
     reduce: Literal["mean", "sum", "max", "last"]
     direction: Literal["higher", "lower"]
+    range: tuple[float, float] = field(default=(-math.inf, math.inf), repr=False)
 
+
+POSITIVE = (0.0, math.inf)
+"""The range of distances, counts and times."""
 
 STANDARD = (
     Metric("return", "1", "sum", "higher"),
-    Metric("length", "steps", "sum", "higher"),
+    Metric("length", "steps", "sum", "higher", POSITIVE),
 )
 """Metrics of every task: the sum of rewards and the number of steps."""
 
