@@ -1,7 +1,7 @@
 """What the harness costs over bare environment and inference: in a step, and in a whole run.
 
     python -m benchmarks.scoring_overhead [--task ID] [--policy FILE] [--blocks 200] [--steps 50]
-        [--bundle leaderboard/submissions/ppo.zip] [--rounds 2]
+        [--bundle leaderboard/submissions/ppo.zip] [--suites quick-v1 ...] [--rounds 2]
 
 A step: two simulations of the same episodes with the same policy go forward in turns, a block of
 steps each: one asks ONNX Runtime in this process, the other a process in the sandbox. As their
@@ -11,7 +11,7 @@ is and once with both processes on one. CPU time is that of both processes. The 
 without inference, a server that answers zeros) stands beside it.
 
 A whole run, where there is a bundle (`python -m leaderboard.make_submissions ppo` writes that one):
-`quick-v1` by the harness with one worker, from starting it to the result's file, and in turns with
+a suite by the harness with one worker, from starting it to the result's file, and in turns with
 it the same episodes in this process, one by one, nothing kept; both compile each cell once. All on
 one CPU, as a worker is where each CPU has one. The ratio is that of the sums; CPU time is that of
 all processes. Writes `results/scoring_overhead.json` beside this file and prints markdown tables.
@@ -48,8 +48,6 @@ from vnl_envs.tasks.task import Task
 
 POLICY = Path(__file__).parents[1] / "baselines/checkpoints/ppo/RodentGoalReaching-v0.onnx"
 ROUND_TRIPS = 2000
-SUITE = "quick-v1"
-"""Of a whole run."""
 PERIOD = 0.2
 
 # A policy server that does nothing, for the round trip alone.
@@ -166,9 +164,9 @@ def round_trip(core: Core) -> float:
     return 1e6 * statistics.median(took)
 
 
-def measure_run(bundle: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of whole runs of `SUITE`, by the harness and bare in turns, and their ratios."""
-    suite = suites.load_suite(SUITE)
+def measure_run(bundle: Path, suite_name: str, rounds: int) -> dict[str, Any]:
+    """Seconds of whole runs of a suite, by the harness and bare in turns, and their ratios."""
+    suite = suites.load_suite(suite_name)
     season = runner.season_of(suite, "dev", None)
     who, anchors = runner.entry(bundle), suites.load_anchors(suite)
     what = runner.Run(who, suite, anchors, season, isolated=True, workers=1)
@@ -188,7 +186,7 @@ def measure_run(bundle: Path, rounds: int) -> dict[str, Any]:
             raise RuntimeError("the two sides did not run the same episodes")
     bare, harness = (np.array(times[name]).sum(axis=0) for name in ("bare", "harness"))
     return {
-        "suite": SUITE,
+        "suite": suite_name,
         "rounds": rounds,
         "episodes": len(steps[0]),
         "steps": sum(steps[0].values()),
@@ -277,6 +275,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--suites", nargs="+", default=["quick-v1"])
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     if (reason := sandbox.available()) is not None:
@@ -295,15 +294,18 @@ def main() -> None:
             flush=True,
         )
     if arguments.bundle is not None:
-        with on_one_cpu(0):
-            row = measure_run(arguments.bundle, arguments.rounds)
-        results["run"] = row
         print("\n| run | steps | bare, s | harness, s | ratio | CPU ratio |")
         print("|---|---|---|---|---|---|")
-        print(
-            f"| {row['suite']} | {row['steps']} | {row['bare_s']:.1f} | {row['harness_s']:.1f} "
-            f"| {row['ratio']:.3f} | {row['cpu_ratio']:.3f} |"
-        )
+        results["runs"] = []
+        for suite in arguments.suites:
+            with on_one_cpu(0):
+                row = measure_run(arguments.bundle, suite, arguments.rounds)
+            results["runs"].append(row)
+            print(
+                f"| {suite} | {row['steps']} | {row['bare_s']:.1f} | {row['harness_s']:.1f} "
+                f"| {row['ratio']:.3f} | {row['cpu_ratio']:.3f} |",
+                flush=True,
+            )
     write_results("scoring_overhead", results)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from vnl_envs.scoring.evaluate import Finished
 from vnl_envs.scoring.intervals import (
@@ -17,9 +16,8 @@ from vnl_envs.scoring.intervals import (
     around,
     bootstrap,
     bootstrap_ratio,
-    percentiles,
-    resamples,
 )
+from vnl_envs.scoring.ladder import half_width
 from vnl_envs.scoring.problems import Code, problem
 from vnl_envs.scoring.schema import (
     Anchors,
@@ -398,64 +396,9 @@ def _random(anchors: Anchors, task_id: str) -> float:
 
 
 def _half_width(table: Table) -> Estimate | None:
-    """The width, m, at which a logistic curve through the rungs' mean scores passes 1/2; None where
-    that is not on the ladder, or there is no ladder.
-    """
-    widths = np.array(sorted({*table.stratum}, key=float))
-    if len(widths) < 2:
-        return None
-    rungs = widths.astype(float)
-    of_rung = (table.stratum == widths[:, None]).astype(float)
-    (value,) = _crossing(rungs, *_rung_means(np.ones((1, len(table.score))), table.score, of_rung))
-    if not rungs[0] <= value <= rungs[-1]:
-        return None
-    counts = resamples(table.unit, table.stratum)
-    crossings = _crossing(rungs, *_rung_means(counts, table.score, of_rung))
-    ends = percentiles(np.clip(crossings, rungs[0], rungs[-1]))
-    return _estimate(float(value), ends, table.units)
-
-
-def _rung_means(
-    counts: np.ndarray, score: np.ndarray, of_rung: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mean score (R, W) of each rung where episodes count so often (R, N), and which rungs have
-    one (R, W): rungs of a single unit are drawn from together, and some resamples lack one.
-    """
-    drawn = counts @ of_rung.T
-    there = drawn > 0
-    return (counts * score) @ of_rung.T / np.where(there, drawn, 1), there
-
-
-# A curve that is steeper than its data can tell is drawn back to these: strong enough to make the
-# estimate unique where one rung is always cleared and the next never, too weak to matter elsewhere.
-_RIDGE = 1e-3
-_NEWTON_STEPS = 60
-
-
-def _crossing(rungs: np.ndarray, fractions: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Where logistic curves through those fractions (R, W) that are `there` (R, W), at widths (W,),
-    pass 1/2, (R,).
-
-    Quasi-likelihood fits (Papke and Wooldridge 1996) by damped Newton steps, all at once. Curves
-    that do not fall pass it at infinity, on the side that their mean says.
-    """
-    middle, half = (rungs[0] + rungs[-1]) / 2, (rungs[-1] - rungs[0]) / 2
-    design = np.stack([np.ones_like(rungs), (rungs - middle) / half], axis=1)
-    beta = np.zeros((len(fractions), 2))
-    for _ in range(_NEWTON_STEPS):
-        p = expit(beta @ design.T)
-        gradient = (there * (fractions - p)) @ design - _RIDGE * beta
-        information = np.einsum("rw,wi,wj->rij", there * p * (1 - p), design, design)
-        curvature = information + _RIDGE * np.eye(2)
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        decrement = np.sqrt(np.maximum((step * gradient).sum(axis=1, keepdims=True), 0))
-        beta += step / (1 + decrement)
-    falls = beta[:, 1] < 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = middle - half * beta[:, 0] / beta[:, 1]
-    mean = fractions.mean(axis=1, where=there)
-    beyond = np.where(mean >= 0.5, np.inf, -np.inf)
-    return np.where(falls, crossing, beyond)
+    """See `ladder.half_width`."""
+    found = half_width(table.score, table.stratum, table.unit)
+    return None if found is None else _estimate(*found, table.units)
 
 
 def _finite(value: float) -> float | None:
