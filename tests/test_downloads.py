@@ -80,9 +80,10 @@ def server() -> Iterator[Server]:
             self.send_header("Content-Length", str(len(body)))
             if state.etag:
                 self.send_header("ETag", state.etag)
-            self.end_headers()
             body = body[: state.cut]
+            # Before the client hears of it, and can ask anew in another thread.
             state.sent.append(len(body))
+            self.end_headers()
             with contextlib.suppress(OSError):
                 self.wfile.write(body)
             self.close_connection = True

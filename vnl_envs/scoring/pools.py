@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -93,7 +92,7 @@ class Processes:
             return index, None
 
     def close(self) -> None:
-        """See `Pool`."""
+        """See `Pool`. A worker leaves nothing behind, wherever it is: its policy ends with it."""
         for process, pipe in self._workers:
             pipe.close()
             process.terminate()
@@ -166,8 +165,6 @@ def _serve(job: Job, pipe: Connection, cpu: int | None) -> None:
     """
     # Ctrl-C reaches every process of the terminal; who asks decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # An exception, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with (
         contextlib.suppress(EOFError, OSError),
@@ -176,8 +173,6 @@ def _serve(job: Job, pipe: Connection, cpu: int | None) -> None:
     ):
         while True:
             pipe.send_bytes(worker.answer(pipe.recv_bytes()))
-    # Nothing is left behind now: asked to end while it ends, it would only complain.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end_with_parent() -> None:
