@@ -87,7 +87,7 @@ RECIPES = {
     ),
     "jump": Recipe("humanoid3d_jump.txt", "jump", "train", Take(2), replace(AIR, speed=1.2)),
     "spin": Recipe(
-        "humanoid3d_spin.txt", "spin", "train", Take(pace=1.3),
+        "humanoid3d_spin.txt", "spin", "train", Take(stop=104, after=0.6, pace=1.3),
         replace(AIR, height=0.06, speed=1.5, keep=30.0),
     ),
     "kick": Recipe(
@@ -135,7 +135,10 @@ def make_motion(human: Humanoid, recipe: Recipe) -> np.ndarray:
     """Poses (T, nq) at 50 Hz."""
     stretch = float(np.sqrt(human.leg / SOURCE_LEG))
     motion = recipe.play.play(*load_motion(recipe.file), stretch)
-    return retarget(human, motion, stretch, recipe.fit)
+    qpos = retarget(human, motion, stretch, recipe.fit)
+    qpos = qpos[recipe.play.padding : len(qpos) - recipe.play.padding]
+    qpos[:, :2] -= qpos[0, :2]
+    return qpos
 
 
 def line(report: ClipReport) -> str:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from vnl_envs.motion.clip import RATE, ClipError
 from vnl_envs.motion.resample import resample
+from vnl_envs.motion.smoothing import low_pass
 
 rates = st.floats(5, 1000).filter(lambda rate: abs(rate - RATE) > 0.01)
 seeds = st.integers(0, 2**32 - 1)
@@ -108,3 +109,18 @@ def test_bad_poses(spoil: object, word: str) -> None:
     """What cannot be interpolated is refused."""
     with pytest.raises(ClipError, match=word):
         resample(spoil(steady(50, 5, 0)[0]), 30.0)  # type: ignore[operator]
+
+
+@given(frames=st.integers(2, 40), sigma=st.floats(0.2, 6.0), seed=seeds)
+def test_filters_leave_velocities_at_both_ends(frames: int, sigma: float, seed: int) -> None:
+    """What moves steadily goes on so, however short, and no end stops it."""
+    start, velocity = np.random.default_rng(seed).normal(size=(2, 3))
+    path = start + np.arange(frames)[:, None] * velocity
+    np.testing.assert_allclose(low_pass(path, sigma), path, atol=1e-9)
+
+
+def test_filters_take_away_what_is_fast() -> None:
+    """A wave of 10 frames falls by the Gaussian's gain, in the middle as at the ends."""
+    wave = np.sin(2 * np.pi * np.arange(101) / 10)
+    gain = np.exp(-((2 * np.pi * 2 / 10) ** 2) / 2)
+    np.testing.assert_allclose(low_pass(wave, 2.0), gain * wave, atol=1e-3)

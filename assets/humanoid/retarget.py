@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import binary_closing, binary_erosion, gaussian_filter1d
+from scipy.ndimage import binary_closing, binary_erosion
 from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
@@ -16,6 +16,7 @@ from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.feet import RISE, FootPath, plant, without_blips
 from vnl_envs.motion.humanoid_ik import POSTURE_COST, AboveGround, Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import forward_kinematics
+from vnl_envs.motion.smoothing import low_pass
 
 GRAVITY = 9.81
 
@@ -81,7 +82,7 @@ def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.nd
             raw = {side: carried(path, shift) for side, path in raw.items()}
             targets = replace(targets, feet=planted(human, raw, fit))
         if fit.lying:
-            qpos[:, 2] -= gaussian_filter1d(ground.lowest(solved), SMOOTHING)
+            qpos[:, 2] -= low_pass(ground.lowest(solved), SMOOTHING)
         targets = replace(targets, root=qpos[:, :3], posture=qpos)
         solver = Solver(human, FIRM_PELVIS, fit.keep * POSTURE_COST, above_ground=True)
     qpos = solver.solve(targets)
@@ -90,14 +91,13 @@ def retarget(human: Humanoid, motion: Motion, stretch: float, fit: Fit) -> np.nd
         qpos = smooth(qpos, 7 + np.array(upper))
     if fit.flight:
         qpos[:, :3] += flight_shift(human, qpos, raw, GROUNDED_WEIGHT, JOINT_WEIGHT)
-    qpos[:, :2] -= qpos[0, :2]
     return qpos
 
 
 def smooth(qpos: np.ndarray, columns: slice | np.ndarray) -> np.ndarray:
     """Poses with a low-pass filter on some columns."""
     qpos = qpos.copy()
-    qpos[:, columns] = gaussian_filter1d(qpos[:, columns], SMOOTHING, axis=0)
+    qpos[:, columns] = low_pass(qpos[:, columns], SMOOTHING)
     return qpos
 
 

@@ -6,14 +6,19 @@ Times grow by the square root of the ratio of leg lengths, which keeps the Froud
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from humanoid.source import Motion
 from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.smoothing import low_pass
+
+# Where in its period a gait begins, the source's first frame being 0: in mid-stance. The sources
+# begin as a foot strikes the ground, and the other one strikes half a period later.
+MID_STANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Gait:
         trim: frames dropped at the end, where the source's feet jump.
         harmonics: of the fit.
         straight: the path has no curvature; else as the source turns.
+        padding: frames played before and after, to be cut off once poses are found: the ends of a
+            gait are to be as smooth as its middle.
     """
 
     periods: float
@@ -33,19 +40,22 @@ class Gait:
     trim: int = 0
     harmonics: int = 8
     straight: bool = False
+    padding: ClassVar[int] = 25
 
     def play(self, motion: Motion, dt: float, stretch: float) -> Motion:
         """A motion with `dt` s between its frames, at 50 Hz once times are stretched."""
         motion = motion[: len(motion) - self.trim]
         cycle = fit_cycle(motion, dt, self.gap, self.harmonics, self.straight)
         frames = int(self.periods * cycle.period * stretch * RATE)
-        phase = np.arange(frames) / (RATE * stretch * cycle.period)
-        return from_origin(cycle.sample(phase), float(np.arctan2(cycle.twist[1], cycle.twist[0])))
+        played = np.arange(-self.padding, frames + self.padding)
+        phase = MID_STANCE + played / (RATE * stretch * cycle.period)
+        along = np.arctan2(cycle.twist[1], cycle.twist[0]) + MID_STANCE * cycle.twist[2]
+        return from_origin(cycle.sample(phase), float(along))
 
 
 # Over which the ends of a motion bend to meet, s, of the source's time.
 SEAM = 0.25
-# Standard deviation of the filter that eases a motion in and out, s.
+# Standard deviation of the filter that eases a motion out of and into a hold, s.
 EASE = 0.12
 
 
@@ -58,6 +68,7 @@ class Take:
         stop: the first frame of the source that is not played.
         before, after: how long the first and the last pose are held, s.
         pace: how much faster than its file says; right where the source falls as fast as it should.
+        padding: as in `Gait`.
     """
 
     times: int = 1
@@ -65,6 +76,8 @@ class Take:
     before: float = 0.0
     after: float = 0.0
     pace: float = 1.0
+
+    padding: ClassVar[int] = 0
 
     def play(self, motion: Motion, dt: float, stretch: float) -> Motion:
         """A motion with `dt` s between its frames, at 50 Hz once times are stretched."""
@@ -74,8 +87,8 @@ class Take:
         duration = (len(motion) - 1) * dt
         seconds = self.before + duration * stretch + self.after
         time = (np.arange(int(seconds * RATE)) / RATE - self.before) / stretch
-        eased = gaussian_filter1d(np.clip(time, 0, duration), EASE * RATE, mode="nearest")
-        played = at(motion, dt, eased)
+        # Odd reflection at an end that holds is the hold, at one that does not is going on.
+        played = at(motion, dt, low_pass(np.clip(time, 0, duration), EASE * RATE))
         if self.before or self.after:
             played.position[:, :2] += sway(len(played))
         return from_origin(played, 0.0)

@@ -32,6 +32,7 @@ from vnl_envs.motion.feet import FootPath, plant, without_blips
 from vnl_envs.motion.humanoid_ik import Humanoid, Solver, Targets
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.resample import resample
+from vnl_envs.motion.smoothing import low_pass
 
 SIDES = "rl"
 HEEL, BALL, TOES = slice(0, 2), slice(2, 4), slice(4, 7)
@@ -115,11 +116,7 @@ def calmed(human: Humanoid, copy: np.ndarray, rate: float) -> np.ndarray:
     cutoff[7:][hands] = HAND_CUTOFF
     # The gain of a Gaussian falls to 1/sqrt(2) at sqrt(ln 2) / (2 pi sigma).
     sigma = np.sqrt(np.log(2)) / (2 * np.pi * cutoff) * rate
-    # Ends go on with their velocity: a path that stopped there would brake.
-    margin = min(len(copy) - 1, int(np.ceil(4 * sigma.max())))
-    padded = np.pad(copy, ((margin, margin), (0, 0)), "reflect", reflect_type="odd")
-    columns = [gaussian_filter1d(x, s) for x, s in zip(padded.T, sigma, strict=True)]
-    out = np.stack(columns, axis=1)[margin : margin + len(copy)]
+    out = np.stack([low_pass(x, s) for x, s in zip(copy.T, sigma, strict=True)], axis=1)
     out[:, 3:7] /= np.linalg.norm(out[:, 3:7], axis=1, keepdims=True)
     return out
 
