@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from contract import TaskContract
+from gymnasium.vector import AutoresetMode
 from support import (
     actions_of,
     assert_same,
@@ -18,6 +20,7 @@ from support import (
     forward,
     moved,
     physics_at,
+    run_single,
     single,
     task_of,
     turned,
@@ -139,6 +142,47 @@ def test_full_horizon_of_a_standing_body() -> None:
     ends = [env.step(zero)[2:4] for _ in range(env.unwrapped.task.horizon)]
     assert not any(any(e) for e in ends[:-1])
     assert ends[-1] == (False, True)
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_gymnasium_knows_the_horizon(task_id: str) -> None:
+    """In the spec; alone it changes nothing, and the task's own is not counted twice."""
+    horizon = task_of(task_id).horizon
+    assert gymnasium.spec(task_id).max_episode_steps == horizon
+    env, own = gymnasium.make(task_id), gymnasium.make(task_id, max_episode_steps=-1)
+    assert env.spec.max_episode_steps == horizon
+    assert vector(task_id, 1).spec.max_episode_steps == horizon
+    assert env.unwrapped.env_hash == own.unwrapped.env_hash
+    actions = actions_of(task_of(task_id), 40, 1)[:, 0]
+    assert_same(run_single(env, actions, seed=1), run_single(own, actions, seed=1))
+
+
+@pytest.mark.parametrize("task_id", [i for i in IDS if "Rodent" in i])
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_max_episode_steps(task_id: str, mode: AutoresetMode) -> None:
+    """`make_vec` takes it as `make` does: the same bits as Gymnasium's own vector of those."""
+    ours, theirs = (
+        gymnasium.make_vec(task_id, num_envs=3, max_episode_steps=4, **more)
+        for more in (
+            {"autoreset_mode": mode},
+            {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}},
+        )
+    )
+    assert ours.spec.kwargs["max_episode_steps"] == 4
+    assert ours.unwrapped.env_hash == gymnasium.make(task_id).unwrapped.env_hash
+    assert_same(ours.reset(seed=2), theirs.reset(seed=2))
+    truncated = 0
+    for step, action in enumerate(actions_of(ours.task, 12, 3, size=0.1)):
+        if step == 2:
+            ours = pickle.loads(pickle.dumps(ours))
+        result, expected = ours.step(action), theirs.step(action)
+        assert_same(result, expected, f"step {step}")
+        truncated += result[3].sum()
+        done = result[2] | result[3]
+        if mode == AutoresetMode.DISABLED and done.any():
+            again = [e.reset(options={"reset_mask": done.copy()}) for e in (ours, theirs)]
+            assert_same(*again)
+    assert truncated
 
 
 def test_vector_closes_twice() -> None:

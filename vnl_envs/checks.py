@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def integer(name: str, value: Any, low: int) -> int:
     """An integer of at least `low`, NumPy's included.
@@ -30,6 +32,17 @@ def number(name: str, value: Any, low: float, high: float, unit: str = "") -> fl
         bounds = f"[{low:.6g}, {high:.6g}]{unit and ' ' + unit}"
         raise ValueError(f"{name} must be a number in {bounds}, got {value!r}")
     return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, NumPy's included.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

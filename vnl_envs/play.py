@@ -47,7 +47,8 @@ def write_video(
         size: width and height, pixels.
 
     Raises:
-        ValueError: an unknown id, option, policy or format.
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id, policy or format.
         RuntimeError: there is no OpenGL library.
     """
     player = Player(task_id, policy, seed, options)

@@ -76,6 +76,14 @@ _ROWS: dict[str, Row] = {}
 _RACES: dict[str, RaceRow] = {}
 
 
+class UnknownArgumentError(TypeError, ValueError):
+    """A keyword argument that a task does not have.
+
+    A `TypeError`, as of any function; a `ValueError`, too, for whoever reads options from a file
+    or a command line.
+    """
+
+
 def register_body(body: Body) -> None:
     """Make a body available to `register_task` under its name.
 
@@ -107,6 +115,7 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         id,
         entry_point="vnl_envs.envs.single:SingleEnv",
         vector_entry_point="vnl_envs.envs.vector:VectorEnv",
+        max_episode_steps=settings.get("horizon"),
         kwargs={"task_id": id},
     )
     _ROWS[id] = Row(id, body, task, settings)
@@ -208,7 +217,8 @@ def make_task(id: str, **options: Any) -> Task:
         options: among `task_options(id)`.
 
     Raises:
-        ValueError: an unknown id or option, or a value that the task refuses.
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id, or a value that the task refuses.
     """
     from vnl_envs.perturbations import perturbed
 
@@ -227,8 +237,9 @@ def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
         options: among `task_options(id)`.
 
     Raises:
-        ValueError: an unknown id or option, a value that the task refuses, fewer than 2 animals or
-            more than there is room for.
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id, a value that the task refuses, fewer than 2 animals or more than
+            there is room for.
     """
     from vnl_envs.tasks.goal_race import GoalRace
     from vnl_envs.tasks.goal_reaching import GoalReaching
@@ -249,7 +260,11 @@ def _make(id: str, cls: type[Any], bodies: list[Body], options: dict[str, Any]) 
     known = task_options(id)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"{id} has no options {unknown}; it has {sorted(known)}")
+        # In Python's own words: TorchRL, for one, looks for them.
+        raise UnknownArgumentError(
+            f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
+            f"beside the environment's own there are {sorted(known)}"
+        )
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
     settings = {**task_settings(id), **options}
     settings.pop(PERTURBATIONS, None)

@@ -12,6 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from vnl_envs import checks
 from vnl_envs.gl import use_backend
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks.task import Ghost, Marker, Overlay
@@ -25,6 +26,15 @@ _COLLISION_GROUP = 2
 _MAX_GEOMS = 5000
 
 
+def check_size(width: Any, height: Any) -> tuple[int, int]:
+    """Width and height of a picture, pixels.
+
+    Raises:
+        ValueError: they are no integers of at least 1.
+    """
+    return checks.integer("width", width, 1), checks.integer("height", height, 1)
+
+
 class Picture:
     """Draws states of a world into arrays.
 
@@ -34,6 +44,7 @@ class Picture:
         camera: name of a fixed camera; None follows the body from the side.
 
     Raises:
+        ValueError: a width or height is no integer of at least 1.
         RuntimeError: there is no OpenGL library; the message names the package to install.
     """
 
@@ -41,6 +52,7 @@ class Picture:
         self, world: World, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
     ) -> None:
         self._free: Callable[[], None] | None = None
+        width, height = check_size(width, height)
         use_backend()
         self._world = world
         model = world.model

@@ -44,7 +44,7 @@ class Face:
         options: dict[str, Any],
     ) -> None:
         checks.choice("observation", observation, ("flat", "dict"))
-        self.vision = bool(vision)
+        self.vision = checks.flag("vision", vision)
         self.dict_observation = self.vision or observation == "dict"
         self.core = Core(make_task(task_id, **options), num, threads)
         self._eye: Picture | None = None
@@ -111,7 +111,10 @@ class Face:
         """
         array = np.asarray(action)
         if array.dtype.kind != "f":
-            raise ValueError(f"actions must be floating point, got {array.dtype}")
+            # JAX's and PyTorch's short floats, bfloat16 for one, are no kind of NumPy's.
+            if "float" not in array.dtype.name:
+                raise ValueError(f"actions must be floating point, got {array.dtype}")
+            array = array.astype(np.float32)
         if array.shape != shape:
             raise ValueError(f"actions must have shape {shape}, got {array.shape}")
         if not np.isfinite(array).all():
@@ -190,6 +193,15 @@ def restored_generator(state: Any) -> np.random.Generator:
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"state part 'generator' is not a generator's state ({error})") from None
     return generator
+
+
+def check_seed(seed: Any) -> int | None:
+    """A seed as Gymnasium takes it, None for None.
+
+    Raises:
+        ValueError: it is no integer of at least 0.
+    """
+    return None if seed is None else checks.integer("seed", seed, 0)
 
 
 def reset_options(options: Any) -> dict[str, Any]:

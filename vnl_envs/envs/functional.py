@@ -74,7 +74,8 @@ def make_functional(
     """The functional form of a registered task; see `FunctionalEnv`.
 
     Raises:
-        ValueError: an unknown id, implementation or option.
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id or implementation, or a value that is refused.
         RuntimeError: the implementation is not installed.
     """
     return FunctionalEnv(task_id, impl, observation, threads, max_batch, **options)

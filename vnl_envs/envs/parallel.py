@@ -11,10 +11,10 @@ import mujoco
 import numpy as np
 
 from vnl_envs.envs.core import Core
-from vnl_envs.envs.face import Facade, Face, restored_generator
+from vnl_envs.envs.face import Facade, Face, check_seed, restored_generator
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
 from vnl_envs.tasks.goal_race import GoalRace
 from vnl_envs.tasks.task import Start
 
@@ -41,7 +41,8 @@ def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
         arguments: of `ParallelEnv`.
 
     Raises:
-        ValueError: an unknown id (the message lists what there is), option or number of animals.
+        TypeError: an unknown argument; the message lists what there is.
+        ValueError: an unknown id (the message lists what there is) or number of animals.
         RuntimeError: PettingZoo is not installed.
     """
     return ParallelEnv(id, num_agents, **arguments)
@@ -119,7 +120,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             "is_parallelizable": True,
         }
         self.render_mode = render_mode
-        self._size = (width, height)
+        self._size = check_size(width, height)
         self._picture: Picture | None = None
         self._generator: np.random.Generator | None = None
         self.possible_agents = [body.body.name for body in self.task.world.bodies]
@@ -172,8 +173,9 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             options: "episode" replays one; others are ignored, as PettingZoo's own test asks.
 
         Raises:
-            ValueError: an episode of another race.
+            ValueError: an episode of another race, or a seed that is none.
         """
+        seed = check_seed(seed)
         given = (options or {}).get("episode")
         rows = None if given is None else self.core.check_episode(given)
         if seed is not None or self._generator is None:

@@ -13,11 +13,12 @@ from vnl_envs.envs.face import (
     Facade,
     Face,
     check_reset_options,
+    check_seed,
     reset_options,
     restored_generator,
 )
 from vnl_envs.gl import has_display
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window, check_size
 
 _ONLY = np.array([0])
 
@@ -63,7 +64,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         self.observation_space = self._face.observation_space
         self.action_space = self._face.action_space
         self.render_mode = render_mode
-        self._size = (width, height)
+        self._size = check_size(width, height)
         self._picture: Picture | None = None
         self._window: Window | None = None
         # An environment that was never reset refuses to step.
@@ -85,9 +86,10 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         """Start an episode, drawn from the generator or given as `options={"episode": …}`.
 
         Raises:
-            ValueError: an unknown option, or an episode of another task.
+            ValueError: an unknown option, an episode of another task, or a seed that is none.
         """
         core = self._face.core
+        seed = check_seed(seed)
         given = check_reset_options(reset_options(options))
         rows = None if given is None else core.check_episode(given)
         super().reset(seed=seed)

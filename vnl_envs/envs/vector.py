@@ -20,7 +20,7 @@ from vnl_envs.envs.face import (
     reset_options,
     restored_generator,
 )
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
 
 
 class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
@@ -32,10 +32,13 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         threads: 0 uses every CPU.
         autoreset_mode: SAME_STEP (default: the observation is the next episode's first, the old
             one's last is in `final_obs` and `final_info`), NEXT_STEP or DISABLED
-            (`reset(options={"reset_mask": …})` starts episodes).
+            (`reset(options={"reset_mask": …})` starts episodes); also by name ("NEXT_STEP") or
+            value ("NextStep").
         render_mode: None or "rgb_array".
         width, height: of rendered pictures, pixels.
         vision, observation, options: see `SingleEnv`.
+        max_episode_steps: truncate episodes after so many steps, at most the task's horizon, as
+            `gymnasium.make` does by `TimeLimit`; None and -1 leave it to the task.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         height: int = HEIGHT,
         vision: bool = False,
         observation: Literal["flat", "dict"] = "flat",
+        max_episode_steps: int | None = None,
         **options: Any,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
@@ -56,13 +60,16 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
                              f"got {render_mode!r}")  # fmt: skip
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self._size = check_size(width, height)
         self._arguments = {
             "task_id": task_id, "num_envs": num_envs, "threads": threads,
             "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
-            "height": height, "vision": vision, "observation": observation, **options,
+            "height": height, "vision": vision, "observation": observation,
+            "max_episode_steps": max_episode_steps, **options,
         }  # fmt: skip
         self._face = Face(task_id, num_envs, threads, vision, observation, options)
+        self._limit = _time_limit(max_episode_steps, self.task.horizon)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
@@ -72,7 +79,6 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
-        self._size = (width, height)
         self._picture: Picture | None = None
         # Environments without an episode under way.
         self._over = np.ones(num_envs, bool)
@@ -131,17 +137,18 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         face = self._face
         actions = face.check_action(actions, self.action_space.shape)
         resetting = self._over
-        if resetting.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP:
-            raise gymnasium.error.ResetNeeded(
-                f"environments {np.flatnonzero(resetting).tolist()} need a reset() before a step()"
-            )
+        self._refuse(resetting)
         ids = np.flatnonzero(~resetting) if resetting.any() else None
         result = face.core.step(actions, ids)
+        figures = face.core.figures()
         reward = np.array(result.reward, np.float64)
         terminated, truncated = np.array(result.terminated), np.array(result.truncated)
+        if self._limit is not None:
+            truncated |= (figures["length"] >= self._limit) & ~terminated
         if ids is not None:
             reward[resetting], terminated[resetting], truncated[resetting] = 0.0, False, False
-        infos = _masked(self._info(result), ~resetting)
+        # As Gymnasium: nothing at all where no environment has anything to tell.
+        infos = {} if resetting.all() else _masked(_info(result, figures), ~resetting)
         done = terminated | truncated
         again = resetting
         self._over = done
@@ -154,13 +161,17 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
                 self._over = done
         return face.observe(), reward, terminated, truncated, infos
 
-    def _info(self, result: Step) -> dict[str, Any]:
-        return {
-            "reward_terms": result.terms,
-            "metrics": self._face.core.figures(),
-            "is_success": result.success,
-            "diverged": result.diverged,
-        }
+    def _refuse(self, over: np.ndarray) -> None:
+        """Raise `ResetNeeded` if environments need a reset that a step does not make."""
+        if not over.any():
+            return
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            # What is over begins anew by itself; what never began does not.
+            over = over & (self._face.core.figures()["length"] == 0)
+        if over.any():
+            raise gymnasium.error.ResetNeeded(
+                f"environments {np.flatnonzero(over).tolist()} need a reset() before a step()"
+            )
 
     def _final(self, done: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
         """Move what belongs to finished episodes into `final_obs` and `final_info`."""
@@ -256,6 +267,44 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         self.core.set_state(state)
         self._generators = generators
         self._over = np.array(state["over"])
+
+
+def _autoreset_mode(mode: Any) -> AutoresetMode:
+    """A mode, also by its name ("SAME_STEP") or value ("SameStep").
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    for known in AutoresetMode:
+        if mode in (known, known.name, known.value):
+            return known
+    names = " or ".join(repr(known.name) for known in AutoresetMode)
+    raise ValueError(f"autoreset_mode must be {names}, got {mode!r}")
+
+
+def _time_limit(steps: Any, horizon: int) -> int | None:
+    """The steps after which episodes end before the task itself would end them.
+
+    Raises:
+        ValueError: it is no number of steps, or beyond the horizon.
+    """
+    if steps is None or steps == -1:
+        return None
+    steps = checks.integer("max_episode_steps", steps, 1)
+    if steps > horizon:
+        raise ValueError(
+            f"max_episode_steps must be at most {horizon}, the task's horizon, got {steps}"
+        )
+    return steps if steps < horizon else None
+
+
+def _info(result: Step, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "reward_terms": result.terms,
+        "metrics": figures,
+        "is_success": result.success,
+        "diverged": result.diverged,
+    }
 
 
 def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def evaluate(
         options: of the task.
 
     Raises:
-        ValueError: an unknown id, option or policy, or actions of a wrong shape.
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id or policy, or actions of a wrong shape.
     """
     episodes = checks.integer("episodes", episodes, 1)
     num_envs = checks.integer("num_envs", num_envs, 1)
