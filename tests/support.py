@@ -153,8 +153,8 @@ def run_single(env: Any, actions: np.ndarray, seed: int) -> list[tuple[Any, ...]
     for action in actions:
         result = env.step(action)
         if result[2] or result[3]:
-            first = env.reset()[0]
-            results.append((first, *result[1:4], {}, (result[0], result[4])))
+            first, info = env.reset()
+            results.append((first, *result[1:4], info, (result[0], result[4])))
         else:
             results.append(result)
     return results

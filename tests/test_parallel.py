@@ -7,6 +7,7 @@ import functools
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from vnl_envs.tasks.goal_race import GoalRace
 
 pytest.importorskip("pettingzoo")
 from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo.test.state_test import state_test
+from pettingzoo.utils import parallel_to_aec
 
 IDS = vnl_envs.race_ids()
 RODENT = "vnl/RodentGoalRace-v0"
@@ -145,6 +148,30 @@ def test_pettingzoo_seeds(race_id: str, num: int) -> None:
     parallel_seed_test(lambda: vnl_envs.parallel_env(race_id, num), 100)
 
 
+def test_pettingzoo_state() -> None:
+    """And that of the state; only infinite bounds may be remarked on."""
+    env = vnl_envs.parallel_env(RODENT)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        state_test(parallel_to_aec(vnl_envs.parallel_env(RODENT)), env)
+    assert [str(w.message) for w in caught if "infinity" not in str(w.message)] == []
+
+
+def test_supersuit_skips_frames() -> None:
+    """By a number drawn from the race's own generator, the one that draws the episodes."""
+    supersuit = pytest.importorskip("supersuit")
+    env = supersuit.frame_skip_v0(vnl_envs.parallel_env(RODENT), (2, 4))
+    env.reset(seed=0)
+    before = env.unwrapped.np_random.bit_generator.state
+    infos = env.step(still(env.unwrapped))[-1]
+    assert env.unwrapped.np_random.bit_generator.state != before
+    assert infos[env.agents[0]]["metrics"]["length"] in (2, 3, 4)
+    alone = gymnasium.utils.seeding.np_random(0)[0]
+    env.reset(seed=0)
+    alone.random(env.unwrapped.task.uniforms, np.float32)
+    assert env.unwrapped.np_random.bit_generator.state == alone.bit_generator.state
+
+
 @every_race
 @every_number
 def test_spaces(race_id: str, num: int) -> None:
@@ -163,6 +190,7 @@ def test_spaces(race_id: str, num: int) -> None:
             -1, 1, (env.task.body.nu,), np.float32
         )
     assert_same(env.state(), np.concatenate(list(observations.values())))
+    assert env.state() in env.state_space
 
 
 @every_race

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import re
@@ -118,7 +119,7 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         max_episode_steps=settings.get("horizon"),
         kwargs={"task_id": id},
     )
-    _ROWS[id] = Row(id, body, task, settings)
+    _ROWS[id] = Row(id, body, task, copy.deepcopy(settings))
 
 
 def register_race(id: str, task: str, spacing: float) -> None:
@@ -195,11 +196,11 @@ def task_class(row: Row) -> type[Task]:
 
 
 def task_settings(id: str) -> dict[str, Any]:
-    """The constants of a registered task or race, by name."""
+    """The constants of a registered task or race, by name; a copy."""
     if id not in _RACES:
-        return dict(get_row(id).settings)
+        return copy.deepcopy(dict(get_row(id).settings))
     race = get_race(id)
-    return {**get_row(race.task).settings, "spacing": race.spacing}
+    return {**task_settings(race.task), "spacing": race.spacing}
 
 
 def task_options(id: str) -> dict[str, str]:
@@ -265,6 +266,7 @@ def _make(id: str, cls: type[Any], bodies: list[Body], options: dict[str, Any]) 
             f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
             f"beside the environment's own there are {sorted(known)}"
         )
+    options = copy.deepcopy(options)
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
     settings = {**task_settings(id), **options}
     settings.pop(PERTURBATIONS, None)

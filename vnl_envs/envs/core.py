@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,12 @@ class Step:
     diverged: Array
     success: Array
     terms: dict[str, Array]
+
+    @classmethod
+    def none(cls, terms: Iterable[str], shape: tuple[int, ...]) -> Step:
+        """What an episode has before its first step: nothing earned, nothing over."""
+        zero, no = np.zeros(shape), np.zeros(shape, bool)
+        return cls(zero, no, no, no, no, dict.fromkeys(terms, zero))
 
     def end(self, index: int) -> str:
         """How the episode of a simulation ended that did: terminated, truncated or diverged."""

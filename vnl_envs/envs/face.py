@@ -16,7 +16,7 @@ from vnl_envs.rendering import Picture
 from vnl_envs.tasks.task import Task
 
 VISION_SIZE = 64
-METADATA = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
 
 
 class Face:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,7 +11,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vnl_envs.envs.core import Core
+from vnl_envs.envs.core import Core, Step
 from vnl_envs.envs.face import Facade, Face, check_seed, restored_generator
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
@@ -80,8 +81,8 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     Agents are named "rodent_0", "rodent_1", ... An animal that falls is terminated and leaves
     `agents`; its body stays in the world and holds on to the standing pose's controls. The others
-    race on until time is up. An agent's info after a step is that of the single environment:
-    `reward_terms`, `metrics` (of the episode so far), `is_success` and `diverged`. Where the
+    race on until time is up. An agent's info is that of the single environment: `reward_terms`,
+    `metrics` (of the episode so far), `is_success` and `diverged`. Where the
     simulation diverges, all agents are terminated with reward 0.
 
     Args:
@@ -107,10 +108,10 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
-        self._arguments = {
+        self._arguments = copy.deepcopy({
             "task_id": task_id, "num_agents": num_agents, "render_mode": render_mode,
             "width": width, "height": height, **options,
-        }  # fmt: skip
+        })  # fmt: skip
         self._core = RaceCore(make_race(task_id, num_agents, **options), 1, 1)
         self.spec = None
         self.metadata = {
@@ -122,7 +123,8 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._size = check_size(width, height)
         self._picture: Picture | None = None
-        self._generator: np.random.Generator | None = None
+        self._generator, _ = gymnasium.utils.seeding.np_random()
+        self._started = False
         self.possible_agents = [body.body.name for body in self.task.world.bodies]
         self.agents: list[str] = []
         self.observation_spaces = {
@@ -133,6 +135,13 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             agent: gymnasium.spaces.Box(-1.0, 1.0, (self.task.body.nu,), np.float32)
             for agent in self.possible_agents
         }
+        size = len(self.possible_agents) * self.core.size
+        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator that draws the episodes."""
+        return self._generator
 
     @property
     def core(self) -> RaceCore:
@@ -178,11 +187,12 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         seed = check_seed(seed)
         given = (options or {}).get("episode")
         rows = None if given is None else self.core.check_episode(given)
-        if seed is not None or self._generator is None:
+        if seed is not None:
             self._generator, _ = gymnasium.utils.seeding.np_random(seed)
         self.core.reset(_ONLY, self.core.draw([self._generator]) if rows is None else rows)
         self.agents = self.possible_agents[:]
-        return self._observed(), {agent: {} for agent in self.agents}
+        self._started = True
+        return self._observed(), self._infos(Step.none(self.task.reward_terms, self.core.shape(1)))
 
     def step(self, actions: Mapping[str, np.ndarray]) -> Results:
         """One control step with an action (nu,) in [-1, 1] for each of `agents`.
@@ -198,27 +208,35 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         """
         if not isinstance(actions, Mapping):
             raise ValueError(f"actions must be a dictionary, got {type(actions).__name__}")
-        if self._generator is None or (actions and not self.agents):
+        if not self._started or (actions and not self.agents):
             raise gymnasium.error.ResetNeeded("call reset() before step(): no race is under way")
         if not self.agents:
             return {}, {}, {}, {}, {}
         result = self.core.step(self._rows(actions)[None])
-        figures = self.core.figures()
-        rewards, terminations, truncations, infos = {}, {}, {}, {}
+        infos = self._infos(result)
+        rewards, terminations, truncations = {}, {}, {}
         for agent in self.agents:
             i = self.possible_agents.index(agent)
             rewards[agent] = float(result.reward[0, i])
             terminations[agent] = bool(result.terminated[0, i])
             truncations[agent] = bool(result.truncated[0, i])
-            infos[agent] = {
-                "reward_terms": {k: float(v[0, i]) for k, v in result.terms.items()},
-                "metrics": {k: float(v[i, 0]) for k, v in figures.items()},
-                "is_success": bool(result.success[0, i]),
-                "diverged": bool(result.diverged[0, i]),
-            }
         observations = self._observed()
         self.agents = [a for a in self.agents if not (terminations[a] or truncations[a])]
         return observations, rewards, terminations, truncations, infos
+
+    def _infos(self, step: Step) -> dict[str, Any]:
+        """The info of each agent that is racing."""
+        figures = self.core.figures()
+        indices = {agent: self.possible_agents.index(agent) for agent in self.agents}
+        return {
+            agent: {
+                "reward_terms": {k: float(v[0, i]) for k, v in step.terms.items()},
+                "metrics": {k: float(v[i, 0]) for k, v in figures.items()},
+                "is_success": bool(step.success[0, i]),
+                "diverged": bool(step.diverged[0, i]),
+            }
+            for agent, i in indices.items()
+        }
 
     def _observed(self) -> dict[str, np.ndarray]:
         """The observation of each agent that is racing, (D,)."""
@@ -248,7 +266,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     def state(self) -> np.ndarray:
         """The observations of all animals, fallen ones too, one after the other, (N * D,)."""
-        return self.core.observation[0].ravel()
+        return self.core.observation[0].flatten()
 
     def close(self) -> None:
         """Free the renderer."""
@@ -258,10 +276,10 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generator included, as plain arrays."""
-        generator = self._generator
         return {
             **self.core.get_state(),
-            "generator": None if generator is None else generator.bit_generator.state,
+            "generator": self._generator.bit_generator.state,
+            "started": self._started,
             "agents": self.agents[:],
         }
 
@@ -271,9 +289,8 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         Raises:
             ValueError: the state is of another race.
         """
-        self.core.check_state(state, "generator", "agents")
-        saved = state["generator"]
-        generator = None if saved is None else restored_generator(saved)
+        self.core.check_state(state, "generator", "started", "agents")
+        generator = restored_generator(state["generator"])
         self.core.set_state(state)
-        self._generator = generator
+        self._generator, self._started = generator, bool(state["started"])
         self.agents = list(state["agents"])

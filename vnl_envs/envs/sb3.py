@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs
 
-from vnl_envs.envs.vector import VectorEnv
+from vnl_envs.envs.face import METADATA, check_reset_options, reset_options
+from vnl_envs.envs.member import Member
+from vnl_envs.envs.vector import VectorEnv, info_of
 
 
 class SB3VecEnv(VecEnv):
     """`num_envs` environments on one thread pool, for SB3's algorithms.
 
-    Infos are filled where an episode ends: `terminal_observation`, `TimeLimit.truncated`,
-    `is_success`, `diverged` and `metrics`.
+    It does what SB3's `make_vec_env` gives, a `DummyVecEnv` of monitored environments. To be fast,
+    infos are filled where an episode ends only: with the single environment's,
+    `terminal_observation`, and the `episode` of SB3's `Monitor`.
 
     Args:
         task_id: a registered id.
@@ -24,89 +31,132 @@ class SB3VecEnv(VecEnv):
         arguments: of `VectorEnv`, but for its `autoreset_mode`, which SB3 decides.
 
     Attributes:
+        env: the vector environment.
+        envs: its members, see `Member`; attributes and methods are got, set and called on them.
         reward_terms: of the last step, by name, each (num_envs,).
     """
 
     def __init__(self, task_id: str, num_envs: int, **arguments: Any) -> None:
         self.env = VectorEnv(task_id, num_envs, **arguments)
-        self.render_mode = self.env.render_mode
+        spec = copy.deepcopy(gymnasium.spec(task_id))
+        spec.kwargs.update(arguments)
+        spec.max_episode_steps = spec.kwargs.pop("max_episode_steps", spec.max_episode_steps)
+        self.env.spec = spec
+        self.envs = [Member(self.env, i) for i in range(num_envs)]
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
+        self.metadata = copy.deepcopy(METADATA)
         self.reward_terms: dict[str, np.ndarray] = {}
         self._actions: np.ndarray | None = None
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed environment i with seed + i at the next reset."""
-        if seed is None:
-            seed = int(np.random.default_rng().integers(2**31))
-        return super().seed(seed)
+        self._since = time.time()
 
     def reset(self) -> VecEnvObs:
-        """First observations of new episodes."""
-        seeds = self._seeds
-        observation, _ = self.env.reset(seed=seeds)
+        """First observations of new episodes, drawn or as `set_options` has given them.
+
+        Raises:
+            ValueError: options that the environments do not have, or not as many as there are.
+        """
+        if len(self._options) != self.num_envs:
+            raise ValueError(
+                f"set_options was given {len(self._options)} for {self.num_envs} environments"
+            )
+        episodes = [check_reset_options(reset_options(options)) for options in self._options]
+        replayed = np.array([episode is not None for episode in episodes])
+        given = [episode for episode in episodes if episode is not None]
+        for mask, options in ((replayed, {"episode": _stacked(given)}), (~replayed, {})):
+            if mask.any():
+                observation, infos = self.env.reset(
+                    seed=self._seeds, options={"reset_mask": mask, **options}
+                )
+                for i in np.flatnonzero(mask).tolist():
+                    self.reset_infos[i] = info_of(infos, i)
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [{} for _ in range(self.num_envs)]
         return observation
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for `step_wait`."""
-        self._actions = np.asarray(actions)
+        self._actions = np.array(actions)
 
     def step_wait(self) -> tuple[VecEnvObs, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """One control step."""
-        assert self._actions is not None
-        observation, reward, terminated, truncated, info = self.env.step(self._actions)
+        """One control step.
+
+        Raises:
+            RuntimeError: there was no `step_async`.
+        """
+        if self._actions is None:
+            raise RuntimeError("call step_async() before step_wait()")
+        actions, self._actions = self._actions, None
+        observation, reward, terminated, truncated, infos = self.env.step(actions)
         done = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        self.reward_terms = _reward_terms(info)
-        for i in np.flatnonzero(done):
-            final = info["final_info"]
-            infos[i] = {
-                "terminal_observation": info["final_obs"][i],
-                "TimeLimit.truncated": bool(truncated[i]),
-                "is_success": bool(final["is_success"][i]),
-                "diverged": bool(final["diverged"][i]),
-                "metrics": {
-                    k: float(v[i]) for k, v in final["metrics"].items() if not k.startswith("_")
-                },
+        out: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
+        self.reward_terms = _reward_terms(infos)
+        for i in np.flatnonzero(done).tolist():
+            final = info_of(infos["final_info"], i)
+            out[i] = {
+                **final,
+                "terminal_observation": infos["final_obs"][i],
+                "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                "episode": self._episode(final["metrics"]),
             }
-        return observation, reward.astype(np.float32), done, infos
+            self.reset_infos[i] = info_of({k: v for k, v in infos.items() if "final_" not in k}, i)
+        return observation, reward.astype(np.float32), done, out
+
+    def _episode(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """What SB3's `Monitor` says of an episode that has ended."""
+        return {
+            "r": round(metrics["return"], 6),
+            "l": int(metrics["length"]),
+            "t": round(time.time() - self._since, 6),
+        }
 
     def close(self) -> None:
         """Free the renderer."""
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """A picture of each environment."""
-        return list(self.env.render() or [None] * self.num_envs)
+        """A picture of each environment; None, with a warning, but in mode "rgb_array"."""
+        pictures = self.env.render()
+        if pictures is None:
+            warnings.warn(
+                f"pictures need render_mode='rgb_array', got {self.render_mode!r}", stacklevel=2
+            )
+            return [None] * self.num_envs
+        return list(pictures)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute of the vector environment, once per index."""
-        return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
+        """An attribute of each of the environments."""
+        return [getattr(member, attr_name) for member in self._members(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the vector environment.
-
-        Raises:
-            ValueError: for some environments only, which share one object.
-        """
-        if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError("the environments share one object: set an attribute on all of them")
-        setattr(self.env, attr_name, value)
+        """Set an attribute of each of the environments."""
+        for member in self._members(indices):
+            setattr(member, attr_name, value)
 
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment, once, and return its result per index."""
-        result = getattr(self.env, method_name)(*args, **kwargs)
-        return [result for _ in self._get_indices(indices)]
+        """Call a method of each of the environments."""
+        return [getattr(member, method_name)(*args, **kwargs) for member in self._members(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """No environment is wrapped."""
-        return [False for _ in self._get_indices(indices)]
+        """Whether it does what the wrapper does: SB3's `Monitor`, and no other."""
+        return [wrapper_class is Monitor for _ in self._members(indices)]
+
+    def _members(self, indices: VecEnvIndices) -> list[Member]:
+        return [self.envs[i] for i in self._get_indices(indices)]
+
+
+def _stacked(episodes: list[Any]) -> dict[str, np.ndarray]:
+    """Episodes one to a row.
+
+    Raises:
+        ValueError: they have different parts.
+    """
+    if any(not isinstance(e, dict) or set(e) != set(episodes[0]) for e in episodes):
+        raise ValueError("the episodes of set_options must be dictionaries with the same parts")
+    return {name: np.stack([e[name] for e in episodes]) for name in episodes[0]} if episodes else {}
 
 
 def _reward_terms(info: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 import gymnasium
 import mujoco
 import numpy as np
 
+from vnl_envs.envs.core import Step
 from vnl_envs.envs.face import (
     METADATA,
     Facade,
@@ -26,8 +28,8 @@ _ONLY = np.array([0])
 class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
     """A registered task as a Gymnasium environment.
 
-    `info` after a step holds `reward_terms` and `metrics` (of the episode so far) by name,
-    `is_success` and `diverged`.
+    `info`, of `reset` as of `step`, holds `reward_terms` and `metrics` (of the episode so far) by
+    name, `is_success` and `diverged`.
 
     Args:
         task_id: a registered id.
@@ -56,10 +58,11 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
             )
         if render_mode == "human" and not has_display():
             raise RuntimeError("render_mode='human' needs a display; without one use 'rgb_array'")
-        self._arguments = {
+        self._arguments = copy.deepcopy({
             "task_id": task_id, "render_mode": render_mode, "width": width, "height": height,
             "vision": vision, "observation": observation, **options,
-        }  # fmt: skip
+        })  # fmt: skip
+        self.metadata = copy.deepcopy(METADATA)
         self._face = Face(task_id, 1, 1, vision, observation, options)
         self.observation_space = self._face.observation_space
         self.action_space = self._face.action_space
@@ -96,7 +99,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         core.reset(_ONLY, core.draw([self.np_random]) if rows is None else rows)
         self._over = False
         self._show()
-        return self._face.observe_one(0), {}
+        return self._face.observe_one(0), self._info(Step.none(self.task.reward_terms, (1,)))
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step with an action (nu,) in [-1, 1]; see the class for `info`.
@@ -112,14 +115,17 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         result = face.core.step(action[None])
         terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
         self._over = terminated or truncated
-        info = {
-            "reward_terms": {k: float(v[0]) for k, v in result.terms.items()},
-            "metrics": face.core.figures_of(0),
-            "is_success": bool(result.success[0]),
-            "diverged": bool(result.diverged[0]),
-        }
+        info = self._info(result)
         self._show()
         return self._face.observe_one(0), float(result.reward[0]), terminated, truncated, info
+
+    def _info(self, step: Step) -> dict[str, Any]:
+        return {
+            "reward_terms": {k: float(v[0]) for k, v in step.terms.items()},
+            "metrics": self._face.core.figures_of(0),
+            "is_success": bool(step.success[0]),
+            "diverged": bool(step.diverged[0]),
+        }
 
     def render(self) -> np.ndarray | None:
         """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""

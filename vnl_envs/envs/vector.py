@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs import checks
@@ -62,26 +64,38 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
                              f"got {render_mode!r}")  # fmt: skip
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self._size = check_size(width, height)
-        self._arguments = {
+        self._arguments = copy.deepcopy({
             "task_id": task_id, "num_envs": num_envs, "threads": threads,
             "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
             "height": height, "vision": vision, "observation": observation,
             "max_episode_steps": max_episode_steps, **options,
-        }  # fmt: skip
+        })  # fmt: skip
         self._face = Face(task_id, num_envs, threads, vision, observation, options)
         self._limit = _time_limit(max_episode_steps, self.task.horizon)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**copy.deepcopy(METADATA), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self._face.observation_space
         self.single_action_space = self._face.action_space
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
-        self._generators = [np.random.default_rng() for _ in range(num_envs)]
+        self._generators, self._drawn_from = map(
+            list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True)
+        )
         self._picture: Picture | None = None
         # Environments without an episode under way.
         self._over = np.ones(num_envs, bool)
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators that draw each environment's episodes."""
+        return tuple(self._generators)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What each generator was seeded with; -1 where it came with a state."""
+        return tuple(self._drawn_from)
 
     @property
     def episodes(self) -> dict[str, np.ndarray]:
@@ -110,6 +124,9 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             options: "reset_mask" (num_envs,) bool, which environments to reset; "episode", rows
                 of an episode for each of those.
 
+        Returns:
+            The observations of all environments, and infos as of `step` of those that were reset.
+
         Raises:
             ValueError: an unknown option, or a seed sequence or mask of a wrong length.
         """
@@ -121,9 +138,12 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         seeds = self._seeds(seed)
         for i in ids:
             if seeds[i] is not None:
-                self._generators[i] = np.random.default_rng(seeds[i])
+                self._generators[i], self._drawn_from[i] = seeding.np_random(seeds[i])
         self._reset(ids, rows)
-        return self._face.observe(), {}
+        infos = _info(
+            Step.none(self.task.reward_terms, (self.num_envs,)), self._face.core.figures()
+        )
+        return self._face.observe(), _masked(infos, mask)
 
     def step(
         self, actions: np.ndarray
@@ -147,19 +167,19 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             truncated |= (figures["length"] >= self._limit) & ~terminated
         if ids is not None:
             reward[resetting], terminated[resetting], truncated[resetting] = 0.0, False, False
-        # As Gymnasium: nothing at all where no environment has anything to tell.
-        infos = {} if resetting.all() else _masked(_info(result, figures), ~resetting)
+        infos = _info(result, figures)
         done = terminated | truncated
-        again = resetting
-        self._over = done
+        again, final = resetting, {}
+        self._over = done.copy()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and done.any():
-            again = done
-            infos = self._final(done, infos)
+            again, final = done, self._final(done, infos)
         if again.any():
             self._reset(np.flatnonzero(again), None)
+            infos = {**_where(~again, infos), "metrics": face.core.figures()}
             if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-                self._over = done
-        return face.observe(), reward, terminated, truncated, infos
+                self._over = done.copy()
+        infos = _masked(infos, np.ones(self.num_envs, bool))
+        return face.observe(), reward, terminated, truncated, {**infos, **final}
 
     def _refuse(self, over: np.ndarray) -> None:
         """Raise `ResetNeeded` if environments need a reset that a step does not make."""
@@ -174,17 +194,14 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             )
 
     def _final(self, done: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
-        """Move what belongs to finished episodes into `final_obs` and `final_info`."""
+        """What belongs to finished episodes."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(done):
             final_obs[i] = self._face.observe_one(int(i))
-        plain = {k: v for k, v in infos.items() if not k.startswith("_")}
-        ongoing = _masked(plain, ~done) if not done.all() else {}
         return {
-            **ongoing,
             "final_obs": final_obs,
             "_final_obs": done.copy(),
-            "final_info": _masked(plain, done),
+            "final_info": _masked(infos, done),
             "_final_info": done.copy(),
         }
 
@@ -265,8 +282,17 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             raise ValueError(f"a state of {self.num_envs} environments has as many generators")
         generators = [restored_generator(saved) for saved in state["generator"]]
         self.core.set_state(state)
-        self._generators = generators
-        self._over = np.array(state["over"])
+        self._generators, self._drawn_from = generators, [-1] * self.num_envs
+        self._over = np.array(state["over"], bool)
+
+
+def info_of(infos: dict[str, Any], index: int) -> dict[str, Any]:
+    """One environment's info among the infos of a vector, as a single environment gives it."""
+    return {
+        key: info_of(value, index) if isinstance(value, dict) else value[index].item()
+        for key, value in infos.items()
+        if not key.startswith("_") and infos["_" + key][index]
+    }
 
 
 def _autoreset_mode(mode: Any) -> AutoresetMode:
@@ -309,14 +335,20 @@ def _info(result: Step, figures: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
     """Infos in Gymnasium's form: each key with a mask, zeros where the mask is False."""
-    everywhere = mask.all()
+    if not mask.all():
+        infos = _where(mask, infos)
     out: dict[str, Any] = {}
     for key, value in infos.items():
-        if key.startswith("_"):
-            continue
-        if isinstance(value, dict):
-            out[key] = _masked(value, mask)
-        else:
-            out[key] = value if everywhere else np.where(mask, value, value.dtype.type(0))
-        out["_" + key] = mask
+        out[key] = _masked(value, mask) if isinstance(value, dict) else value
+        out["_" + key] = mask.copy()
     return out
+
+
+def _where(mask: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
+    """Infos with zeros where the mask is False."""
+    return {
+        key: _where(mask, value)
+        if isinstance(value, dict)
+        else np.where(mask, value, value.dtype.type(0))
+        for key, value in infos.items()
+    }
