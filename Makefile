@@ -1,5 +1,7 @@
 # One command each: make demo, make test, make bench. They create .venv in the checkout.
-PYTHON ?= python3.11
+# The first of these that is of a version in pyproject.toml and can make an environment is taken.
+PYTHON ?= python3.12 python3.11 python3
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -41,7 +43,9 @@ clean:
 	rm -rf $(VENV) out site build dist
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHON); do \
+	  if $$python -c '$(FITS)' 2>/dev/null; then exec $$python -m venv $(VENV); fi; done; \
+	echo "error: needs Python 3.11 or 3.12 with its venv module; tried $(PYTHON)" >&2; exit 1
 
 $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e .[score]

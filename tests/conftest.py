@@ -30,6 +30,19 @@ settings.load_profile("repeatable")
 pytest.register_assert_rewrite("tiny_suite")
 
 
+@pytest.fixture(scope="session")
+def gl() -> None:
+    """Skip where nothing can be drawn."""
+    from support import task_of
+
+    from vnl_envs.rendering import Picture
+
+    try:
+        Picture(task_of("vnl/RodentGoalReaching-v0").world, 16, 16).close()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start Ray come last, each of them named `…_ray.py`.
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,6 @@ from vnl_envs.scoring.evaluate import episode_generators, episode_seed
 
 IDS = vnl_envs.task_ids()
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))
-
-
-@pytest.fixture(scope="session")
-def gl() -> None:
-    """Skip where nothing can be drawn."""
-    from vnl_envs.rendering import Picture
-
-    try:
-        Picture(task_of(GOAL).world, 16, 16).close()
-    except RuntimeError as error:
-        pytest.skip(str(error))
 
 
 # Import
@@ -345,6 +335,47 @@ def test_evaluation_of_a_function() -> None:
     assert seen[0].shape[0] == 3
 
 
+def test_evaluation_of_a_model() -> None:
+    """A model of SB3, or its policy, as it is: its mean actions."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    model = sb3.PPO("MlpPolicy", gymnasium.make(IMITATION), n_steps=8, batch_size=8, seed=0,
+                    policy_kwargs={"net_arch": [8]}, device="cpu")  # fmt: skip
+
+    def mean_actions(observations: np.ndarray) -> np.ndarray:
+        return model.predict(observations, deterministic=True)[0]
+
+    expected = vnl_envs.evaluate(IMITATION, mean_actions, 3).record()
+    for policy in (model, model.policy):
+        assert vnl_envs.evaluate(IMITATION, policy, 3).record() == expected
+    with pytest.raises(ValueError, match="give the model itself"):
+        vnl_envs.evaluate(IMITATION, model.predict, 3)
+    with pytest.raises(ValueError, match="a model with predict"):
+        vnl_envs.evaluate(IMITATION, object(), 3)
+
+
+def test_evaluation_of_a_model_with_memory() -> None:
+    """A recurrent model is told where episodes start, and gets its memory back."""
+
+    class Counter:
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def predict(
+            self, observation: Any, state: Any = None, episode_start: Any = None,
+            deterministic: bool = False,
+        ) -> tuple[Any, Any]:  # fmt: skip
+            assert deterministic
+            count = np.where(episode_start, 0, 0 if state is None else state[0]) + 1
+            self.steps.append(count.tolist())
+            return np.zeros((len(observation), task_of(IMITATION).body.nu)), (count,)
+
+    model = Counter()
+    lengths = vnl_envs.evaluate(IMITATION, model, 3, num_envs=1).values["length"]
+    assert [step for (step,) in model.steps] == [
+        step for length in lengths for step in range(1, int(length) + 1)
+    ]
+
+
 def test_summaries() -> None:
     """Means and intervals by metric and label."""
     result = vnl_envs.evaluate(IMITATION, "zero", episodes=12, seed=0)
@@ -376,6 +407,13 @@ def test_module_runs() -> None:
                          text=True, check=True)  # fmt: skip
     listed = json.loads(out.stdout)
     assert [row["id"] for row in listed] == list(IDS)
+
+
+def test_version() -> None:
+    """One line, and the version that is packaged."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"vnl-envs {project['version']}\n")
 
 
 def test_list() -> None:

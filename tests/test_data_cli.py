@@ -333,15 +333,6 @@ def test_check_of_embedded_clips(body: str) -> None:
 # view
 
 
-@pytest.fixture(scope="module")
-def gl() -> None:
-    """Skip where nothing can be drawn."""
-    from vnl_envs.gl import MISSING, choose_backend
-
-    if choose_backend() is None:
-        pytest.skip(MISSING)
-
-
 @pytest.mark.usefixtures("gl")
 def test_view(clip_file: Path, tmp_path: Path) -> None:
     """A video of the clips' length at most, in which the body moves."""

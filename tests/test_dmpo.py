@@ -368,6 +368,24 @@ def test_saved_and_loaded(pendulum: DMPO, tmp_path: Path) -> None:
     assert env.action_space.contains(pendulum.predict(observations[0])[0])
 
 
+def test_loading_needs_no_environment(pendulum: DMPO, tmp_path: Path) -> None:
+    """It predicts without one, and learns on with one, as SB3's own algorithms do."""
+    pendulum.save(tmp_path / "model")
+    loaded = DMPO.load(tmp_path / "model")
+    observations = np.random.default_rng(0).normal(size=(5, 3))
+    one, other = (m.predict(observations, deterministic=True)[0] for m in (pendulum, loaded))
+    np.testing.assert_array_equal(one, other)
+    assert loaded.action_space == pendulum.action_space
+    assert loaded.observation_space == pendulum.observation_space
+    with pytest.raises(AssertionError, match="set the environment"):
+        loaded.learn(10)
+    with pytest.raises(ValueError, match="spaces do not match"):
+        loaded.set_env(gymnasium.make("MountainCarContinuous-v0"))
+    loaded.set_env(gymnasium.make("Pendulum-v1"))
+    loaded.learn(120, reset_num_timesteps=False)
+    assert loaded.num_timesteps >= 520
+
+
 def test_a_model_of_other_sizes_is_refused(pendulum: DMPO, tmp_path: Path) -> None:
     pendulum.save(tmp_path / "model")
     with pytest.raises(ValueError, match="was trained on 3 observations and 1 actions"):

@@ -24,18 +24,38 @@ PAGES = (
 )
 
 
+OTHERS = "docs/other_libraries.md"
+
+
 def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+def run_block(code: str, folder: Path) -> subprocess.CompletedProcess:
+    # Long training is shortened; everything else is run as it stands.
+    code = code.replace("100_000", "2_048")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder,
+                          env={**ENVIRONMENT, "MINARI_DATASETS_PATH": str(folder)})  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))]
 )
 def test_code_block_runs(page, index, tmp_path):
-    # Long training is shortened; everything else is run as it stands.
-    code = blocks(page)[index].replace("learn(100_000)", "learn(2_048)")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                         env=ENVIRONMENT)  # fmt: skip
+    run = run_block(blocks(page)[index], tmp_path)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("index", range(len(blocks(OTHERS))))
+def test_code_block_with_another_library_runs(index, tmp_path):
+    code = blocks(OTHERS)[index]
+    run = run_block(code, tmp_path)
+    # A library, or what it needs for this, is missing: not we.
+    failed = re.search(r'File "<string>", line (\d+), in <module>', run.stderr)
+    if failed and run.stderr.splitlines()[-1].startswith(("ImportError", "ModuleNotFoundError")):
+        line = code.splitlines()[int(failed[1]) - 1]
+        if line.startswith(("import ", "from ")) and "vnl_envs" not in line:
+            pytest.skip(f"{line!r}: {run.stderr.splitlines()[-1]}")
     assert run.returncode == 0, run.stderr
 
 

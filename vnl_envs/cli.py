@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="vnl-envs",
-    help="Benchmark suite for embodied motor control.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +34,22 @@ app.add_typer(score_app, name="score")
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]
 PolicyName = Annotated[str, typer.Option(help="zero, random or track (imitation only)")]
 Seed = Annotated[int, typer.Option(help="seed of episodes and random policy")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vnl-envs {vnl_envs.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True,
+                           help="print the version and end")
+    ] = False,
+) -> None:  # fmt: skip
+    """Benchmark suite for embodied motor control."""
 
 
 @app.command("list")

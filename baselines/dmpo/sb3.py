@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from baselines.dmpo.state import (
 from baselines.jax_trees import leaves_of, with_leaves
 
 FORMAT = "vnl_envs-dmpo"
-VERSION = 1
+VERSION = 2
 _SETTINGS = ("buffer_size", "learning_starts", "samples_per_insert", "seed")
 
 
@@ -90,7 +91,8 @@ class DMPO(OffPolicyAlgorithm):
 
     Args:
         policy: "MlpPolicy".
-        env: a Gymnasium id, environment or SB3 vector environment; boxes on both sides.
+        env: a Gymnasium id, environment or SB3 vector environment; boxes on both sides. None as
+            in SB3: `load` gives one by `set_env`.
         hyperparameters: of the learner.
         buffer_size: transitions kept.
         learning_starts: steps of uniformly random actions before the first update.
@@ -109,7 +111,7 @@ class DMPO(OffPolicyAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy],
-        env: GymEnv | str,
+        env: GymEnv | str | None,
         hyperparameters: Hyperparameters | None = None,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1_000,
@@ -125,8 +127,10 @@ class DMPO(OffPolicyAlgorithm):
         self.hyperparameters = hyperparameters or Hyperparameters()
         self.samples_per_insert = samples_per_insert
         h = self.hyperparameters
+        # SB3 takes None as well, whatever it says.
+        given: Any = env
         super().__init__(
-            policy, env, learning_rate=h.policy_step_size, buffer_size=buffer_size,
+            policy, given, learning_rate=h.policy_step_size, buffer_size=buffer_size,
             learning_starts=learning_starts, batch_size=h.batch_size, gamma=h.discount,
             n_steps=h.n_step, policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,
@@ -175,7 +179,9 @@ class DMPO(OffPolicyAlgorithm):
                 "format": FORMAT,
                 "version": VERSION,
                 "hyperparameters": dataclasses.asdict(self.hyperparameters),
-                "sizes": [self.policy.learner.observation_size, self.policy.learner.action_size],
+                "observation_space": _bounds(self.observation_space),
+                "action_space": _bounds(self.action_space),
+                "n_envs": self.n_envs,
                 "settings": {name: getattr(self, name) for name in _SETTINGS},
                 "num_timesteps": self.num_timesteps,
                 "learner": leaves_of(self.policy.state),
@@ -185,7 +191,9 @@ class DMPO(OffPolicyAlgorithm):
 
     @classmethod
     def load(cls, path: str | Path, env: Any = None, **kwargs: Any) -> DMPO:  # type: ignore[override]
-        """The algorithm that `save` wrote, on an environment of the same sizes.
+        """The algorithm that `save` wrote, on an environment of the same sizes if one is given.
+
+        Without one it predicts; to `learn`, give it one by `set_env`, as in SB3.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -198,15 +206,19 @@ class DMPO(OffPolicyAlgorithm):
             VERSION,
         ):
             raise ValueError(f"{path}: not a {FORMAT} file of version {VERSION}")
-        if env is None:
-            raise ValueError("load needs the environment: DMPO.load(path, env=…)")
-        settings = {**saved["settings"], **kwargs}
+        settings = {**saved["settings"], **kwargs, "_init_setup_model": False}
         model = cls("MlpPolicy", env, Hyperparameters(**saved["hyperparameters"]), **settings)
-        sizes = [model.policy.learner.observation_size, model.policy.learner.action_size]
-        if sizes != saved["sizes"]:
+        seen, acted = (_box(saved[name]) for name in ("observation_space", "action_space"))
+        if env is None:
+            model.observation_space, model.action_space = seen, acted
+            model.n_envs = saved["n_envs"]
+        model._setup_model()
+        learner = model.policy.learner
+        if (learner.observation_size, learner.action_size) != (*seen.shape, *acted.shape):
             raise ValueError(
-                f"{path}: was trained on {saved['sizes'][0]} observations and "
-                f"{saved['sizes'][1]} actions, the environment has {sizes[0]} and {sizes[1]}"
+                f"{path}: was trained on {seen.shape[0]} observations and {acted.shape[0]} "
+                f"actions, the environment has {learner.observation_size} and "
+                f"{learner.action_size}"
             )
         model.policy.state = with_leaves(model.policy.state, saved["learner"])
         model.policy.key = jnp.asarray(saved["key"])
@@ -224,6 +236,15 @@ def transitions(sampled: Any, discount: float) -> Transitions:
         discount=(n_step * (1.0 - sampled.dones.numpy()[:, 0])).astype(np.float32),
         next_observation=sampled.next_observations.numpy(),
     )
+
+
+def _bounds(space: spaces.Space) -> dict[str, np.ndarray]:
+    assert isinstance(space, spaces.Box)
+    return {"low": space.low, "high": space.high}
+
+
+def _box(bounds: Mapping[str, np.ndarray]) -> spaces.Box:
+    return spaces.Box(bounds["low"], bounds["high"], dtype=bounds["low"].dtype.type)
 
 
 def _with_suffix(path: str | Path) -> Path:

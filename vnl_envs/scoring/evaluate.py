@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from vnl_envs.envs.core import Core, Step
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
 from vnl_envs.scoring.intervals import bootstrap_mean
-from vnl_envs.scoring.policies import Policy, PolicyError, make_policy
+from vnl_envs.scoring.policies import Policy, PolicyError, PolicyLike, make_policy
 from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.metrics import STANDARD, Metric
 
@@ -88,7 +88,7 @@ class Evaluation:
 
 def evaluate(
     task_id: str,
-    policy: str | Callable[[np.ndarray], Any],
+    policy: PolicyLike,
     episodes: int = 20,
     seed: int = 0,
     num_envs: int = 16,
@@ -102,8 +102,8 @@ def evaluate(
 
     Args:
         task_id: a registered id.
-        policy: "zero", "random", "track", or a function of observations (n, D) float32 to
-            actions (n, nu).
+        policy: "zero", "random", "track"; a function of observations (n, D) float32 to actions
+            (n, nu); or a model with Stable-Baselines3's `predict`, asked for its mean actions.
         episodes: how many; episode i is drawn from (seed, i).
         seed: see `episodes`.
         num_envs: simulations at a time.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -45,6 +46,21 @@ class Policy(Protocol):
             PolicyError: an episode is over because of the policy.
         """
         ...
+
+
+class Predicts(Protocol):
+    """What Stable-Baselines3's algorithms and policies have."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """Actions for observations (n, D), and the memory of a recurrent model."""
+        ...
+
+
+PolicyLike = str | Callable[[np.ndarray], Any] | Predicts
+"""A name, a function of observations (n, D) to actions (n, nu), or a model with `predict`."""
 
 
 class _Stateless:
@@ -98,25 +114,69 @@ class Function(_Stateless):
         Raises:
             ValueError: they are of a wrong shape or not finite.
         """
-        actions = np.asarray(self._function(core.observation.copy()))
-        shape = (core.num, core.task.body.nu)
-        if actions.shape != shape:
+        actions = self._function(core.observation.copy())
+        if isinstance(actions, tuple):
             raise ValueError(
-                f"the policy must return actions of shape {shape}, got {actions.shape}"
+                "the policy returned a tuple where actions were expected; of a model, whose "
+                "predict does so, give the model itself"
             )
-        if not np.isfinite(actions).all():
-            raise ValueError("the policy returned an action that is not finite")
-        return np.clip(actions, -1, 1).astype(np.float32)
+        return _checked(actions, core)
 
 
-def make_policy(policy: str | Callable[[np.ndarray], Any], core: Core) -> Policy:
-    """A policy by name, or from a function of observations.
+class Model:
+    """A model of Stable-Baselines3 or what predicts as one does; it takes its mean actions.
+
+    A recurrent one starts each episode with a fresh memory.
+
+    Args:
+        model: see `Predicts`.
+    """
+
+    def __init__(self, model: Predicts) -> None:
+        self._model = model
+        self._memory: Any = None
+        self._begun: set[int] = set()
+
+    def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
+        """Their memories start anew with the next action."""
+        self._begun.update(ids.tolist())
+
+    def act(self, core: Core) -> np.ndarray:
+        """The model's actions, clipped to [-1, 1].
+
+        Raises:
+            ValueError: they are of a wrong shape or not finite.
+        """
+        first = np.array([i in self._begun for i in range(core.num)])
+        self._begun.clear()
+        actions, self._memory = self._model.predict(
+            core.observation.copy(), state=self._memory, episode_start=first, deterministic=True
+        )
+        return _checked(actions, core)
+
+
+def _checked(actions: Any, core: Core) -> np.ndarray:
+    """Actions from outside, (num, nu) float32 in [-1, 1]."""
+    actions = np.asarray(actions)
+    shape = (core.num, core.task.body.nu)
+    if actions.shape != shape:
+        raise ValueError(f"the policy must return actions of shape {shape}, got {actions.shape}")
+    if not np.isfinite(actions).all():
+        raise ValueError("the policy returned an action that is not finite")
+    return np.clip(actions, -1, 1).astype(np.float32)
+
+
+def make_policy(policy: PolicyLike, core: Core) -> Policy:
+    """A policy by name, from a function of observations, or from a model that predicts.
 
     Raises:
         ValueError: the name is unknown, or "track" is asked of a task without a reference.
     """
-    if callable(policy):
-        return Function(policy)
+    if not isinstance(policy, str):
+        if _predicts(policy):
+            return Model(policy)
+        if callable(policy):
+            return Function(policy)
     if policy == "zero":
         return Zero()
     if policy == "random":
@@ -127,4 +187,13 @@ def make_policy(policy: str | Callable[[np.ndarray], Any], core: Core) -> Policy
         if not core.task.body.servos:
             raise ValueError("the policy 'track' needs actuation='position'")
         return Track()
-    raise ValueError(f"policy must be one of {NAMES} or a function, got {policy!r}")
+    raise ValueError(
+        f"policy must be one of {NAMES}, a function of observations or a model with predict, "
+        f"got {policy!r}"
+    )
+
+
+def _predicts(policy: Any) -> TypeGuard[Predicts]:
+    """Whether it has SB3's `predict`; other libraries have others."""
+    predict = getattr(policy, "predict", None)
+    return callable(predict) and "deterministic" in inspect.signature(predict).parameters
