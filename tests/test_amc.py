@@ -16,9 +16,10 @@ from motion_files import amc_text, amc_values, body_of
 from scipy.spatial.transform import Rotation
 from support import recording
 
-from vnl_envs.motion.check import root_wrench, soles, stance, unsupported_wrench
 from vnl_envs.motion.clip import RATE, Clip, ClipError, check_clip
 from vnl_envs.motion.datasets import load_clips
+from vnl_envs.motion.dynamics import root_wrench, unsupported_wrench
+from vnl_envs.motion.ground import soles, stance
 from vnl_envs.motion.kinematics import derive_reference, forward_kinematics
 from vnl_envs.motion.readers import amc, format_of, read_motion
 from vnl_envs.motion.refit import Fit, refit

@@ -15,19 +15,23 @@ from scipy.spatial.transform import Rotation
 from support import task_of
 
 from vnl_envs.assets import asset
-from vnl_envs.motion import check
-from vnl_envs.motion.check import (
-    FIGURES,
-    SPIKES,
-    check_clips,
-    limits,
-    root_wrench,
-    soles,
-    standing_length,
-    unsupported_wrench,
-)
+from vnl_envs.motion import check, ground
+from vnl_envs.motion.check import FIGURES, SPIKES, check_clips
 from vnl_envs.motion.clip import RATE, Clip, ClipError
 from vnl_envs.motion.datasets import load_clips
+from vnl_envs.motion.dynamics import (
+    actuator_loads,
+    force_range,
+    root_wrench,
+    unsupported_wrench,
+)
+from vnl_envs.motion.ground import (
+    friction_cone,
+    limits,
+    point_geoms,
+    soles,
+    standing_length,
+)
 from vnl_envs.motion.kinematics import derive_reference
 from vnl_envs.motion.report import MOST_DRAWN, frames_of, page, record, summary
 
@@ -194,7 +198,7 @@ def test_rolling_is_no_slip_and_turning_on_the_spot_is(name):
     qpos = statue(name, 3)
     points = soles(derive_reference([clip_of(qpos)], body), body)
     column = int(points.height[0].argmin())
-    radius = check._point_geoms(body)[2][column]
+    radius = point_geoms(body)[2][column]
     centre = points.points[0, column] + [0, 0, radius]
     turn = Rotation.from_euler("y", angle)
     for way, expected in ((radius * angle, 0.0), (0.0, -radius * angle)):
@@ -253,7 +257,7 @@ def test_long_clips_are_measured_in_parts_with_the_same_result(name, monkeypatch
 
 def test_other_bodies_have_limits_by_dynamic_similarity(monkeypatch):
     rat = limits(body_of("rodent"))
-    monkeypatch.setattr(check, "standing_length", lambda body: 4 * 0.063)
+    monkeypatch.setattr(ground, "standing_length", lambda body: 4 * 0.063)
     larger = limits(body_of("rodent"))
     assert larger.near == pytest.approx(4 * rat.near)
     assert larger.root_speed == pytest.approx(2 * rat.root_speed)
@@ -325,9 +329,9 @@ def test_forces_of_contacts_have_the_friction_that_the_engine_gives_them(name):
     data.qpos[2] -= 1.5 * standing_length(body)
     mujoco.mj_forward(body.model, data)
     friction = {geom: c.friction[0] for c in data.contact for geom in c.geom}
-    ids = check._point_geoms(body)[0] + body.geoms.start
+    ids = point_geoms(body)[0] + body.geoms.start
     assert set(ids) <= set(friction)
-    cone = check._cone(body)
+    cone = friction_cone(body)
     np.testing.assert_array_equal(cone[..., 2], 1)
     size = np.linalg.norm(cone[..., :2], axis=-1)
     np.testing.assert_allclose(size, np.repeat([[friction[i]] for i in ids], 8, axis=1))
@@ -344,6 +348,74 @@ def test_contacts_carry_a_standing_body_and_do_not_pull(name):
     pulled = statue(name)
     pulled[:, 2] -= 2 * 9.81 / 2 * (np.arange(len(pulled)) / RATE) ** 2
     np.testing.assert_allclose(left(pulled)[10:-10], 1, atol=0.01)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_actuators_and_the_ground_carry_a_resting_body_together(name):
+    """A statue is in reach of its actuators; off the ground they carry its limbs' weight alone."""
+    body = body_of(name)
+    reference = derive_reference([clip_of(statue(name, 8))], body)
+    loads = actuator_loads(reference, body)
+    np.testing.assert_array_equal(loads.deficit, 0)
+    # With the feet off the ground nothing but gravity bends the joints.
+    hanging = statue(name, 8)
+    hanging[:, 2] += 1.0
+    free = actuator_loads(derive_reference([clip_of(hanging)], body), body)
+    data = mujoco.MjData(body.model)
+    data.qpos[:] = hanging[0]
+    mujoco.mj_forward(body.model, data)
+    moment = np.zeros((body.model.nu, body.model.nv))
+    mujoco.mju_sparse2dense(
+        moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
+    )
+    driven = np.abs(moment[:, 6:]).sum(axis=0) > 0
+    alone = np.abs(moment[:, 6:]).sum(axis=1)[:, None] == np.abs(moment[:, 6:])
+    joint, actuator = np.nonzero((alone & driven).T & (moment[:, 6:] != 0).T)
+    needed = (data.qfrc_bias - data.qfrc_passive)[6:]
+    np.testing.assert_allclose(
+        free.force[4, actuator] * moment[actuator, 6 + joint], needed[joint], atol=1e-6
+    )
+    assert np.abs(free.force - loads.force).max() > 0
+
+
+def test_an_actuator_that_is_asked_for_too_much_is_named():
+    """An elbow that is shaken faster than its servo can, and the frames in which it is."""
+    body, name = body_of("humanoid"), "lradiusrx"
+    joint = body.joint_names.index(name)
+    qpos = statue("humanoid", 90)
+    time = (np.arange(90) / RATE)[30:60]
+    qpos[30:60, 7 + joint] += 0.6 * np.sin(2 * np.pi * 5 * (time - time[0])) ** 3
+    found = report("humanoid", qpos)
+    named = faults(found, "overload")
+    assert named[0].where == name
+    assert all(25 <= first <= last <= 65 for first, last in named[0].spans)
+    low, high = force_range(body)
+    actuator = body.actuator_names.index(name)
+    loads = actuator_loads(derive_reference([clip_of(qpos)], body), body)
+    peak = np.abs(loads.force[:, actuator]).max()
+    assert named[0].worst == pytest.approx(peak - high[actuator], rel=1e-4)
+    assert found.figures["overloaded"] == pytest.approx((loads.deficit > 0).any(axis=1).mean())
+    assert low[actuator] == -high[actuator]
+
+
+# The ends of clips --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("end", ["start", "end"])
+def test_a_motion_that_is_stopped_at_an_end_is_seen(name, end):
+    """As filters that reflect evenly do: the walk stands for its last or first frames."""
+    qpos = real(name, "walk")[40:-40]
+    steady = report(name, qpos).figures
+    if end == "end":
+        qpos[-4:, 0] = qpos[-4, 0]
+    else:
+        qpos[:4, 0] = qpos[3, 0]
+    found = report(name, qpos).figures
+    assert found[f"{end}_acceleration"] > 2 * steady[f"{end}_acceleration"]
+    assert found["abrupt"] > 2 > steady["abrupt"]
+    other = {"start": "end", "end": "start"}[end]
+    assert found[f"{other}_acceleration"] == pytest.approx(steady[f"{other}_acceleration"])
 
 
 # The clips that ship ------------------------------------------------------------------------------

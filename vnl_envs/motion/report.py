@@ -11,8 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vnl_envs.motion.check import FIGURES, ClipReport, Fault, Limits, mark
+from vnl_envs.motion.check import FIGURES, ClipReport, Fault, mark
 from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.ground import Limits
 from vnl_envs.pages import environment
 
 if TYPE_CHECKING:
@@ -61,11 +62,15 @@ COLUMNS = (
     Column("sliding", lambda f: _percent(f["slide_ratio"])),
     Column("repeated", lambda f: _percent(f["repeated"])),
     Column("residual", lambda f: f"{f['residual']:.2f}, {f['residual_95']:.2f}"),
+    Column("ends", lambda f: f"{f['start_acceleration']:.1f}, {f['end_acceleration']:.1f}"),
+    Column("overload", lambda f: _percent(f["overloaded"])),
 )
 LEGEND = (
     "Joint limits: worst excess. Spikes, floating, repeated: share of the frames. Deepest: under "
     "the ground. Sliding: of standing feet, over the way travelled. Residual: what no contact can "
-    "give of the force that the motion needs, median and 95th percentile, in body weights."
+    "give of the force that the motion needs, median and 95th percentile, in body weights. Ends: "
+    "acceleration of the centre of mass in the first and last 0.2 s, worst, m/s². Overload: share "
+    "of the frames that ask an actuator for more than it gives."
 )
 
 
@@ -88,7 +93,7 @@ def summary(reports: Sequence[ClipReport]) -> Group:
             parts += [Text(f"  {reason}") for reason in report.reasons]
             parts += [Text(f"    {describe(fault)}") for fault in report.faults[:_LINES]]
             more = len(report.faults) - _LINES
-            parts += [Text(f"    and {more} more, of joints")] if more > 0 else []
+            parts += [Text(f"    and {more} more, of joints and actuators")] if more > 0 else []
     return Group(*parts)
 
 
