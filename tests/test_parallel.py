@@ -172,6 +172,21 @@ def test_supersuit_skips_frames() -> None:
     assert env.unwrapped.np_random.bit_generator.state == alone.bit_generator.state
 
 
+def test_supersuit_skips_frames_over_a_fall() -> None:
+    """It repeats the actions of an animal that has fallen meanwhile."""
+    supersuit = pytest.importorskip("supersuit")
+    env = supersuit.frame_skip_v0(vnl_envs.parallel_env(RODENT), 10)
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    fallen = 0
+    while env.agents:
+        racing = [*env.agents]
+        terminations = env.step(actions_for(env.unwrapped, rng))[2]
+        assert set(terminations) == set(racing)
+        fallen += len(racing) == 2 and sum(terminations.values()) == 1
+    assert fallen == 1
+
+
 @every_race
 @every_number
 def test_spaces(race_id: str, num: int) -> None:
@@ -404,8 +419,14 @@ def test_a_fallen_animal_is_out(race_id: str) -> None:
     assert list(observed) == list(rewards) == [other]
     assert env.core.carry["reached"].sum() == 0
     np.testing.assert_allclose(env.core.carry["target"][0, 1], goal)
-    with pytest.raises(ValueError, match=fallen):
-        env.step({fallen: np.zeros(env.task.body.nu, np.float32), **still(env)})
+    # What it is asked to do changes nothing, and is asked by wrappers that repeat actions.
+    state = env.get_state()
+    expected = env.step(still(env))
+    env.set_state(state)
+    wild = np.ones(env.task.body.nu, np.float32)
+    assert_same(env.step({fallen: wild, **still(env)}), expected)
+    with pytest.raises(ValueError, match="for each of"):
+        env.step({"nobody": wild, **still(env)})
     edit(env, put(env, 1, -5.0, -5.0, upset=True))
     assert env.step(still(env))[2] == {other: True}
     assert env.agents == []

@@ -202,8 +202,8 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             race that is over takes no actions and gives nothing.
 
         Raises:
-            ValueError: an action is missing, of a wrong shape or type, not finite, or of an agent
-                that is not racing.
+            ValueError: an action is missing, of a wrong shape or type, not finite, or of nobody
+                here. That of an agent that is out is not looked at.
             gymnasium.error.ResetNeeded: there is no race under way.
         """
         if not isinstance(actions, Mapping):
@@ -245,11 +245,12 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     def _rows(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """Actions of all animals, (N, nu); those that are out hold the standing pose."""
-        if set(actions) != set(self.agents):
+        # Those of animals that are out are left alone: SuperSuit repeats actions over a fall.
+        if not set(self.agents) <= set(actions) <= set(self.possible_agents):
             raise ValueError(f"step takes an action for each of {self.agents}, got {[*actions]}")
         rows = np.zeros((len(self.possible_agents), self.task.body.nu), np.float32)
         for i, agent in enumerate(self.possible_agents):
-            if agent in actions:
+            if agent in self.agents:
                 try:
                     rows[i] = Face.check_action(actions[agent], rows.shape[1:], "this agent")
                 except ValueError as error:
