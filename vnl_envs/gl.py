@@ -17,14 +17,21 @@ MISSING = (
 _PROBE = "import os; os.environ['MUJOCO_GL'] = 'egl'; import mujoco; mujoco.GLContext(8, 8)"
 
 
-def choose_backend() -> str | None:
-    """Name of the backend, None where none works; sets MUJOCO_GL if it was unset.
+# What MuJoCo takes for "none" and for "the usual one".
+_OFF = ("disable", "disabled", "off", "false", "0")
+_ON = ("", "enable", "enabled", "on", "true", "1")
 
-    A set MUJOCO_GL is the user's decision. Otherwise a display means GLFW, and without one EGL is
-    tried (in another process: a failed attempt cannot be undone), then OSMesa.
+
+def choose_backend() -> str | None:
+    """Name of the backend, None where none works; sets MUJOCO_GL if it named none.
+
+    A backend in MUJOCO_GL is the user's decision. Otherwise a display means GLFW, and without one
+    EGL is tried (in another process: a failed attempt cannot be undone), then OSMesa.
     """
     chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if chosen:
+    if chosen in _OFF or (chosen == "glfw" and not has_display()):
+        return None
+    if chosen not in _ON:
         return chosen
     if not sys.platform.startswith("linux"):
         return "glfw"
@@ -59,7 +66,7 @@ def use_backend() -> None:
     """
     backend = choose_backend()
     if backend is None:
-        raise RuntimeError(MISSING)
+        raise RuntimeError(_refusal())
     from mujoco.rendering.classic import gl_context
 
     try:
@@ -74,14 +81,36 @@ def use_backend() -> None:
     gl_context.GLContext = GLContext
 
 
+def _refusal() -> str:
+    """Why nothing can be drawn, and what to do."""
+    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if chosen in _OFF:
+        return f"MUJOCO_GL={chosen} switches drawing off: unset it, or set it to egl or osmesa"
+    if chosen == "glfw":
+        return "MUJOCO_GL=glfw needs a display: without one unset it, or set it to egl or osmesa"
+    return MISSING
+
+
+def survives_fork() -> bool:
+    """Whether the driver of the current context works in a forked child: one without threads."""
+    if choose_backend() not in ("osmesa", "egl") or os.environ.get("LP_NUM_THREADS") != "0":
+        return False
+    from OpenGL import GL
+
+    return b"llvmpipe" in (GL.glGetString(GL.GL_RENDERER) or b"")
+
+
 @contextlib.contextmanager
 def quiet_dm_control() -> Iterator[None]:
     """Let dm_control, which looks for OpenGL as it is imported, find the same answer quietly."""
     if choose_backend() is not None:
         yield
         return
+    before = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "disable"
     try:
         yield
     finally:
         del os.environ["MUJOCO_GL"]
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from vnl_envs import checks
-from vnl_envs.gl import use_backend
+from vnl_envs.drawing import Resident
+from vnl_envs.gl import choose_backend, use_backend
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks.task import Ghost, Marker, Overlay
 
@@ -36,7 +36,7 @@ def check_size(width: Any, height: Any) -> tuple[int, int]:
 
 
 class Picture:
-    """Draws states of a world into arrays.
+    """Draws states of a world into arrays, from any thread.
 
     Args:
         world: what to draw.
@@ -45,25 +45,31 @@ class Picture:
 
     Raises:
         ValueError: a width or height is no integer of at least 1.
-        RuntimeError: there is no OpenGL library; the message names the package to install.
+        RuntimeError: nothing can be drawn here; the message says why, or names the package to
+            install.
     """
 
     def __init__(
         self, world: World, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
     ) -> None:
-        self._free: Callable[[], None] | None = None
-        width, height = check_size(width, height)
-        use_backend()
+        make = functools.partial(_Canvas, world, *check_size(width, height), camera)
+        self._canvas = Resident(make, _Canvas.close)
+
+    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay] = ()) -> np.ndarray:
+        """A picture, (height, width, 3) uint8. Ghosts are left out of a fixed camera's."""
+        return self._canvas.use(lambda canvas: canvas.draw(data, overlays))
+
+    def close(self) -> None:
+        """Free the renderer; one that is used again is made again."""
+        self._canvas.close()
+
+
+class _Canvas:
+    """A renderer and what it draws with: a resident of the drawing thread. See `Picture`."""
+
+    def __init__(self, world: World, width: int, height: int, camera: str | None) -> None:
         self._world = world
-        model = world.model
-        # The offscreen buffer is sized by the model; it grows to the largest picture.
-        visual = model.vis.global_
-        visual.offwidth = max(visual.offwidth, width)
-        visual.offheight = max(visual.offheight, height)
-        self._renderer = mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
-        # When Python ends, freed before the OpenGL library, which was registered earlier, is.
-        self._free = functools.partial(_free, self._renderer)
-        atexit.register(self._free)
+        self._renderer = _make_renderer(world.model, width, height)
         self._ghosts = Ghosts(world)
         self._camera = camera
         self._warm = False
@@ -74,8 +80,7 @@ class Picture:
             self._option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
             self._option.geomgroup[1:3] = 0
 
-    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay] = ()) -> np.ndarray:
-        """A picture, (height, width, 3) uint8. Ghosts are left out of a fixed camera's."""
+    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay]) -> np.ndarray:
         camera: Any = self._camera
         if camera is None:
             camera = following_camera(self._world, data, overlays)
@@ -90,22 +95,28 @@ class Picture:
         return self._renderer.render()
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._free is not None:
-            atexit.unregister(self._free)
-            self._free()
-            self._free = None
-
-    def __del__(self) -> None:
-        self.close()
+        context = self._renderer._gl_context
+        if context is not None:
+            # Freed under another renderer's context it would take that one's textures along.
+            context.make_current()
+        self._renderer.close()
 
 
-def _free(renderer: mujoco.Renderer) -> None:
-    context = renderer._gl_context
-    if context is not None:
-        # Freed under another renderer's context it would take that one's textures along.
-        context.make_current()
-    renderer.close()
+def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    use_backend()
+    # The offscreen buffer is sized by the model; it grows to the largest picture.
+    visual = model.vis.global_
+    before = visual.offwidth, visual.offheight
+    visual.offwidth, visual.offheight = max(before[0], width), max(before[1], height)
+    try:
+        return mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
+    except Exception as error:
+        visual.offwidth, visual.offheight = before
+        first = str(error).strip().partition("\n")[0]
+        raise RuntimeError(
+            f"no picture of {width} x {height} can be drawn here by {choose_backend()}: "
+            f"{type(error).__name__}: {first}"
+        ) from None
 
 
 class Window:

@@ -11,8 +11,8 @@ import numpy as np
 
 from vnl_envs import checks
 from vnl_envs.envs.core import Core
+from vnl_envs.envs.view import View
 from vnl_envs.registry import make_task
-from vnl_envs.rendering import Picture
 from vnl_envs.tasks.task import Task
 
 VISION_SIZE = 64
@@ -47,8 +47,10 @@ class Face:
         self.vision = checks.flag("vision", vision)
         self.dict_observation = self.vision or observation == "dict"
         self.core = Core(make_task(task_id, **options), num, threads)
-        self._eye: Picture | None = None
-        self._data: mujoco.MjData | None = None
+        body = self.core.task.body.body
+        self._eye = View(
+            self.core, VISION_SIZE, VISION_SIZE, camera=body.prefix + body.egocentric_camera
+        )
         nu = self.core.task.body.nu
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (nu,), np.float32)
         self.observation_space = self._observation_space()
@@ -84,20 +86,7 @@ class Face:
 
     def see(self, index: int) -> np.ndarray:
         """The egocentric picture of one simulation, (64, 64, 3) uint8."""
-        if self._eye is None:
-            body = self.core.task.body.body
-            self._eye = Picture(
-                self.core.task.world,
-                VISION_SIZE,
-                VISION_SIZE,
-                camera=body.prefix + body.egocentric_camera,
-            )
-        return self._eye.draw(self.data(index), self.core.overlays(index))
-
-    def data(self, index: int) -> mujoco.MjData:
-        """A snapshot of one simulation; the same object is written anew by the next call."""
-        self._data = self.core.engine.data(index, self._data)
-        return self._data
+        return self._eye.draw(index)
 
     @staticmethod
     def check_action(
@@ -125,9 +114,7 @@ class Face:
 
     def close(self) -> None:
         """Free the pictures' memory."""
-        if self._eye is not None:
-            self._eye.close()
-            self._eye = None
+        self._eye.close()
 
 
 class Facade:

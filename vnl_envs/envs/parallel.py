@@ -13,9 +13,10 @@ import numpy as np
 
 from vnl_envs.envs.core import Core, Step
 from vnl_envs.envs.face import Facade, Face, check_seed, restored_generator
+from vnl_envs.envs.view import View
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
+from vnl_envs.rendering import HEIGHT, WIDTH, check_size
 from vnl_envs.tasks.goal_race import GoalRace
 from vnl_envs.tasks.task import Start
 
@@ -112,7 +113,9 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             "task_id": task_id, "num_agents": num_agents, "render_mode": render_mode,
             "width": width, "height": height, **options,
         })  # fmt: skip
+        size = check_size(width, height)
         self._core = RaceCore(make_race(task_id, num_agents, **options), 1, 1)
+        self._view = View(self._core, *size)
         self.spec = None
         self.metadata = {
             "name": task_id,
@@ -121,8 +124,6 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             "is_parallelizable": True,
         }
         self.render_mode = render_mode
-        self._size = check_size(width, height)
-        self._picture: Picture | None = None
         self._generator, _ = gymnasium.utils.seeding.np_random()
         self._started = False
         self.possible_agents = [body.body.name for body in self.task.world.bodies]
@@ -261,9 +262,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         """A picture (height, width, 3) uint8 of all animals and the goal; None without a mode."""
         if self.render_mode is None:
             return None
-        if self._picture is None:
-            self._picture = Picture(self.task.world, *self._size)
-        return self._picture.draw(self.data, self.core.overlays(0))
+        return self._view.draw(0)
 
     def state(self) -> np.ndarray:
         """The observations of all animals, fallen ones too, one after the other, (N * D,)."""
@@ -271,9 +270,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     def close(self) -> None:
         """Free the renderer."""
-        if self._picture is not None:
-            self._picture.close()
-            self._picture = None
+        self._view.close()
 
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generator included, as plain arrays."""

@@ -19,8 +19,9 @@ from vnl_envs.envs.face import (
     reset_options,
     restored_generator,
 )
+from vnl_envs.envs.view import View
 from vnl_envs.gl import has_display
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture, Window, check_size
+from vnl_envs.rendering import HEIGHT, WIDTH, Window, check_size
 
 _ONLY = np.array([0])
 
@@ -63,12 +64,12 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
             "vision": vision, "observation": observation, **options,
         })  # fmt: skip
         self.metadata = copy.deepcopy(METADATA)
+        size = check_size(width, height)
         self._face = Face(task_id, 1, 1, vision, observation, options)
+        self._view = View(self._face.core, *size)
         self.observation_space = self._face.observation_space
         self.action_space = self._face.action_space
         self.render_mode = render_mode
-        self._size = check_size(width, height)
-        self._picture: Picture | None = None
         self._window: Window | None = None
         # An environment that was never reset refuses to step.
         self._over = True
@@ -131,9 +132,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
-        if self._picture is None:
-            self._picture = Picture(self.task.world, *self._size)
-        return self._picture.draw(self._face.data(0), self.core.overlays(0))
+        return self._view.draw(0)
 
     def _show(self) -> None:
         if self.render_mode != "human":
@@ -144,10 +143,10 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
 
     def close(self) -> None:
         """Close windows and free the renderer."""
-        for part in (self._picture, self._window, self._face):
+        for part in (self._view, self._window, self._face):
             if part is not None:
                 part.close()
-        self._picture = self._window = None
+        self._window = None
 
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generator included, as plain arrays."""

@@ -22,7 +22,8 @@ from vnl_envs.envs.face import (
     reset_options,
     restored_generator,
 )
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
+from vnl_envs.envs.view import View
+from vnl_envs.rendering import HEIGHT, WIDTH, check_size
 
 
 class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
@@ -63,7 +64,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
                              f"got {render_mode!r}")  # fmt: skip
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self._size = check_size(width, height)
+        size = check_size(width, height)
         self._arguments = copy.deepcopy({
             "task_id": task_id, "num_envs": num_envs, "threads": threads,
             "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
@@ -71,6 +72,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             "max_episode_steps": max_episode_steps, **options,
         })  # fmt: skip
         self._face = Face(task_id, num_envs, threads, vision, observation, options)
+        self._view = View(self._face.core, *size)
         self._limit = _time_limit(max_episode_steps, self.task.horizon)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -83,7 +85,6 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         self._generators, self._drawn_from = map(
             list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True)
         )
-        self._picture: Picture | None = None
         # Environments without an episode under way.
         self._over = np.ones(num_envs, bool)
 
@@ -249,19 +250,12 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         """A picture (height, width, 3) of each environment in mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
-        if self._picture is None:
-            self._picture = Picture(self.task.world, *self._size)
-        return tuple(
-            self._picture.draw(self._face.data(i), self.core.overlays(i))
-            for i in range(self.num_envs)
-        )
+        return tuple(self._view.draw(i) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer."""
-        for part in (self._picture, self._face):
-            if part is not None:
-                part.close()
-        self._picture = None
+        self._view.close()
+        self._face.close()
 
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generators included, as plain arrays."""

@@ -1,0 +1,51 @@
+"""Pictures of a core's simulations, for the environments."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from vnl_envs import drawing
+from vnl_envs.envs.core import Core
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
+
+
+class View:
+    """Draws simulations of a core as they are now, from any thread; made when first used.
+
+    Args:
+        core: whose simulations.
+        width, height, camera: see `Picture`.
+
+    Raises:
+        ValueError: a width or height is no integer of at least 1.
+    """
+
+    def __init__(
+        self, core: Core, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
+    ) -> None:
+        self._core = core
+        self._size = check_size(width, height)
+        self._camera = camera
+        self._picture: Picture | None = None
+        self._data: mujoco.MjData | None = None
+
+    def draw(self, index: int) -> np.ndarray:
+        """A picture of one simulation, (height, width, 3) uint8.
+
+        Raises:
+            RuntimeError: nothing can be drawn here.
+        """
+        # The snapshot, too, is taken there: one thread at a time writes to it.
+        return drawing.call(lambda: self._draw(index))
+
+    def _draw(self, index: int) -> np.ndarray:
+        if self._picture is None:
+            self._picture = Picture(self._core.task.world, *self._size, self._camera)
+        self._data = self._core.engine.data(index, self._data)
+        return self._picture.draw(self._data, self._core.overlays(index))
+
+    def close(self) -> None:
+        """Free what it draws with."""
+        if self._picture is not None:
+            self._picture.close()
