@@ -23,12 +23,13 @@ from scipy import stats
 
 from vnl_envs.scoring import seeds
 from vnl_envs.scoring.intervals import (
+    RESAMPLES,
     Z,
     bootstrap,
-    bootstrap_mean,
     bootstrap_ratio,
     bootstrap_ratio_difference,
     paired_test,
+    percentiles,
     wilson,
 )
 
@@ -165,11 +166,17 @@ def candidates(scenario: Scenario, n: int, sets: int) -> dict[str, float]:
     )
     return {
         "percentile": _per_cent(
-            _holds(bootstrap_mean(row, i), scenario.truth) for i, row in enumerate(values)
+            _holds(_percentile(row, i), scenario.truth) for i, row in enumerate(values)
         ),
         "bca": _per_cent(_holds(ends, scenario.truth) for ends in corrected),
         "student": _per_cent(_holds(ends, scenario.truth) for ends in student),
     }
+
+
+def _percentile(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, section 13.3)."""
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    return percentiles(values[draws].mean(axis=1))
 
 
 def yes_no(p: float, n: int) -> dict[str, float]:

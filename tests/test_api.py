@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import vnl_envs
 from vnl_envs.scoring.evaluate import episode_generators, episode_seed
+from vnl_envs.scoring.intervals import wilson
 
 IDS = vnl_envs.task_ids()
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))
@@ -382,13 +383,47 @@ def test_summaries() -> None:
     for summary in result.summaries():
         values = result.values[summary.metric.name]
         np.testing.assert_allclose(summary.mean, values.mean())
+        assert summary.low < summary.high
         assert summary.low <= summary.mean <= summary.high
+        assert summary.units == len({*result.units.tolist()}) < 12
     labels = set(result.labels)
     assert labels
     for label in labels:
         part = {s.metric.name: s.mean for s in result.summaries(label)}
         expected = result.values["return"][result.labels == label].mean()
         np.testing.assert_allclose(part["return"], expected)
+
+
+@pytest.mark.parametrize("episodes", [1, 3])
+def test_intervals_are_those_of_scores(episodes: int) -> None:
+    """None of one unit or of values that are all the same; Wilson's of yes and no; in JSON, too."""
+    result = vnl_envs.evaluate(GOAL, "random", episodes, seed=2)
+    summaries = {s.metric.name: s for s in result.summaries()}
+    told = result.record()["summary"]
+    for name, summary in summaries.items():
+        known = result.values[name][np.isfinite(result.values[name])]
+        assert summary.units == len(known)
+        if len(known) < 2 or (np.ptp(known) == 0 and name != "fallen"):
+            assert np.isnan([summary.low, summary.high]).all()
+            assert (told[name]["low"], told[name]["high"]) == (None, None)
+        else:
+            assert summary.low < summary.high
+    fallen = summaries["fallen"]
+    assert fallen.mean == 1
+    if episodes > 1:
+        assert (fallen.low, fallen.high) == wilson(episodes, episodes)
+
+
+def test_clips_are_units_of_imitation() -> None:
+    """Episodes of one clip have no interval, however many there are; nor has a label's only one."""
+    result = vnl_envs.evaluate(IMITATION, "zero", episodes=6, clips=["walk"], split="all")
+    assert [(s.units, np.isnan(s.low)) for s in result.summaries()] == [(1, True)] * 8
+    shown = run("evaluate", IMITATION, "-o", "clips=walk", "-o", "split=all", "--episodes", "3",
+                "--by-label")  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    rows = [line.split("│") for line in shown.output.splitlines() if "│" in line]
+    assert {(row[3].strip(), row[4].strip()) for row in rows} == {("-", "1")}
+    assert len(rows) == 16
 
 
 # Command line

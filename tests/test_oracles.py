@@ -18,7 +18,6 @@ import vnl_envs
 from vnl_envs.registry import get_body, get_row
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
-from vnl_envs.scoring.intervals import bootstrap_mean
 from vnl_envs.tasks import Imitation
 from vnl_envs.tasks.metrics import Accumulator, Metric
 
@@ -332,31 +331,6 @@ def test_accumulator(values: list[list[float]]) -> None:
     assert set(result) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(result[name], value, atol=1e-9, err_msg=name)
-
-
-def test_bootstrap_mean_against_scipy() -> None:
-    """The percentile interval is SciPy's, to resampling noise."""
-    stats = pytest.importorskip("scipy.stats")
-    for seed in range(5):
-        values = np.random.default_rng(seed).exponential(size=60)
-        low, high = bootstrap_mean(values)
-        theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile",
-                                 rng=0).confidence_interval  # fmt: skip
-        width = theirs.high - theirs.low
-        assert abs(low - theirs.low) < 0.06 * width
-        assert abs(high - theirs.high) < 0.06 * width
-
-
-def test_bootstrap_mean_at_its_ends() -> None:
-    """No values, one value, repeatable."""
-    assert np.isnan(bootstrap_mean(np.array([]))).all()
-    assert bootstrap_mean(np.array([2.0])) == (2.0, 2.0)
-    values = np.array([1.0, 2.0, 5.0])
-    assert bootstrap_mean(values) == bootstrap_mean(values.copy())
-    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values + 1, seed=1)
-
-
-# Identity
 
 
 @pytest.mark.parametrize("body", BODIES)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from rich.table import Table
+from rich.text import Text
 
 import vnl_envs
 from vnl_envs import checks
 from vnl_envs.data_cli import app as data_app
 from vnl_envs.registry import get_race
 from vnl_envs.score_cli import app as score_app
+from vnl_envs.scoring.texts import shown
 from vnl_envs.terminal import AsJson, TaskOptions, console, one_line_errors, parse_options
 
 if TYPE_CHECKING:
@@ -191,17 +193,18 @@ def evaluate(
     if by_label:
         for label in sorted(set(result.labels) - {""}):
             count = int((result.labels == label).sum())
-            console.print(score_table(f"{label}, {count} episodes", result.summaries(label)))
+            title = f"{shown(label)}, {count} episodes"
+            console.print(score_table(title, result.summaries(label)))
 
 
 def score_table(title: str, summaries: list[Any]) -> Table:
-    """Metrics with their intervals."""
-    table = Table("metric", "mean", "95 % interval", "unit", title=title, title_justify="left")
+    """Metrics with their intervals over so many independent units."""
+    table = Table("metric", "mean", "95 % interval", "of", "unit", title=Text(title),
+                  title_justify="left")  # fmt: skip
     for s in summaries:
         interval = f"[{s.low:.4g}, {s.high:.4g}]" if np.isfinite(s.low) else "-"
         mean = f"{s.mean:.4g}" if np.isfinite(s.mean) else "-"
-        # Escaped: Rich reads brackets as markup.
-        table.add_row(s.metric.name, mean, interval.replace("[", "\\["), s.metric.unit)
+        table.add_row(s.metric.name, mean, Text(interval), str(s.units), s.metric.unit)
     return table
 
 

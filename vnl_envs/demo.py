@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from vnl_envs.play import write_video
-from vnl_envs.scoring.evaluate import evaluate
+from vnl_envs.scoring.evaluate import Summary, evaluate
 from vnl_envs.scoring.policies import NAMES
 
 TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
@@ -29,7 +31,10 @@ def run(out: Path) -> Table:
         for policy in NAMES:
             result = evaluate(task_id, policy, EPISODES, progress=True)
             figures = {s.metric.name: s for s in result.summaries()}
-            cells = [f"{figures[n].mean:.3g} \\[{figures[n].low:.3g}, {figures[n].high:.3g}]"
-                     for n in SHOWN]  # fmt: skip
-            table.add_row(task_id, policy, *cells)
+            table.add_row(task_id, policy, *(_cell(figures[name]) for name in SHOWN))
     return table
+
+
+def _cell(figure: Summary) -> Text:
+    interval = f" [{figure.low:.3g}, {figure.high:.3g}]" if isfinite(figure.low) else ""
+    return Text(f"{figure.mean:.3g}{interval}")

@@ -383,6 +383,10 @@ class PerturbedTask(Task):
         """The task's."""
         return self.inner.label(_inner(episode))
 
+    def unit(self, episode: Episode) -> str:
+        """The task's."""
+        return self.inner.unit(_inner(episode))
+
     def available(self, episode: Episode) -> Array | int:
         """The task's."""
         return self.inner.available(_inner(episode))

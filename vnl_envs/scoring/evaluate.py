@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from vnl_envs import checks
 from vnl_envs.envs.core import Core, Step
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
-from vnl_envs.scoring.intervals import bootstrap_mean
+from vnl_envs.scoring.intervals import around, bootstrap
 from vnl_envs.scoring.policies import Policy, PolicyError, PolicyLike, make_policy
 from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.metrics import STANDARD, Metric
@@ -21,15 +22,23 @@ from vnl_envs.tasks.metrics import STANDARD, Metric
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over all episodes: mean and 95 % bootstrap interval.
+    """One metric over all episodes: mean and 95 % interval, as scores have it.
 
-    Values that are not finite (a time to what never happened) are left out.
+    Values that are not finite (a time to what never happened) are left out. There is no interval,
+    NaN, where the values show no spread: of one unit, or all the same and on no bound.
+
+    Attributes:
+        metric: which.
+        mean: over episodes; NaN where there are none.
+        low, high: the interval's ends.
+        units: how many independent units there are: clips in imitation, else episodes.
     """
 
     metric: Metric
     mean: float
     low: float
     high: float
+    units: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Evaluation:
         metrics: the declared metrics, the standard ones first.
         values: metric name -> (N,) one figure per episode.
         labels: (N,) each episode's behaviour, "" where the task has one only.
+        units: (N,) the independent unit of each, see `Summary`.
         ends: (N,) "terminated", "truncated" or "diverged".
         success: (N,) bool.
     """
@@ -51,13 +61,17 @@ class Evaluation:
     metrics: tuple[Metric, ...]
     values: dict[str, np.ndarray]
     labels: np.ndarray
+    units: np.ndarray
     ends: np.ndarray
     success: np.ndarray
 
     def summaries(self, label: str | None = None) -> list[Summary]:
         """Each metric's mean and interval, over all episodes or those of a label."""
         chosen = np.ones(len(self.labels), bool) if label is None else self.labels == label
-        return [_summary(metric, self.values[metric.name][chosen]) for metric in self.metrics]
+        return [
+            _summary(metric, self.values[metric.name][chosen], self.units[chosen])
+            for metric in self.metrics
+        ]
 
     def record(self) -> dict[str, Any]:
         """The evaluation as plain values for JSON; what is not finite becomes None."""
@@ -80,6 +94,7 @@ class Evaluation:
                     "mean": _number(s.mean),
                     "low": _number(s.low),
                     "high": _number(s.high),
+                    "units": s.units,
                 }
                 for s in self.summaries()
             },
@@ -133,6 +148,7 @@ def evaluate(
         metrics=metrics,
         values={m.name: np.array([e.figures[m.name] for e in ended]) for m in metrics},
         labels=np.array([e.label for e in ended], object),
+        units=np.array([e.unit or f"episode {e.number}" for e in ended]),
         ends=np.array([e.end for e in ended], object),
         success=np.array([e.success for e in ended]),
     )
@@ -144,7 +160,7 @@ class Finished:
 
     Attributes:
         number: of its seed in the list.
-        label: the behaviour that it asked for, "" where the task has one only.
+        label, unit: of it, see `Task`.
         end: "terminated", "truncated", "diverged", or "failed" where the policy did.
         success: as the task judges it.
         available: control steps that it could have had.
@@ -154,6 +170,7 @@ class Finished:
 
     number: int
     label: str
+    unit: str
     end: str
     success: bool
     available: int
@@ -270,6 +287,7 @@ class _Run:
         return Finished(
             number=int(self._running[i]),
             label=self._core.task.label(episode),
+            unit=self._core.task.unit(episode),
             end=end,
             success=success,
             available=int(self._core.task.available(episode)),
@@ -278,10 +296,16 @@ class _Run:
         )
 
 
-def _summary(metric: Metric, values: np.ndarray) -> Summary:
-    known = values[np.isfinite(values)]
-    mean = float(known.mean()) if len(known) else float("nan")
-    return Summary(metric, mean, *bootstrap_mean(known))
+def _summary(metric: Metric, values: np.ndarray, units: np.ndarray) -> Summary:
+    finite = np.isfinite(values)
+    known, units = values[finite], units[finite]
+    if not len(known):
+        return Summary(metric, math.nan, math.nan, math.nan, 0)
+    mean = float(known.mean())
+    low, high = around(mean, bootstrap(known, units, bounds=metric.range))
+    if low == high:
+        low = high = math.nan
+    return Summary(metric, mean, low, high, len({*units.tolist()}))
 
 
 def _number(value: float) -> float | None:

@@ -34,24 +34,6 @@ FLIPS = 9999
 _FLIPS_AT_ONCE = 1000
 
 
-def bootstrap_mean(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean at 95 % (Efron and Tibshirani 1993, section 13.3).
-
-    Args:
-        values: (n,) one per independent unit.
-        seed: of the resampling.
-
-    Returns:
-        Lower and upper end; NaN where there are no values, the mean twice where there is one.
-    """
-    values = np.asarray(values, float)
-    if not len(values):
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-    return percentiles(means)
-
-
 def percentiles(figures: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of figures of resamples."""
     low, high = np.quantile(figures, TAILS)

@@ -263,6 +263,10 @@ class Imitation(Task):
         """The clip's behaviour."""
         return self.reference.clips[int(episode["clip"])].label
 
+    def unit(self, episode: Episode) -> str:
+        """The clip."""
+        return self.reference.clips[int(episode["clip"])].name
+
     def available(self, episode: Episode) -> Array:
         """To the clip's last frame."""
         xp = namespace(episode["noise"])

@@ -191,6 +191,12 @@ class Task(ABC):
         """The behaviour that one episode (no batch axis) asks for; "" where there is one only."""
         return ""
 
+    def unit(self, episode: Episode) -> str:
+        """What one episode (no batch axis) shares with others, so that these are not independent,
+        such as its clip; "" where it shares nothing.
+        """
+        return ""
+
     def available(self, episode: Episode) -> Array | int:
         """Control steps that an episode has if nothing ends it early, (...,)."""
         return self.horizon
