@@ -918,9 +918,9 @@ def constant_cases(case: Callable[..., Case]) -> Iterator[Case]:
 
 def form_cases(case: Callable[..., Case]) -> Iterator[Case]:
     """The model around its graph."""
-    for opset in (1, 7, 10, 24, 25, 1000, -1):
+    for opset in (1, 7, 10, 29, 30, 1000, -1):
         yield case(f"opset: {opset}", policy(opset=opset))
-    for version in (0, 1, 3, 12, 13, 99):
+    for version in (0, 1, 3, 15, 16, 99):
         yield case(f"IR version: {version}", policy(ir=version))
     model = policy()
     del model.opset_import[:]
@@ -940,6 +940,7 @@ def form_cases(case: Callable[..., Case]) -> Iterator[Case]:
         model = policy()
         helper.set_model_props(model, {f"key{i}": "x" * size for i in range(count)})
         yield case(f"metadata: {count} of {size}", model)
+    yield from ballast_cases(case)
     model = policy()
     model.graph.quantization_annotation.add().tensor_name = "w"
     yield case("quantisation: annotation", model)
@@ -954,6 +955,42 @@ def form_cases(case: Callable[..., Case]) -> Iterator[Case]:
     yield case("unknown fields: in the graph", rest.SerializeToString() + head)
     yield case("no graph: alone", rest)
     yield case("no graph: no operators", policy([]))
+
+
+def ballast_cases(case: Callable[..., Case]) -> Iterator[Case]:
+    """Much beside the weights, wherever ONNX has room for it."""
+    much = "x" * 300_000
+
+    def note(part: Any) -> None:
+        part.metadata_props.add(key="k", value=much)
+
+    def comment(part: Any) -> None:
+        part.doc_string = much
+
+    for name, add in {
+        "comment": comment, "graph's comment": lambda m: comment(m.graph),
+        "operator's comment": lambda m: comment(m.graph.node[0]),
+        "constant's comment": lambda m: comment(m.graph.initializer[0]),
+        "input's comment": lambda m: comment(m.graph.input[0]),
+        "output's comment": lambda m: comment(m.graph.output[0]),
+        "shape's comment": lambda m: comment(m.graph.value_info.add(name="obs")),
+        "attribute's comment": lambda m: comment(m.graph.node[0].attribute.add(name="a", type=1)),
+        "graph's notes": lambda m: note(m.graph),
+        "operator's notes": lambda m: note(m.graph.node[0]),
+        "constant's notes": lambda m: note(m.graph.initializer[0]),
+        "input's notes": lambda m: note(m.graph.input[0]),
+        "producer": lambda m: setattr(m, "producer_name", much),
+        "domain": lambda m: setattr(m, "domain", much),
+        "graph's name": lambda m: setattr(m.graph, "name", much),
+        "operator's name": lambda m: setattr(m.graph.node[0], "name", much),
+        "unused numbers": lambda m: m.graph.initializer[0].int64_data.extend([1] * 300_000),
+        "unused texts": lambda m: m.graph.initializer[0].string_data.append(much.encode()),
+        "shapes": lambda m: [m.graph.value_info.add(name=f"v{i}") for i in range(60_000)],
+        "attribute": lambda m: m.graph.node[0].attribute.add(name="a", type=3, s=much.encode()),
+    }.items():  # fmt: skip
+        model = policy()
+        add(model)
+        yield case(f"ballast: {name}", model)
 
 
 def _varint(number: int) -> bytes:

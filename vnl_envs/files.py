@@ -60,3 +60,28 @@ def open_regular(path: str | Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
     return open(descriptor, "rb")
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: see `open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"Is larger than {most} bytes", str(path))
+    return data
+
+
+def read_inside(folder: Path, name: str, most: int) -> bytes:
+    """`read_regular` of a file below a folder to which no link leads.
+
+    Raises:
+        OSError: see `read_regular`, or a part of `name` is a link.
+    """
+    path = folder / name
+    if path.resolve() != folder.resolve() / name:
+        raise OSError(errno.ELOOP, "Is a link, or lies behind one", str(path))
+    return read_regular(path, most)

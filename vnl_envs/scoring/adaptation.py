@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, TensorProto, external_data_helper
+
+from vnl_envs.files import read_regular
 
 OBSERVATION, ACTION = "obs", "action"
 _KEPT = {"obs", "state_in"}, {"action", "state_out"}
 
 
-def adapted(path: str | Path) -> bytes:
+def adapted(path: Path, most: int) -> bytes:
     """A policy's bytes; where exporters leave it otherwise, in the form that bundles ask for.
 
     A single input is named `obs`, the first output `action`; outputs besides these (values, log
     probabilities) and what only they need are left out, as are operator sets that nothing uses.
     Weights in files beside it are taken in.
 
+    Args:
+        path: the file.
+        most: bytes that it, and each file that it keeps weights in, may have.
+
     Raises:
-        FileNotFoundError: the file is not there.
+        OSError: the file is not there, no regular file, or larger.
         ValueError: one that it keeps its weights in cannot be read.
     """
-    data = Path(path).read_bytes()
+    data = read_regular(path, most)
     try:
-        model = onnx.load(path)
+        model = ModelProto.FromString(data)
+        for name in {*_elsewhere(model.graph)}:
+            # Not a pipe, which the loader would wait for.
+            read_regular(path.parent / name, most)
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
     except DecodeError:
         # The check says what is wrong with it.
         return data
@@ -42,6 +52,14 @@ def adapted(path: str | Path) -> bytes:
     # As it was, bit by bit, where there was nothing to do.
     own = ModelProto.FromString(data).SerializeToString(deterministic=True)
     return data if after == before == own else after
+
+
+def _elsewhere(graph: GraphProto) -> Iterator[str]:
+    """The files that a graph keeps constants in."""
+    constants = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    for tensor in (*graph.initializer, *constants):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            yield external_data_helper.ExternalDataInfo(tensor).location
 
 
 def _name_ends(graph: GraphProto) -> None:

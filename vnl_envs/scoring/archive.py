@@ -23,7 +23,7 @@ from typing import NamedTuple
 from vnl_envs.files import open_regular, written_whole
 from vnl_envs.scoring.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.schema import canonical
-from vnl_envs.scoring.strict_json import shown
+from vnl_envs.scoring.texts import shown
 
 SUBMISSION, MANIFEST, CARD = "submission.json", "MANIFEST.json", "card.md"
 MIB = 2**20
@@ -50,6 +50,7 @@ _ENCRYPTED, _UTF8, _LEVELS = 1 << 0 | 1 << 6 | 1 << 13, 1 << 11, 1 << 1 | 1 << 2
 _DOS_FOLDER = 0x10
 # The end record's numbers that mean "see the zip64 record".
 _ZIP64 = (0xFFFF, 0xFFFFFFFF)
+NAMES = "names are of up to 80 letters, digits, '_', '.', '-'"
 _WRITE_HINT = "write it with `vnl-envs score pack`, or with `zip -X -D`"
 
 
@@ -263,10 +264,10 @@ def _name_problem(entry: _Entry) -> str | None:
         or {"", ".", ".."} & set(name.split("/"))
     ):
         return "is not a plain relative path"
-    if _limit(name) is None:
+    if limit(name) is None:
         return (
             f"is no file of a bundle, which holds {SUBMISSION}, {MANIFEST}, policies/*.onnx, "
-            f"curves/*.csv and {CARD}; names are of letters, digits, '_', '.', '-'"
+            f"curves/*.csv and {CARD}; {NAMES}"
         )
     return None
 
@@ -287,7 +288,7 @@ def _kind_problem(entry: _Entry) -> str | None:
 
 
 def _size_problem(entry: _Entry, left: int) -> str | None:
-    most = _limit(entry.name) or 0
+    most = limit(entry.name) or 0
     if entry.size > most:
         return f"has {entry.size} bytes, at most {most} are allowed"
     if entry.size > left:
@@ -297,7 +298,7 @@ def _size_problem(entry: _Entry, left: int) -> str | None:
     return None
 
 
-def _limit(name: str) -> int | None:
+def limit(name: str) -> int | None:
     """Bytes that a file of this name may have; None where there may be none of that name."""
     for pattern, most in ALLOWED.items():
         if re.fullmatch(pattern, name):

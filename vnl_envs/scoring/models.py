@@ -32,9 +32,11 @@ MOST_ELEMENTS, MOST_ELEMENTS_TOGETHER = 5_000_000, 20_000_000
 """Of one array on the way, and of all."""
 MOST_STATE = 65_536
 MOST_METADATA = 64 * 1024
-"""Characters of the metadata together."""
-IR_VERSIONS, OPSETS = range(4, 12), range(11, 24)
-"""3 asks for initialisers among the inputs; the upper ends are what the pinned runtime knows."""
+"""Characters of the model's metadata together."""
+MOST_BESIDES = 256 * 1024
+"""Bytes of everything but the numbers of constants: operators, names, metadata, comments."""
+IR_VERSIONS, OPSETS = range(4, 15), range(11, 29)
+"""3 asks for initialisers among the inputs; the upper ends are what the pinned runtime loads."""
 
 SECONDS = 1.0
 """Processor time for one file."""
@@ -65,6 +67,12 @@ _TYPES: dict[int, int] = {
 }  # fmt: skip
 """Element types -> bytes."""
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+_NUMBERS: dict[int, str] = {
+    TensorProto.FLOAT: "float_data", TensorProto.DOUBLE: "double_data",
+    TensorProto.INT64: "int64_data", TensorProto.FLOAT16: "int32_data",
+    TensorProto.INT32: "int32_data", TensorProto.BOOL: "int32_data",
+}  # fmt: skip
+"""Element types -> where a constant has its numbers, if not in `raw_data`."""
 _GRAPHS = (
     AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR,
     AttributeProto.SPARSE_TENSORS, AttributeProto.TYPE_PROTO, AttributeProto.TYPE_PROTOS,
@@ -129,7 +137,21 @@ def _parsed(data: bytes) -> ModelProto:
         raise RefusedError("has fields that are not ONNX's")
     if not model.HasField("graph") or not model.graph.node:
         raise RefusedError("is not an ONNX model with a graph")
+    besides = _besides(model)
+    if besides > MOST_BESIDES:
+        raise RefusedError(
+            f"has {besides} bytes beside its weights, at most {MOST_BESIDES} are allowed"
+        )
     return model
+
+
+def _besides(model: ModelProto) -> int:
+    """Bytes of a model without the numbers of its constants."""
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    for tensor in _tensors(bare.graph):
+        tensor.ClearField("raw_data" if tensor.raw_data else _NUMBERS.get(tensor.data_type, "dims"))
+    return bare.ByteSize()
 
 
 def _metadata(model: ModelProto) -> dict[str, str]:

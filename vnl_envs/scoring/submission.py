@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vnl_envs.files import read_regular
 from vnl_envs.scoring import archive, sandbox
 from vnl_envs.scoring.archive import CARD, MANIFEST, SUBMISSION
 from vnl_envs.scoring.inspection import Verdict, inspect
@@ -24,9 +25,11 @@ from vnl_envs.scoring.schema import (
     parse,
     to_text,
 )
-from vnl_envs.scoring.strict_json import shown
 from vnl_envs.scoring.suites import load_suite
+from vnl_envs.scoring.texts import shown
 
+_MOST_ENTRY = archive.MIB // 4
+"""Bytes of an entry file."""
 _TEXTS = (r"curves/.*\.csv", re.escape(CARD))
 
 
@@ -105,13 +108,13 @@ def pack(entry: str | Path, out: str | Path) -> Checked:
         out: the .zip to write.
 
     Raises:
-        OSError: a file is missing or cannot be written.
+        OSError: a file is missing, no regular one, too large, or cannot be written.
         ValueError: the entry file is not TOML, or not of that form.
         ScoringError: with every problem of the bundle, which is not written then.
     """
     entry = Path(entry)
     try:
-        said = tomllib.loads(entry.read_text(encoding="utf-8"))
+        said = tomllib.loads(read_regular(entry, _MOST_ENTRY).decode("utf-8"))
         return pack_entry(said, entry.parent, out)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         wrong = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
@@ -134,7 +137,7 @@ def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Checke
         out: the .zip to write.
 
     Raises:
-        OSError: a file is missing or cannot be written.
+        OSError: a file is missing, no regular one, too large, or cannot be written.
         ValueError: the entry is not of that form.
         ScoringError: with every problem of the bundle, which is not written then.
     """
@@ -284,7 +287,10 @@ def _packed(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
     if not all(isinstance(t, dict) and isinstance(t.get("policy"), str) for t in tasks.values()):
         raise _EntryError('every [tasks."ID"] needs a policy = "FILE.onnx"')
     files = _texts(said, folder)
-    policies = {_policy_path(task): adapted(folder / tasks[task]["policy"]) for task in tasks}
+    policies = {
+        (path := _policy_path(task)): adapted(folder / part["policy"], _most(path))
+        for task, part in tasks.items()
+    }
     verdicts = dict(zip(policies, inspect(list(policies.values())), strict=True))
     entries = {}
     for task, part in tasks.items():
@@ -320,7 +326,18 @@ def _texts(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
     paths = [f"curves/{Path(name).name}" for name in curves] + [CARD] * (card is not None)
     if len(set(paths)) < len(paths):
         raise _EntryError("two curves have the same file name")
-    return {path: (folder / name).read_bytes() for path, name in zip(paths, names, strict=True)}
+    return {
+        path: read_regular(folder / name, _most(path))
+        for path, name in zip(paths, names, strict=True)
+    }
+
+
+def _most(path: str) -> int:
+    """Bytes that a file of a bundle may have."""
+    most = archive.limit(path)
+    if most is None:
+        raise _EntryError(f"{path!r} cannot be in a bundle: {archive.NAMES}")
+    return most
 
 
 def _policy_path(task: str) -> str:
