@@ -2,8 +2,8 @@
 
 RUNS is a folder for what is under way: the same command goes on where it was ended. Results go to
 `results/`, and into `board.json` beside what others have there. Of results that are there,
-`--cross` runs some episodes again on MJX, and `--film` films some into `videos/`, which the
-repository does not keep.
+`--verify` runs every episode again and writes `results/NAME.verified.json`, `--cross` runs some on
+MJX, and `--film` films some into `videos/`, which the repository does not keep.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vnl_envs.files import written_whole
 from vnl_envs.scoring import runner, suites, verification, videos
 from vnl_envs.scoring.problems import ScoringError
 from vnl_envs.scoring.results import read_result
-from vnl_envs.scoring.schema import Board, Published, Result, parse, to_text
+from vnl_envs.scoring.schema import Board, Published, Result, read, to_text
 
 FOLDER = Path(__file__).parent
 BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"
@@ -60,10 +60,22 @@ def score(name: str, runs: Path) -> None:
     speed = out / runner.SPEED
     if speed.is_file():
         shutil.copyfile(speed, RESULTS / f"{name}.speed.json")
-    if name in REFERENCES:
-        publish(Published(result=f"{name}.json", status="reference", pinned=True))
-    else:
-        publish(Published(result=f"{name}.json", status="verified"))
+    publish(Published(result=f"{name}.json", pinned=name in REFERENCES))
+
+
+def verify(name: str) -> None:
+    """Run every episode of a published result again, and keep the record.
+
+    Raises:
+        ScoringError: the result is not of who would be scored now, or not what its episodes give.
+    """
+    what = run_of(name)
+    result = check_published(name, what)
+    specs = verification.playable(result, what.suite)
+    again = verification.run_again(result, what, specs)
+    if again.problems:
+        raise ScoringError(again.problems)
+    verification.write_record(RESULTS / f"{name}.json", result, len(specs), again, None)
 
 
 def cross_check(name: str, runs: Path) -> None:
@@ -107,10 +119,11 @@ def check_published(name: str, what: runner.Run) -> Result:
     """The result on the board, which is of the same contestant.
 
     Raises:
-        ScoringError: it is not: score it again.
+        ScoringError: it is not, or contradicts itself: score it again.
     """
     result = read_result(RESULTS / f"{name}.json")
-    problems = verification.is_of(result, what)
+    problems = verification.claims(result, what.suite, what.anchors)
+    problems = problems or verification.is_of(result, what)
     if problems:
         raise ScoringError(problems)
     return result
@@ -118,23 +131,23 @@ def check_published(name: str, what: runner.Run) -> Result:
 
 def board() -> list[Published]:
     """The rows of the board."""
-    return parse(Board, BOARD.read_bytes(), BOARD.name).entries if BOARD.is_file() else []
+    return read(Board, BOARD).entries if BOARD.is_file() else []
 
 
 def publish(row: Published) -> None:
-    """Put a row into the board, in place of one of the same result. What is known of the latter,
-    but not of the new one, stays: that it is pinned, and cross-checks of the same policies.
+    """Put a row into the board, in place of one of the same result or else at the end: a name is
+    the first's that has it. What is known of the old row, but not of the new one, stays: that it
+    is pinned, and cross-checks of the same policies.
     """
-    rows = board()
-    for old in rows:
-        if old.result == row.result:
-            kept = [f for f in old.cross_checks if _same(f, row.result)]
-            crosses = list(dict.fromkeys([*kept, *row.cross_checks]))
-            pinned = row.pinned or old.pinned
-            row = row.model_copy(update={"pinned": pinned, "cross_checks": crosses})
-    rows = sorted([r for r in rows if r.result != row.result] + [row], key=lambda r: r.result)
+    rows = {old.result: old for old in board()}
+    if (old := rows.get(row.result)) is not None:
+        kept = [f for f in old.cross_checks if _same(f, row.result)]
+        crosses = list(dict.fromkeys([*kept, *row.cross_checks]))
+        pinned = row.pinned or old.pinned
+        row = row.model_copy(update={"pinned": pinned, "cross_checks": crosses})
+    rows[row.result] = row
     with written_whole(BOARD) as partial:
-        partial.write_text(to_text(Board(schema_version=1, entries=rows)))
+        partial.write_text(to_text(Board(schema_version=1, entries=[*rows.values()])))
 
 
 def _same(a: str, b: str) -> bool:
@@ -151,16 +164,19 @@ def main(
     cross: Annotated[
         bool, typer.Option("--cross", help=f"cross-check results on MJX ({CROSS_ENGINE})")
     ] = False,
+    verified: Annotated[bool, typer.Option("--verify", help="run all of results again")] = False,
     films: Annotated[bool, typer.Option("--film", help="film results")] = False,
 ) -> None:
     """Score them, or else do with their results what the options say."""
     runs.mkdir(parents=True, exist_ok=True)
     for name in names or (*REFERENCES, *make_submissions.BASELINES):
+        if verified:
+            verify(name)
         if cross:
             cross_check(name, runs)
         if films:
             film(name)
-        if not (cross or films):
+        if not (verified or cross or films):
             score(name, runs)
 
 

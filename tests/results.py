@@ -33,7 +33,9 @@ from vnl_envs.scoring.schema import (
     Training,
     to_text,
 )
-from vnl_envs.scoring.suites import Spec, episodes
+from vnl_envs.scoring.scores import episode_score
+from vnl_envs.scoring.suites import Spec, episodes, metric_ranges
+from vnl_envs.scoring.verification import Rerun, write_record
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -41,15 +43,17 @@ HOSTILE = (
     "'; DROP TABLE entries; -- &amp; &lt;b&gt;",
     "=HYPERLINK(\"http://example.invalid\",\"x\")",
     "{{ 7 * 7 }} {% raw %} ${7*7}",
-    "شبكة عصبية للجري",
+    "../../season.key",
     "W" * 120,
-    "Ünïcödé 🐀 大鼠 naïve",
+    "%00%1b[2J\\x1b]0;title\\x07",
     "javascript:alert(1)",
 )  # fmt: skip
 """Names that a page must show as they are."""
 
-DESCRIPTION = "evil \u202etxt.exe <b>bold</b>\nsecond line </p><script>alert(2)</script>"
-"""With a character that turns the direction of what follows."""
+AUTHORS = ["A. Author", "<u>B.</u> O'Author", "شبكة عصبية للجري", "Ünïcödé 🐀 大鼠 naïve"]
+"""People's names are of any script."""
+
+DESCRIPTION = "evil <b>bold</b>\nsecond line </p><script>alert(2)</script>"
 
 _TIERS = {
     "nominal": "as trained on",
@@ -125,6 +129,14 @@ def make_suite(name: str = "core-v1") -> Suite:
     )  # fmt: skip
 
 
+def small_suite() -> Suite:
+    """Imitation and goals of the rat, in two tiers, for what takes many results."""
+    suite = make_suite()
+    tasks = [task.model_copy(update={"tiers": {t: task.tiers[t] for t in ("nominal", "pushes")}})
+             for task in (suite.tasks[0], suite.tasks[2])]  # fmt: skip
+    return suite.model_copy(update={"tasks": tasks})
+
+
 def _cell(
     id: str, episodes: int, stratum: str = "", unit: str | None = None, counted: bool = True
 ) -> Cell:
@@ -132,9 +144,12 @@ def _cell(
                 stratum=stratum, unit=unit)  # fmt: skip
 
 
+_METRICS = {"capped": "goals_reached", "per_step": "return"}
+
+
 def _task(id: str, cells: list[Cell], form: str, name: str) -> SuiteTask:
     primary = Primary(
-        metric="gaps_cleared" if "Jump" in id else "return", form=form,
+        metric=_METRICS[form] if "Jump" not in id else "gaps_cleared", form=form,
         cap=5.0 if form == "capped" else None, name=name, unit="1",
         formula=f"what is called {name}", ceiling=1.0,
     )  # fmt: skip
@@ -180,11 +195,21 @@ def _episode(rng: np.random.Generator, spec: Spec, maker: Maker) -> EpisodeResul
     )
     level = maker.skill * (1.3 - hard) * (1.0 if spec.tier == "nominal" else 0.8)
     score = float(np.clip(level + 0.12 * rng.standard_normal(), 0, 1))
-    failed = rng.random() < maker.fails
+    if rng.random() < maker.fails:
+        return EpisodeResult(id=spec.id, end="failed", reason="crash", score=0.0, steps=0,
+                             clipped=0, metrics={})  # fmt: skip
+    return played(spec, score)
+
+
+def played(spec: Spec, score: float, steps: int = 500) -> EpisodeResult:
+    """An episode to its end, whose metrics give about that score."""
+    metrics: dict[str, float | None] = dict.fromkeys(metric_ranges(spec.task), 0.0)
+    metrics["length"] = float(steps)
+    metrics[spec.primary.metric] = score * (spec.primary.cap or steps)
+    figures = {name: value or 0.0 for name, value in metrics.items()}
     return EpisodeResult(
-        id=spec.id, end="failed" if failed else "truncated", reason="crash" if failed else None,
-        score=0.0 if failed else score, steps=int(500 * score), clipped=0,
-        metrics={"return": 500 * score, "gaps_cleared": 5 * score, "time_to_goal": None},
+        id=spec.id, end="truncated", reason=None, steps=steps, clipped=0, metrics=metrics,
+        score=episode_score(spec.primary, figures, steps),
     )  # fmt: skip
 
 
@@ -196,7 +221,7 @@ def _entrant(suite: Suite, maker: Maker) -> Entrant:
     policy = Policy(sha256=digest, parameters=262_144, training=training)
     return Entrant(
         identity=f"reference:{maker.name.split(':')[0].lower()}" if reference else digest,
-        name=maker.name, authors=["A. Author", "<u>B.</u> O'Author"], licence="Apache-2.0",
+        name=maker.name, authors=AUTHORS, licence="Apache-2.0",
         date=datetime.date(2026, 1, 1 + len(maker.name) % 28),
         description="" if reference else DESCRIPTION,
         policies={} if reference else {task.id: policy for task in suite.tasks},
@@ -219,7 +244,8 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
         for i, maker in enumerate(some):
             key = f"{name}-{i:02}"
             result = make_result(suite, maker)
-            (folder / "results" / f"{key}.json").write_text(to_text(result))
+            path = folder / "results" / f"{key}.json"
+            write_entry(path, result, verified=maker.status == "verified")
             crosses = []
             if i == 2:
                 slower = maker._replace(skill=maker.skill - 0.02)
@@ -227,25 +253,33 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
                 crosses = [f"{key}.mjx.json"]
                 (folder / "results" / crosses[0]).write_text(to_text(cross))
                 rates = Rates(
-                    episodes=30, steps=9000, seconds=30.0, policy_seconds=3.0,
+                    episodes=len(result.episodes), steps=sum(e.steps for e in result.episodes),
+                    seconds=30.0, policy_seconds=3.0,
                     simulation_seconds=26.4, steps_per_second=300.0, overhead=0.02,
                 )  # fmt: skip
                 speed = Speed(workers=2, all=rates, tasks={suite.tasks[0].id: rates})
                 (folder / "results" / f"{key}.speed.json").write_text(to_text(speed))
                 _write_videos(folder, key, result)
             entries.append(
-                Published(result=f"{key}.json", status=maker.status, pinned=maker.pinned,
-                          cross_checks=crosses)
-            )  # fmt: skip
+                Published(result=f"{key}.json", pinned=maker.pinned, cross_checks=crosses)
+            )
     board = Board(schema_version=1, entries=entries)
     (folder / "board.json").write_text(to_text(board))
+
+
+def write_entry(path: Path, result: Result, *, verified: bool) -> None:
+    """A result, and the record of having run all of it again."""
+    path.write_text(to_text(result))
+    if verified:
+        count = len(result.episodes)
+        write_record(path, result, count, Rerun(count, count, result.stamps, (), ()), None)
 
 
 def _write_videos(folder: Path, key: str, result: Result) -> None:
     """Files that are named like videos."""
     made = folder / "videos" / key
     made.mkdir(parents=True)
-    (made / "best.mp4").write_bytes(b"no video")
+    (made / "best.mp4").write_bytes(b"\0\0\0\x14ftypisom, and no more")
     episode = result.episodes[0]
     index = [
         {"task": "vnl/RodentImitation-v0", "which": "best", "episode": episode.id,

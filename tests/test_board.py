@@ -22,7 +22,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from leaderboard import make_board
-from tests.results import DESCRIPTION, HOSTILE, MAKERS, make_result, make_suite, write_board
+from tests.results import (
+    AUTHORS,
+    DESCRIPTION,
+    HOSTILE,
+    MAKERS,
+    make_result,
+    make_suite,
+    write_board,
+)
 from vnl_envs.score_cli import app
 from vnl_envs.scoring import archive, charts, report
 from vnl_envs.scoring.figures import by_task
@@ -30,7 +38,7 @@ from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.runner import part_of
 from vnl_envs.scoring.schema import Board, Estimate, Published, to_text
 from vnl_envs.scoring.suites import episodes
-from vnl_envs.scoring.tables import read_tables
+from vnl_envs.scoring.tables import read_board
 from vnl_envs.scoring.videos import chosen
 
 CHROMIUM = shutil.which("chromium")
@@ -203,15 +211,17 @@ def test_a_build_is_the_same_every_time(small, tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_a_board_with_an_invented_score_is_refused(small, tmp_path):
+def test_a_result_with_an_invented_score_is_left_out(small, tmp_path):
     path = small / "results/core-v1-03.json"
     result = json.loads(path.read_text())
     result["overall"]["value"] += 0.1
     path.write_text(json.dumps(result))
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.CLAIM
-    assert "core-v1-03.json" in done.output
-    assert not (tmp_path / "out").exists()
+    assert "core-v1-03.json: overall.value: is" in done.output
+    rows = json.loads((tmp_path / "out/data/core-v1-dev.json").read_text())
+    assert [row["result"] for row in rows] == [f"results/core-v1-0{i}.json" for i in (0, 1, 2)]
+    assert not (tmp_path / "out/results/core-v1-03.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +229,7 @@ def test_a_board_with_an_invented_score_is_refused(small, tmp_path):
     [
         (lambda r: r["entrant"].update(identity="0" * 64), Code.CLAIM, "entrant: is 000"),
         (lambda r: r["suite"].update(sha256="0" * 64), Code.VERSION, "suite: is core-v1 with"),
-        (lambda r: r["episodes"][0].update(score=1.0), Code.CLAIM, "tasks."),
+        (lambda r: r["episodes"][0].update(score=1.0), Code.CLAIM, "vnl/RodentImitation-v0/nom"),
         (lambda r: r.update(split="test", season="0" * 64), Code.CLAIM, "split: is test"),
         (lambda r: r.update(engine="native"), Code.CLAIM, "engine: is native"),
     ],
@@ -255,7 +265,7 @@ def test_documents_beside_a_result_are_checked(
 
 def test_the_front_page_does_not_depend_on_the_order_of_the_board(small, tmp_path):
     edit(small / "board.json", lambda board: board["entries"].reverse())
-    tables = read_tables(small)
+    tables = read_board(small).tables
     assert [(t.suite.name, t.page) for t in tables] == [
         ("core-v1", "index.html"), ("quick-v1", "board-quick-v1-dev.html")
     ]  # fmt: skip
@@ -279,6 +289,7 @@ def test_results_of_seasons_are_shown_if_these_were_opened(small, tmp_path):
     for name, listed in (("02", closed), ("03", opened)):
         test = {"split": "test", "season": listed["sha256"]}
         edit(small / f"results/core-v1-{name}.json", lambda r, test=test: r.update(test))
+        (small / f"results/core-v1-{name}.verified.json").unlink()
     edit(small / "board.json", lambda b: b.update(entries=b["entries"][:4]))
     edit(small / "board.json", lambda b: b["entries"][2].update(cross_checks=[]))
     refused = build(small, tmp_path / "out")
@@ -287,7 +298,7 @@ def test_results_of_seasons_are_shown_if_these_were_opened(small, tmp_path):
     assert "core-v1-03.json: season: is" in refused.output
     list_seasons(small, closed, opened)
     assert build(small, tmp_path / "out").exit_code == 0
-    splits = [table.season or table.split for table in read_tables(small)]
+    splits = [table.season or table.split for table in read_board(small).tables]
     assert splits == [opened["sha256"], closed["sha256"], "dev"]
     text = (tmp_path / "out/index.html").read_text("utf-8")
     assert re.search(rf"<td><code>{closed['sha256']}</code></td><td><code>{keys[0]}</code>", text)
@@ -324,6 +335,7 @@ def test_a_bundle_on_the_board_is_that_of_its_result(small, tmp_path):
     assert "core-v1-02.zip: is the bundle" in refused.output
     identity = archive.identity_of(files)
     edit(small / "results/core-v1-02.json", lambda r: r["entrant"].update(identity=identity))
+    (small / "results/core-v1-02.verified.json").unlink()
     assert build(small, tmp_path / "out").exit_code == 0
     assert (tmp_path / "out/submissions/core-v1-02.zip").read_bytes() == bundle.read_bytes()
     bundle.write_bytes(b"no zip")
@@ -344,16 +356,15 @@ def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
     monkeypatch.setattr(make_board, "BOARD", small / "board.json")
     monkeypatch.setattr(make_board, "RESULTS", small / "results")
     name, cross = "core-v1-02.json", "core-v1-02.mjx.json"
-    make_board.publish(Published(result=name, status="verified", pinned=True))
-    make_board.publish(Published(result=name, status="self-reported"))
+    order = [row.result for row in make_board.board()]
+    make_board.publish(Published(result=name, pinned=True))
+    make_board.publish(Published(result=name))
     rows = {row.result: row for row in make_board.board()}
-    assert len(rows) == 7
-    assert rows[name] == Published(
-        result=name, status="self-reported", pinned=True, cross_checks=[cross]
-    )
+    assert [*rows] == order
+    assert rows[name] == Published(result=name, pinned=True, cross_checks=[cross])
     # Not of other policies.
     shutil.copyfile(small / "results/core-v1-03.json", small / "results" / name)
-    make_board.publish(Published(result=name, status="verified"))
+    make_board.publish(Published(result=name))
     rows = {row.result: row for row in make_board.board()}
     assert rows[name].cross_checks == []
 
@@ -403,7 +414,7 @@ def test_report_of_another_version_of_a_suite_is_refused(tmp_path):
     path.write_text(to_text(make_result(make_suite("quick-v1"), MAKERS[3])))
     done = CliRunner().invoke(app, ["report", str(path)])
     assert done.exit_code == Code.VERSION
-    assert done.output.startswith("error[version] result.json: is of quick-v1")
+    assert done.output.startswith("error[version] suite: is quick-v1 with SHA-256")
 
 
 # In a browser
@@ -645,7 +656,8 @@ def test_hostile_names_are_text(at):
         assert at.page.locator("h1").text_content() == name
         assert name in at.page.title()
         description = at.page.locator(".description").text_content()
-        assert description == DESCRIPTION.replace("\u202e", "\N{REPLACEMENT CHARACTER}")
+        assert description == DESCRIPTION
+        assert at.texts(".facts bdi, .facts dd")[0] == ", ".join(AUTHORS)
         assert at.page.locator("main :is(script, img, u, i)").count() == 0
     at.open("report.html")
     assert at.page.locator("h1").text_content() == HOSTILE[0]

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests.results import Maker, make_anchors, make_result, small_suite
 from vnl_envs.score_cli import app
 from vnl_envs.scoring import printed, seeds, suites
 from vnl_envs.scoring.compare import algorithm_board, compare, rank_groups
@@ -215,19 +216,22 @@ def test_cannot_be_compared() -> None:
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table for people, the same as JSON, and what is wrong in a line."""
-    monkeypatch.setattr(suites, "load_suite", lambda name: SUITE)
-    monkeypatch.setattr(suites, "load_anchors", lambda suite, source: ANCHORS)
+    suite = small_suite()
+    monkeypatch.setattr(suites, "load_suite", lambda name: suite)
+    monkeypatch.setattr(suites, "load_anchors", lambda of, source: make_anchors(suite))
     a, b = tmp_path / "a.json", tmp_path / "b.json"
-    a.write_text(to_text(_result("first [bold]", 0.7, noise=1)))
-    b.write_text(to_text(_result("second", 0.5, noise=2)))
+    a.write_text(to_text(make_result(suite, Maker("first [bold]", 0.7))))
+    second = make_result(suite, Maker("second", 0.5))
+    b.write_text(to_text(second))
     shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
     assert shown.exit_code == 0, shown.output
     for text in ("first [bold]", "A better", "pushes", "overall, normalised"):
         assert text in shown.output
     record = json.loads(CliRunner().invoke(app, ["compare", str(a), str(b), "--json"]).output)
     assert record["ok"]
-    assert set(record["tasks"]) == set(TASKS)
-    b.write_text(to_text(_result(split="test", season="2" * 64)))
+    assert set(record["tasks"]) == {task.id for task in suite.tasks}
+    season = {"split": "test", "season": "2" * 64}
+    b.write_text(to_text(second.model_copy(update=season)))
     refused = CliRunner().invoke(app, ["compare", str(a), str(b), "--json"])
     assert refused.exit_code == Code.VERSION
     assert json.loads(refused.output)["problems"][0]["code"] == "version"

@@ -241,7 +241,7 @@ def test_capped_scores_stop_at_their_cap() -> None:
     assert scores.episode_score(primary, {"gaps_cleared": 7.0}, 1000) == 1.0
     spec = suites.Spec(GAPS, "nominal", _cell("width-1", 1, "1"), 0, primary)
     figures = {"length": 9.0, "gaps_cleared": 3.0, "widest_gap": float("inf")}
-    finished = Finished(0, "", "diverged", False, 1000, figures)
+    finished = Finished(0, "", "", "diverged", False, 1000, figures)
     result = scores.episode_result(spec, finished)
     assert (result.end, result.reason, result.score) == ("diverged", "diverged", 0.0)
     assert result.metrics == {"length": 9.0, "gaps_cleared": 3.0, "widest_gap": None}

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import imageio
 import pytest
-from tiny_suite import GOALS, IMITATION, score
+from tiny_suite import GOALS, IMITATION, forged, score
 
 from vnl_envs.scoring import runner, suites, verification, videos, worker
 from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.results import PACKAGES, read_result, write_result
-from vnl_envs.scoring.schema import Anchors, Result, Suite, SuiteStamp, to_text
-from vnl_envs.scoring.scores import aggregate
+from vnl_envs.scoring.schema import Anchors, Result, Suite, SuiteStamp, Verified, read, to_text
 from vnl_envs.scoring.worker import Worker
 
 pytest_plugins = ["tiny_suite"]
@@ -76,7 +77,7 @@ def take_another_version(result: dict[str, Any]) -> None:
         (duplicate, Code.CLAIM, "/3"),
         (swap, Code.CLAIM, "episodes"),
         (invent, Code.INCOMPLETE, "/4"),
-        (change_score, Code.CLAIM, "primary.value"),
+        (change_score, Code.CLAIM, "/0"),
         (change_overall, Code.CLAIM, "overall.value"),
         (change_interval, Code.CLAIM, "primary.low"),
         (hide_incompleteness, Code.CLAIM, "complete"),
@@ -194,24 +195,65 @@ def test_a_changed_suite_is_not_scored_by_the_anchors_of_its_name(
 
 @pytest.mark.usefixtures("inline")
 def test_a_forged_episode_is_found_by_its_rerun(what: runner.Run, result: Result) -> None:
-    """Even with all sums right; but not on other stamps, where as little is let pass."""
-    specs = verification.sample(what.suite, 1, seed=3)
+    """Even with all sums right, and on other stamps, where little is let pass."""
+    specs = verification.sample(suites.episodes(what.suite), 1, seed=3)
     honest = verification.run_again(result, what, specs, progress=False)
     assert (honest.same, honest.differing_stamps, honest.problems) == (1, (), ())
-    episodes = [
-        e.model_copy(update={"score": e.score + 1e-3}) if e.id == specs[0].id else e
-        for e in result.episodes
-    ]
-    tasks, overall = aggregate(what.suite, what.anchors, episodes)
-    forged = result.model_copy(update={"episodes": episodes, "tasks": tasks, "overall": overall})
-    assert verification.claims(forged, what.suite, what.anchors) == []
-    found = verification.run_again(forged, what, specs, progress=False)
-    (only,) = found.problems
-    assert only.code == Code.CLAIM
-    assert only.where == f"{specs[0].id}: score"
-    elsewhere = forged.model_copy(update={"stamps": {**result.stamps, "cpu": "another"}})
-    found = verification.run_again(elsewhere, what, specs, progress=False)
-    assert (found.same, found.differing_stamps, found.problems) == (0, ("cpu",), ())
+    lie = forged(what, result, {specs[0].id})
+    assert verification.claims(lie, what.suite, what.anchors) == []
+    found = verification.run_again(lie, what, specs, progress=False)
+    assert {p.code for p in found.problems} == {Code.CLAIM}
+    assert f"{specs[0].id}: score" in {p.where for p in found.problems}
+    # One that is 1 where it was nearly 0 is let pass nowhere.
+    elsewhere = {"stamps": {**result.stamps, "cpu": "another"}}
+    found = verification.run_again(lie.model_copy(update=elsewhere), what, specs, progress=False)
+    assert (found.same, found.differing_stamps) == (0, ("cpu",))
+    assert [p.where for p in found.problems] == [specs[0].task]
+    found = verification.run_again(result.model_copy(update=elsewhere), what, specs, progress=False)
+    assert (found.same, found.problems) == (1, ())
+
+
+@pytest.mark.usefixtures("inline", "only_tiny")
+def test_nobody_knows_which_episodes_will_be_run_again(
+    finished: Path, what: runner.Run, result: Result, tmp_path: Path
+) -> None:
+    """A result that lies but for the sample of one seed is found by others, and by all at once."""
+    true, path = finished / runner.RESULT, tmp_path / "result.json"
+    told = [json.loads(score("verify", true, "--sample", 2, "--json").stdout) for _ in range(2)]
+    assert told[0]["seed"] != told[1]["seed"]
+    specs = suites.episodes(what.suite)
+    spared = {spec.id for spec in verification.sample(specs, 2, seed=0)}
+    write_result(path, forged(what, result, {spec.id for spec in specs} - spared))
+    assert score("verify", path, "--sample", 2, "--seed", 0).exit_code == Code.OK
+    drawn = score("verify", path, "--sample", len(spared) + 1)
+    assert drawn.exit_code == Code.CLAIM
+    seed = re.search(r"^3 of 20 episodes, drawn with --seed (\d+)$", drawn.stderr, re.M)
+    again = score("verify", path, "--sample", 3, "--seed", seed[1])
+    assert again.stderr == drawn.stderr
+    whole = score("verify", path, "--all", "--record")
+    assert whole.exit_code == Code.CLAIM
+    assert not (tmp_path / "result.verified.json").exists()
+
+
+@pytest.mark.usefixtures("inline", "only_tiny")
+def test_a_record_tells_how_a_result_was_verified(
+    finished: Path, result: Result, tmp_path: Path
+) -> None:
+    """Bound to what the result says; none without a re-run."""
+    path = shutil.copy(finished / runner.RESULT, tmp_path / "result.json")
+    record = tmp_path / "result.verified.json"
+    done = score("verify", path, "--sample", 2, "--seed", 7, "--record", "--json")
+    assert done.exit_code == Code.OK, done.output
+    assert json.loads(done.stdout)["record"] == str(record)
+    sample = read(Verified, record)
+    assert (sample.episodes, sample.run_again, sample.seed, sample.same_to_the_bit) == (20, 2, 7, 2)
+    assert (sample.result, sample.stamps) == (result.sha256, result.stamps)
+    done = score("verify", path, "--all", "--record")
+    assert "episodes run again: 20 of 20, all; 20 of them the same to the bit" in done.stdout
+    whole = read(Verified, record)
+    assert (whole.run_again, whole.seed) == (20, None)
+    assert score("verify", path, "--sample", 0, "--record").exit_code == 2
+    assert score("verify", path, "--all", "--seed", 1).exit_code == 2
 
 
 @pytest.mark.usefixtures("inline")
@@ -273,7 +315,7 @@ def test_videos_are_of_the_recorded_episodes(what, result, tmp_path, monkeypatch
     assert [(v.task, v.which) for v in made] == [
         (task.id, which) for task in what.suite.tasks for which in ("best", "median", "worst")
     ]
-    assert videos.read_videos(tmp_path, "entry") == made
+    assert videos.read_videos(tmp_path, "entry", result) == made
     recorded = {episode.id: episode for episode in result.episodes}
     with contextlib.closing(Worker(what.job)) as worker:
         for video in made:
@@ -294,7 +336,7 @@ def test_videos_need_the_bundle_that_a_result_is_of(
     """Which they ask for; and another's is refused, as is one of a reference's result."""
     reference, own = tmp_path / "reference.json", tmp_path / "own.json"
     write_result(reference, result)
-    entrant = result.entrant.model_copy(update={"identity": "0" * 64})
+    entrant = runner.entry(bundle).entrant.model_copy(update={"identity": "0" * 64})
     write_result(own, result.model_copy(update={"entrant": entrant}))
     asked = score("videos", own)
     assert asked.exit_code == 2

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vnl_envs.scoring.problems import Code, Problem, ScoringError, problem
+from vnl_envs.scoring.problems import Code, Problem, ScoringError
+from vnl_envs.scoring.texts import shown
 from vnl_envs.terminal import AsJson, console
 
 if TYPE_CHECKING:
     from vnl_envs.scoring.runner import Contestant, Run
-    from vnl_envs.scoring.schema import Result, Suite
+    from vnl_envs.scoring.schema import Anchors, Result, Suite
     from vnl_envs.scoring.submission import Checked
+    from vnl_envs.scoring.verification import Rerun
 
 # `UsageError`, which Typer does not export.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -62,6 +64,7 @@ app = typer.Typer(
 DEBUG = "VNL_ENVS_DEBUG"
 """Set in the environment, it shows the traceback of a fault."""
 _ARGUMENT = 2
+_MOST_LINES = 50
 
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
 SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by its name")]
@@ -106,8 +109,11 @@ def _told(
         problems = [dict(zip(Problem._fields, row, strict=True)) for row in rows]
         _print_json({"ok": False, "exit_code": int(exit_code), "problems": problems, **known})
     else:
-        for code, where, message in rows:
+        for code, where, message in rows[:_MOST_LINES]:
+            where, message = shown(where, 300), shown(message, 500)
             typer.echo(f"error[{code}] {where}{': ' if where else ''}{message}", err=True)
+        if len(rows) > _MOST_LINES:
+            typer.echo(f"and {len(rows) - _MOST_LINES} more, which --json has", err=True)
     return typer.Exit(int(exit_code))
 
 
@@ -180,12 +186,10 @@ def compare(
     with told_errors(as_json):
         from vnl_envs.scoring import printed
         from vnl_envs.scoring.compare import compare as differences
-        from vnl_envs.scoring.results import read_result
-        from vnl_envs.scoring.suites import load_anchors, load_suite
 
-        first, second = read_result(a), read_result(b)
-        of = load_suite(suite or first.suite.name)
-        found = differences(first, second, of, load_anchors(of, suite))
+        first, of, anchors = _shown(a, suite)
+        second, _, _ = _shown(b, suite or first.suite.name)
+        found = differences(first, second, of, anchors)
         if as_json:
             _print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
             return
@@ -296,53 +300,87 @@ def verify(
     suite: SuiteFile = None,
     season_key: SeasonKey = None,
     sample: Annotated[int, typer.Option(min=0, help="episodes to run again")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="of the choice of these")] = 0,
+    every: Annotated[bool, typer.Option("--all", help="run all of them again")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="of the sample; default drawn")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option(help="write RESULT.verified.json beside it, which a board shows")
+    ] = False,
     workers: Workers = 1,
     ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a result from its episodes, and run a sample of them again."""
-    with told_errors(as_json):
+    """Recompute a result from its episodes, and run a sample of them, or all, again."""
+    with told_errors(as_json) as told:
         from vnl_envs.scoring import printed, suites, verification
         from vnl_envs.scoring.results import read_result
 
+        if every and seed is not None:
+            raise ValueError("--seed belongs to a sample, not to --all")
         claimed = read_result(result)
         of = suites.load_suite(suite or claimed.suite.name)
         problems = verification.claims(claimed, of, suites.load_anchors(of, suite))
         if problems:
             raise ScoringError(problems)
         kind, _, name = claimed.entrant.identity.partition(":")
-        told: dict[str, Any] = {"aggregates": "recomputed", "episodes": len(claimed.episodes)}
+        told |= {"aggregates": "recomputed", "episodes": len(claimed.episodes)}
+        why_not = None
         if bundle is None and kind != "reference":
-            told["not_run_again"] = "give the bundle"
+            why_not = "give the bundle"
         elif claimed.split == "test" and season_key is None:
-            told["not_run_again"] = "give --season-key FILE"
-        elif not sample:
-            told["not_run_again"] = "--sample is 0"
+            why_not = "give --season-key FILE"
+        elif not (sample or every):
+            why_not = "--sample is 0"
         if bundle is not None or kind == "reference":
             who = _contestant(bundle, name if bundle is None else None, claimed.split)
             problems = verification.is_by(claimed, who)
             if problems:
                 raise ScoringError(problems)
-        if "not_run_again" not in told:
+        if why_not is None:
             what = _run(who, suite or of.name, claimed.split, season_key, workers, ray_address)
             part = verification.scope_of(claimed, of)
             what = dataclasses.replace(what, engine=claimed.engine, part=part)
-            problems = verification.is_of(claimed, what)
-            if problems:
-                raise ScoringError(problems)
-            again = verification.run_again(
-                claimed, what, verification.sample(part, sample, seed), progress=not as_json
-            )
-            told |= {"run_again": again.episodes, "same_to_the_bit": again.same,
-                     "differing_stamps": list(again.differing_stamps)}  # fmt: skip
-            if again.problems:
-                raise ScoringError(again.problems)
+            count = None if every else sample
+            again, seed = _run_again(claimed, what, count, seed, told, progress=not as_json)
+            if record:
+                path = verification.write_record(result, claimed, told["playable"], again, seed)
+                told["record"] = str(path)
+        elif record:
+            raise ValueError(f"--record takes episodes that are run again: {why_not}")
+        else:
+            told["not_run_again"] = why_not
         if as_json:
             _print_json({"ok": True, "exit_code": int(Code.OK), **told})
             return
         for line in printed.verified(told):
             typer.echo(line)
+
+
+def _run_again(
+    claimed: Result, what: Run, count: int | None, seed: int | None, told: dict[str, Any],
+    *, progress: bool,
+) -> tuple[Rerun, int | None]:  # fmt: skip
+    """Run a sample of `count` episodes again, or all if None; and the sample's seed.
+
+    Raises:
+        ScoringError: they contradict the result.
+    """
+    from vnl_envs.scoring import verification
+
+    specs = verification.playable(claimed, what.suite)
+    told["playable"] = len(specs)
+    if count is not None:
+        seed = verification.drawn_seed() if seed is None else seed
+        specs = verification.sample(specs, count, seed)
+        _note(f"{len(specs)} of {told['playable']} episodes, drawn with --seed {seed}")
+    told["seed"] = seed
+    again = verification.run_again(claimed, what, specs, progress=progress)
+    told |= {"run_again": again.episodes, "same_to_the_bit": again.same,
+             "differing_stamps": list(again.differing_stamps)}  # fmt: skip
+    if again.problems:
+        raise ScoringError(again.problems)
+    return again, seed
 
 
 def _contestant(bundle: Path | None, reference: str | None, split: str) -> Contestant:
@@ -372,7 +410,7 @@ def _run(
 
 
 def _note(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(shown(line, None), err=True)
 
 
 # Showing
@@ -392,14 +430,14 @@ def report(
         from vnl_envs.files import written_whole
         from vnl_envs.scoring import report as reports
 
-        shown, of = _shown(result, suite)
+        told, of, _ = _shown(result, suite)
         if html is not None:
             with written_whole(html) as partial:
-                partial.write_text(reports.page(shown, of), "utf-8")
+                partial.write_text(reports.page(told, of), "utf-8")
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(shown, of))
+            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(told, of))
         else:
-            console.print(reports.summary(shown, of))
+            console.print(reports.summary(told, of))
         if html is not None:
             _note(f"wrote {html}")
 
@@ -411,15 +449,21 @@ def site(
     = Path("leaderboard"),
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Build the leaderboard: static pages, from the results that its board.json lists."""
-    with told_errors(as_json):
+    """Build the leaderboard: static pages, from the results that its board.json lists.
+
+    What is wrong with one is named, left out, and the exit code says so.
+    """
+    with told_errors(as_json) as known:
         from vnl_envs.scoring.site import build
 
-        pages = build(board, out)
-        if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), "pages": pages, "out": str(out)})
-        else:
+        pages, problems = build(board, out)
+        known |= {"pages": pages, "out": str(out)}
+        if not as_json:
             typer.echo(f"wrote {pages} pages: open {out / 'index.html'}")
+        if problems:
+            raise ScoringError(problems)
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK), **known})
 
 
 @app.command()
@@ -440,31 +484,29 @@ def videos(
         from vnl_envs.scoring import verification
         from vnl_envs.scoring.videos import write_videos
 
-        shown, of = _shown(result, suite)
-        kind, _, name = shown.entrant.identity.partition(":")
+        told, of, _ = _shown(result, suite)
+        kind, _, name = told.entrant.identity.partition(":")
         if bundle is None and kind != "reference":
             raise ValueError("give the bundle that the result is of")
-        who = _contestant(bundle, name if bundle is None else None, shown.split)
-        what = _run(who, suite or of.name, shown.split, season_key, 1, None)
-        problems = verification.is_of(shown, what)
+        who = _contestant(bundle, name if bundle is None else None, told.split)
+        what = _run(who, suite or of.name, told.split, season_key, 1, None)
+        problems = verification.is_of(told, what)
         if problems:
             raise ScoringError(problems)
-        made = write_videos(shown, what, out, result.stem)
+        made = write_videos(told, what, out, result.stem)
         if as_json:
-            told = [video.model_dump(mode="json") for video in made]
-            _print_json({"ok": True, "exit_code": int(Code.OK), "videos": told})
+            rows = [video.model_dump(mode="json") for video in made]
+            _print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
         else:
             typer.echo(f"wrote {len(made)} videos to {out / result.stem}")
 
 
-def _shown(path: Path, suite: str | None) -> tuple[Result, Suite]:
-    """A result and its suite."""
-    from vnl_envs.scoring import suites
+def _shown(path: Path, suite: str | None) -> tuple[Result, Suite, Anchors]:
+    """A result that does not contradict itself, its suite and its anchors."""
+    from vnl_envs.scoring import suites, verification
     from vnl_envs.scoring.results import read_result
 
     result = read_result(path)
     of = suites.load_suite(suite or result.suite.name)
-    if of.sha256 != result.suite.sha256:
-        message = f"is of {result.suite.name} with SHA-256 {result.suite.sha256}"
-        raise problem(Code.VERSION, path.name, f"{message}, here is {of.sha256}")
-    return result, of
+    anchors = suites.load_anchors(of, suite)
+    return verification.believed(result, of, anchors), of, anchors

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vnl_envs.scoring.texts import shown
+
 # A wide table is better cut by the terminal than wrapped where there is none.
 console = Console(width=None if sys.stdout.isatty() else 110)
 
@@ -55,5 +57,7 @@ def one_line_errors() -> Iterator[None]:
         )
         raise typer.Exit(2) from None
     except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        # It may quote a file of others.
+        lines = [shown(line, None) for line in str(error).splitlines()]
+        typer.echo("\n".join([f"error: {lines[0] if lines else ''}", *lines[1:]]), err=True)
         raise typer.Exit(2) from None

@@ -81,8 +81,11 @@ class Comparison:
 
 
 def _plain(difference: Difference | Paired) -> dict[str, float | None]:
-    """By name; None where an end is not known."""
-    return {k: None if math.isnan(v) else v for k, v in difference._asdict().items()}
+    """By name; the ends are None where they are not known, or no spread was seen."""
+    values = difference._asdict()
+    if math.isnan(difference.low) or difference.low == difference.high:
+        values |= {"low": None, "high": None}
+    return values
 
 
 def compare(a: Result, b: Result, suite: Suite, anchors: Anchors) -> Comparison:

@@ -232,10 +232,16 @@ def percents(estimate: Estimate) -> str:
     return _brackets(estimate, percent)
 
 
+def ends(estimate: Estimate) -> tuple[float, float] | None:
+    """Of an interval; None where there is none, as the values are all the same."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return None
+    return estimate.low, estimate.high
+
+
 def _brackets(estimate: Estimate, text: Callable[[float | None], str]) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"[{text(estimate.low)}, {text(estimate.high)}]"
+    found = ends(estimate)
+    return f"[{text(found[0])}, {text(found[1])}]" if found else ""
 
 
 def count(value: int) -> str:

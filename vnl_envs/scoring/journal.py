@@ -13,11 +13,13 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from vnl_envs.files import written_whole
+from vnl_envs.files import read_regular, written_whole
 from vnl_envs.scoring.schema import EpisodeResult
 
 NAME = "journal.jsonl"
 LOCK = "journal.lock"
+MOST_BYTES = 256 * 2**20
+"""Of a journal that is read; of as many episodes as a suite can have it takes some 50 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Journal:
 
     Raises:
         ValueError: the folder holds another run, or something else; or a run is under way in it.
+        OSError: its journal is no regular file, or larger than `MOST_BYTES`.
 
     Attributes:
         records: episode id -> record, of what was finished before and since.
@@ -86,7 +89,7 @@ class Journal:
     def _open(self, path: Path, header: Mapping[str, Any]) -> None:
         self.records: dict[str, Record] = {}
         self.dropped = 0
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        lines = read_regular(path, MOST_BYTES).split(b"\n") if path.exists() else []
         # What follows the last line break was being written.
         if len(lines) > 1:
             _check_header(path, _read(lines[0]), header)

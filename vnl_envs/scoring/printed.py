@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from vnl_envs.scoring.texts import shown
+
 if TYPE_CHECKING:
     from vnl_envs.scoring.compare import Comparison, Difference
     from vnl_envs.scoring.intervals import Paired
@@ -20,10 +22,16 @@ LEGEND = (
 )
 
 
+def foreign(text: str, style: str = "") -> Text:
+    """A text of others as it may be printed: neither terminals nor Rich obey it."""
+    return Text(shown(text, None), style)
+
+
 def differences(found: Comparison, a: float | None, b: float | None) -> Table:
     """Scores of both, and by how much A is ahead in the same episodes."""
     table = Table("task", "A", "B", "A - B", "95 % interval", "p", "verdict",
-                  title=Text(f"A: {found.a}\nB: {found.b}"), title_justify="left")  # fmt: skip
+                  title=Text("\n").join([foreign(f"A: {found.a}"), foreign(f"B: {found.b}")]),
+                  title_justify="left")  # fmt: skip
     for task, row in found.tasks.items():
         table.add_row(task, f"{row.a:.3f}", f"{row.b:.3f}", *_difference(row.primary))
     table.add_section()
@@ -42,7 +50,7 @@ def _difference(paired: Paired) -> tuple[str, str, str, str]:
 
 def _interval(found: Paired | Difference, digits: int) -> str:
     """Such as "+0.120 to +0.310"; "" where there is none."""
-    if math.isnan(found.low):
+    if math.isnan(found.low) or found.low == found.high:
         return ""
     return f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
 
@@ -68,11 +76,14 @@ def bundle(checked: Checked) -> Table:
     """The policies of a bundle."""
     said = checked.submission
     table = Table("task", "parameters", "observation", "state", "action", "algorithm", "steps",
-                  title=Text(f"{said.name}, for {said.suite}"), title_justify="left")  # fmt: skip
+                  title=foreign(f"{said.name}, for {said.suite}"),
+                  title_justify="left")  # fmt: skip
     for task, policy in checked.policies.items():
         training = said.tasks[task].training
         numbers = (policy.parameters, policy.observation, policy.state, policy.action)
-        table.add_row(task, *map(str, numbers), Text(training.algorithm), str(training.env_steps))
+        table.add_row(
+            task, *map(str, numbers), foreign(training.algorithm), str(training.env_steps)
+        )
     return table
 
 
@@ -102,9 +113,13 @@ def verified(told: Mapping[str, Any]) -> list[str]:
     lines = [f"sound: all sums follow from its {told['episodes']} episodes"]
     if "not_run_again" in told:
         return [*lines, f"no episode was run again: {told['not_run_again']}"]
-    counts = f"{told['run_again']} episodes run again, {told['same_to_the_bit']} of them"
-    lines.append(f"{counts} the same to the bit")
+    chosen = "all" if told["seed"] is None else f"drawn with --seed {told['seed']}"
+    counts = f"{told['run_again']} of {told['playable']}, {chosen}"
+    same = f"{told['same_to_the_bit']} of them the same to the bit"
+    lines.append(f"episodes run again: {counts}; {same}")
     if told["differing_stamps"]:
-        names = ", ".join(told["differing_stamps"])
+        names = ", ".join(map(shown, told["differing_stamps"]))
         lines.append(f"computed elsewhere ({names} differ): compared within the tolerance")
+    if "record" in told:
+        lines.append(f"wrote {told['record']}")
     return lines

@@ -14,10 +14,12 @@ from rich.text import Text
 from vnl_envs.pages import environment
 from vnl_envs.scoring import charts, figures
 from vnl_envs.scoring.figures import TaskFigures, by_task, plain
+from vnl_envs.scoring.printed import foreign
 from vnl_envs.scoring.results import NATIVE, restricted
 from vnl_envs.scoring.runner import part_of
 from vnl_envs.scoring.schema import Estimate, Result, Suite
 from vnl_envs.scoring.suites import NOMINAL, episodes
+from vnl_envs.scoring.texts import shown
 
 if TYPE_CHECKING:
     import jinja2
@@ -44,16 +46,14 @@ class Drawing(NamedTuple):
 def summary(result: Result, suite: Suite) -> Group:
     """Tables for a terminal of 80 columns or more: scores, and what perturbations leave of them."""
     tasks = by_task(result, suite)
-    # As texts: names may look like markup.
-    who = Text.assemble(
-        (result.entrant.name, "bold"), f"  {result.suite.name}, {result.split}, {result.engine}"
-    )
+    who = foreign(result.entrant.name, "bold")
+    who.append(f"  {result.suite.name}, {result.split}, {result.engine}", "not bold")
     parts: list[Any] = [who, Text(""), _scores(result, tasks)]
     tiers = [tier for tier in suite.tiers if tier != NOMINAL]
     if tiers:
         parts += [Text(""), _robustness(tasks, tiers)]
     parts += [Text(""), Text(_LEGEND, "dim")]
-    return Group(*parts, *(Text(line, "yellow") for line in _remarks(result, tasks)))
+    return Group(*parts, *(Text(line, "yellow") for line in _remarks(result, suite, tasks)))
 
 
 def _scores(result: Result, tasks: Sequence[TaskFigures]) -> Table:
@@ -67,7 +67,7 @@ def _scores(result: Result, tasks: Sequence[TaskFigures]) -> Table:
             _with_interval(task.primary),
             _with_interval(task.normalised),
             str(failed) if failed else figures.NONE,
-            task.task.primary.name,
+            foreign(task.task.primary.name),
         )
     table.add_section()
     table.add_row(Text("overall", "bold"), "", _with_interval(result.overall, "bold"))
@@ -99,9 +99,12 @@ def _with_interval(estimate: Estimate, style: str = "") -> Text:
     )
 
 
-def _remarks(result: Result, tasks: Sequence[TaskFigures]) -> list[str]:
+def _remarks(result: Result, suite: Suite, tasks: Sequence[TaskFigures]) -> list[str]:
     """What a reader must know before believing the numbers."""
     lines = [] if result.complete else ["incomplete: not ranked"]
+    for name, pin in suite.pins.items():
+        if (has := result.stamps.get(name, "unknown")) != pin:
+            lines.append(shown(f"computed with {name} {has}, the suite is of {pin}"))
     if figures.is_exposed(result):
         lines.append("the policies ran outside the sandbox")
     for task in tasks:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from vnl_envs.benchmark import cpu_name
-from vnl_envs.files import open_regular, written_whole
+from vnl_envs.files import written_whole
 from vnl_envs.scoring import suites
 from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.schema import (
@@ -21,7 +21,7 @@ from vnl_envs.scoring.schema import (
     Suite,
     SuiteStamp,
     TaskScore,
-    parse,
+    read,
     to_text,
 )  # fmt: skip
 from vnl_envs.scoring.scores import aggregate, check_anchors
@@ -77,8 +77,7 @@ def read_result(path: Path) -> Result:
         ScoringError: it is not one; every fault is a problem of its own.
         OSError: it cannot be read.
     """
-    with open_regular(path) as file:
-        return parse(Result, file.read(), path.name)
+    return read(Result, path)
 
 
 def write_result(path: Path, result: Result) -> None:

@@ -1,6 +1,7 @@
 """The documents of the leaderboard: submissions, suites and results.
 
-Unknown keys, wrong types and numbers that are not finite are refused. `python -m
+Unknown keys, wrong types, numbers out of bounds and texts of other characters than stated are
+refused. `python -m
 vnl_envs.scoring.schema FOLDER` writes them as JSON Schema.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -27,9 +29,10 @@ from pydantic import (
     model_validator,
 )
 
-from vnl_envs.files import written_whole
+from vnl_envs.files import read_regular, written_whole
 from vnl_envs.scoring.problems import Code, Problem, ScoringError
-from vnl_envs.scoring.strict_json import parse_json, shown
+from vnl_envs.scoring.strict_json import parse_json
+from vnl_envs.scoring.texts import is_visible, normalised, shown
 
 
 class Document(BaseModel):
@@ -40,10 +43,18 @@ class Document(BaseModel):
     )
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be printable text of one line")
-    return text
+def _line(text: str) -> str:
+    if not is_visible(text):
+        raise ValueError("must be printable text of one line, of visible characters")
+    return unicodedata.normalize("NFC", text)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(_line, text.split("\n")))
+
+
+def _name(value: Any) -> Any:
+    return normalised(value) if isinstance(value, str) else value
 
 
 def _whole(value: Any) -> Any:
@@ -62,13 +73,30 @@ def _calendar(value: Any) -> Any:
     return value
 
 
+MOST_EPISODES = 100_000
+"""Of a suite."""
+MOST_BYTES = 16 * 2**20
+"""Of a document's file."""
+
 Version = Annotated[Literal[1], BeforeValidator(_whole)]
 """Of a document's form."""
 Line = Annotated[
     str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True),
-    AfterValidator(_printable),
+    AfterValidator(_line),
 ]  # fmt: skip
-"""Printable text of one line."""
+"""Visible characters of any script, in one line."""
+Name = Annotated[
+    str, BeforeValidator(_name), StringConstraints(pattern=r"^[!-~]([ -~]{0,118}[!-~])?$")
+]
+"""What entries and algorithms are told apart by: ASCII alone, as other scripts have letters that
+look like its own. Compatibility forms and repeated spaces are normalised."""
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]
+"""Of a metric or a stamp."""
+Plain = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,200}$")]
+"""ASCII, in one line."""
+Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Any that a score or a metric can be."""
+Count = Annotated[int, Field(ge=0, le=10**15)]
 Date = Annotated[datetime.date, BeforeValidator(_calendar)]
 """YYYY-MM-DD."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -77,6 +105,11 @@ TaskId = Annotated[
 ]
 PolicyPath = Annotated[str, StringConstraints(pattern=r"^policies/[A-Za-z0-9_.-]{1,80}\.onnx$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Authors = Annotated[list[Line], Field(min_length=1, max_length=50)]
+Description = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_lines)]
 
 
 class Training(Document):
@@ -90,11 +123,11 @@ class Training(Document):
         seeds: of the training runs behind it; the policy itself is of the first.
     """
 
-    algorithm: Line
-    env_steps: Annotated[int, Field(ge=0, le=10**15)]
+    algorithm: Name
+    env_steps: Count
     backend: Line
     hardware: Line
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
 
 
 class Entry(Document):
@@ -115,11 +148,11 @@ class Submission(Document):
     """
 
     schema_version: Version
-    name: Line
-    authors: Annotated[list[Line], Field(min_length=1, max_length=50)]
+    name: Name
+    authors: Authors
     licence: Line
     date: Date
-    description: Annotated[str, StringConstraints(max_length=2000)] = ""
+    description: Description = ""
     suite: Slug
     tasks: Annotated[dict[TaskId, Entry], Field(min_length=1, max_length=50)]
 
@@ -137,13 +170,13 @@ class Primary(Document):
         ceiling: normalised 1.
     """
 
-    metric: str
+    metric: Key
     form: Literal["capped", "per_step"]
-    cap: float | None
+    cap: Annotated[float, Field(gt=0, le=1e6)] | None
     name: Line
     unit: Line
     formula: Line
-    ceiling: float
+    ceiling: Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Cell(Document):
@@ -161,13 +194,13 @@ class Cell(Document):
             episode is one of its own (corridors, goal sequences).
     """
 
-    id: Slug | Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]
+    id: Key
     options: dict[str, Any]
-    env_hash: str
-    episodes: Annotated[int, Field(ge=1)]
+    env_hash: Plain
+    episodes: Annotated[int, Field(ge=1, le=10_000)]
     counted: bool
-    stratum: str
-    unit: str | None
+    stratum: Plain
+    unit: Plain | None
 
 
 class SuiteTask(Document):
@@ -181,10 +214,12 @@ class SuiteTask(Document):
     """
 
     id: TaskId
-    observation: Annotated[int, Field(ge=1)]
-    action: Annotated[int, Field(ge=1)]
+    observation: Annotated[int, Field(ge=1, le=10**6)]
+    action: Annotated[int, Field(ge=1, le=10**6)]
     primary: Primary
-    tiers: dict[Slug, list[Cell]]
+    tiers: Annotated[
+        dict[Slug, Annotated[list[Cell], Field(max_length=1000)]], Field(max_length=20)
+    ]
 
 
 class Suite(Document):
@@ -202,10 +237,17 @@ class Suite(Document):
     schema_version: Version
     name: Slug
     description: Line
-    pins: dict[str, str]
+    pins: dict[Key, Plain]
     dev_key: Sha256
     tiers: dict[Slug, Line]
-    tasks: list[SuiteTask]
+    tasks: Annotated[list[SuiteTask], Field(max_length=50)]
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        cells = (cell for task in self.tasks for own in task.tiers.values() for cell in own)
+        if sum(cell.episodes for cell in cells) > MOST_EPISODES:
+            raise ValueError(f"must have at most {MOST_EPISODES} episodes")
+        return self
 
     @property
     def sha256(self) -> str:
@@ -221,6 +263,12 @@ Reason = Annotated[str, _one_of(*(c.slug for c in Code if Code.CRASH <= c <= Cod
 """Why an episode counts 0."""
 
 
+EpisodeId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_:.-]+(/[A-Za-z0-9_:.-]+){3,}$", max_length=300)
+]
+"""As in `Spec.id`."""
+
+
 class EpisodeResult(Document):
     """How one episode went.
 
@@ -234,13 +282,13 @@ class EpisodeResult(Document):
         metrics: the task's, by name; None where not finite.
     """
 
-    id: str
+    id: EpisodeId
     end: Literal["terminated", "truncated", "diverged", "failed"]
     reason: Reason | None
-    score: float
-    steps: Annotated[int, Field(ge=0)]
-    clipped: Annotated[int, Field(ge=0)]
-    metrics: dict[str, float | None]
+    score: Number
+    steps: Count
+    clipped: Count
+    metrics: Annotated[dict[Key, Number | None], Field(max_length=100)]
 
 
 class Estimate(Document):
@@ -248,10 +296,10 @@ class Estimate(Document):
     One unit shows no spread: the interval takes two.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
-    units: Annotated[int, Field(ge=0)]
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    units: Count
 
 
 class TierScore(Document):
@@ -271,10 +319,10 @@ class TierScore(Document):
     primary: Estimate
     normalised: Estimate
     retention: Estimate | None
-    metrics: dict[str, Estimate]
-    strata: dict[str, Estimate]
-    episodes: int
-    failed: dict[Reason, int]
+    metrics: dict[Key, Estimate]
+    strata: dict[Plain, Estimate]
+    episodes: Count
+    failed: dict[Reason, Count]
 
 
 class TaskScore(Document):
@@ -287,7 +335,7 @@ class TaskScore(Document):
             curve over the ladder; None where the ladder does not reach it, and elsewhere.
     """
 
-    tiers: dict[str, TierScore]
+    tiers: dict[Slug, TierScore]
     uncounted: Estimate | None
     half_width: Estimate | None
 
@@ -296,7 +344,7 @@ class Policy(Document):
     """What is known of a policy file, and what its authors say of it."""
 
     sha256: Sha256
-    parameters: int
+    parameters: Annotated[int, Field(ge=0, le=10**9)]
     training: Training
 
 
@@ -312,12 +360,12 @@ class Entrant(Document):
     identity: Annotated[
         str, StringConstraints(pattern=r"^([0-9a-f]{64}|reference:(zero|random|track))$")
     ]
-    name: Line
-    authors: list[Line]
+    name: Name
+    authors: Authors
     licence: Line
     date: Date
-    description: str
-    policies: dict[TaskId, Policy]
+    description: Description
+    policies: Annotated[dict[TaskId, Policy], Field(max_length=50)]
 
 
 class SuiteStamp(Document):
@@ -325,6 +373,9 @@ class SuiteStamp(Document):
 
     name: Slug
     sha256: Sha256
+
+
+Stamps = Annotated[dict[Key, Plain], Field(max_length=50)]
 
 
 class Result(Document):
@@ -350,12 +401,20 @@ class Result(Document):
     season: Sha256 | None
     entrant: Entrant
     engine: Annotated[str, _one_of("native", "jax", "warp")]
-    stamps: dict[str, str]
+    stamps: Stamps
     isolated: bool
-    episodes: list[EpisodeResult]
+    episodes: Annotated[list[EpisodeResult], Field(max_length=MOST_EPISODES)]
     tasks: dict[TaskId, TaskScore]
     overall: Estimate
     complete: bool
+
+    @property
+    def sha256(self) -> str:
+        """Of its canonical text."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+Amount = Annotated[float, Field(ge=0, le=1e15)]
 
 
 class Rates(Document):
@@ -369,19 +428,19 @@ class Rates(Document):
         overhead: the share of the seconds that went into neither of these.
     """
 
-    episodes: Annotated[int, Field(ge=0)]
-    steps: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(ge=0)]
-    policy_seconds: Annotated[float, Field(ge=0)]
-    simulation_seconds: Annotated[float, Field(ge=0)]
-    steps_per_second: Annotated[float, Field(ge=0)]
-    overhead: float
+    episodes: Count
+    steps: Count
+    seconds: Amount
+    policy_seconds: Amount
+    simulation_seconds: Amount
+    steps_per_second: Amount
+    overhead: Number
 
 
 class Speed(Document):
     """`speed.json`: how fast a run was. No part of its result, as it never is the same twice."""
 
-    workers: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=1, le=10**6)]
     all: Rates
     tasks: dict[TaskId, Rates]
 
@@ -399,8 +458,8 @@ class Video(Document):
 
     task: TaskId
     which: Literal["best", "median", "worst"]
-    episode: str
-    score: float
+    episode: EpisodeId
+    score: Number
     file: Annotated[
         str, StringConstraints(pattern=r"^videos/[A-Za-z0-9_.-]{1,120}/[A-Za-z0-9_.-]{1,120}\.mp4$")
     ]
@@ -410,7 +469,7 @@ class Anchor(Document):
     """The random policy on a task: normalised 0. Written by `leaderboard/make_anchors.py`."""
 
     primary: Estimate
-    tiers: dict[str, Estimate]
+    tiers: dict[Slug, Estimate]
 
 
 class Anchors(Document):
@@ -422,19 +481,44 @@ class Anchors(Document):
     tasks: dict[TaskId, Anchor]
 
 
+class Verified(Document):
+    """`<result>.verified.json` beside a result: what `verify --record` did with it.
+
+    Attributes:
+        schema_version: of this document.
+        result: `Result.sha256`.
+        episodes: of the result, for whose task there is a policy.
+        run_again: how many of these were; all of them, or as many as `seed` draws.
+        seed: of the choice; None where every one was run.
+        same_to_the_bit: how many came out so; the others within the tolerance.
+        stamps: what ran them.
+    """
+
+    schema_version: Version
+    result: Sha256
+    episodes: Count
+    run_again: Count
+    seed: Seed | None
+    same_to_the_bit: Count
+    stamps: Stamps
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.same_to_the_bit <= self.run_again <= self.episodes:
+            raise ValueError("must be same_to_the_bit <= run_again <= episodes")
+        return self
+
+
 class Published(Document):
     """A row of `leaderboard/board.json`.
 
     Attributes:
         result: file in `leaderboard/results`.
-        status: "verified": every episode was run by the board's keepers, on whichever split;
-            "self-reported": by the entrant; "reference": zero, random, track.
         pinned: shown on top of the board's table whatever it is sorted by.
         cross_checks: further results of the same entrant on other engines.
     """
 
     result: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,120}\.json$")]
-    status: Literal["verified", "self-reported", "reference"]
     pinned: bool = False
     cross_checks: list[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,120}\.json$")]
@@ -445,7 +529,7 @@ class Board(Document):
     """`leaderboard/board.json`: what is shown, in any order."""
 
     schema_version: Version
-    entries: list[Published]
+    entries: Annotated[list[Published], Field(max_length=10_000)]
 
 
 class OpenedSeason(Document):
@@ -502,7 +586,7 @@ def to_text(document: Document) -> str:
 
 SCHEMAS: dict[str, type[Document]] = {
     "submission": Submission, "suite": Suite, "result": Result, "anchors": Anchors, "board": Board,
-    "seasons": Seasons,
+    "seasons": Seasons, "verified": Verified,
 }  # fmt: skip
 """Name of the exported file -> the document."""
 _VERSION_KEY = "schema_version"
@@ -528,6 +612,16 @@ def parse(kind: type[_Kind], text: bytes | str, where: str) -> _Kind:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise ScoringError(_problems(error, where)) from None
+
+
+def read(kind: type[_Kind], path: Path) -> _Kind:
+    """A document from its file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or larger than `MOST_BYTES`.
+        ScoringError: see `parse`.
+    """
+    return parse(kind, read_regular(path, MOST_BYTES), path.name)
 
 
 def _problems(error: ValidationError, where: str) -> list[Problem]:

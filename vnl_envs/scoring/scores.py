@@ -32,6 +32,8 @@ from vnl_envs.scoring.schema import (
 from vnl_envs.scoring.suites import NOMINAL, Spec, episodes, metric_ranges
 
 NOTHING = Estimate(value=None, low=None, high=None, units=0)
+MOST_STEPS = 10**9
+"""More than any episode has."""
 LADDER_METRIC = "gaps_cleared"
 """Tasks whose primary is made of this one have a width at which half is cleared."""
 
@@ -72,6 +74,45 @@ def episode_result(spec: Spec, finished: Finished, clipped: int = 0) -> EpisodeR
             "metrics": {k: _finite(v) for k, v in finished.figures.items()},
         }
     )
+
+
+def contradiction(spec: Spec, result: EpisodeResult, metrics: Sequence[str]) -> str | None:
+    """Where an episode's record contradicts itself: its score, its end and its metrics follow from
+    each other. None if they do not.
+
+    Args:
+        spec: which episode.
+        result: its record.
+        metrics: names of the task's.
+    """
+    ends = {None: ("terminated", "truncated"), Code.DIVERGED.slug: ("diverged",)}
+    if result.end not in ends.get(result.reason, ("failed",)):
+        return f"cannot have the end {result.end} and the reason {result.reason}"
+    if result.end == "failed":
+        blank = result.steps == result.clipped == 0 and not result.metrics
+        return None if blank else "has failed: nothing else is recorded of it"
+    if result.metrics.keys() != {*metrics}:
+        return f"must have the metrics {', '.join(metrics)}, has {', '.join(result.metrics)}"
+    if result.metrics["length"] != result.steps:
+        return f"has {result.steps} steps, by its metrics {result.metrics['length']}"
+    value = result.metrics[spec.primary.metric]
+    if result.reason is not None:
+        return None
+    if value is None:
+        return f"has the score {result.score!r} without a {spec.primary.metric}"
+    earned = episode_score(spec.primary, {spec.primary.metric: value}, _available(result, value))
+    if result.score == earned:
+        return None
+    return f"has the score {result.score!r}, by its {spec.primary.metric} of {value!r} {earned!r}"
+
+
+def _available(result: EpisodeResult, value: float) -> int:
+    """How many steps an episode could have had, which is not recorded: as many as it had where it
+    was not cut short, else the whole number of at least these that comes nearest to its score.
+    """
+    if result.end == "truncated" or not result.score:
+        return max(1, result.steps)
+    return max(1, result.steps, round(min(value / result.score, MOST_STEPS)))
 
 
 def completed(suite: Suite, results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
@@ -140,13 +181,18 @@ def check_anchors(suite: Suite, anchors: Anchors) -> None:
     """Whether anchors are those of a suite, whatever it is called.
 
     Raises:
-        ScoringError: they are of another one.
+        ScoringError: they are of another one, or leave nothing between random and the ceiling.
     """
     of = anchors.suite
     if of.sha256 != suite.sha256:
         here = f"these are not the anchors of {suite.name} with SHA-256 {suite.sha256[:12]}"
         message = f"{here}, but of one with {of.sha256[:12]}; run leaderboard.make_anchors"
         raise problem(Code.VERSION, f"anchors of {of.name}", message)
+    for task in suite.tasks:
+        random = anchors.tasks[task.id].primary.value if task.id in anchors.tasks else None
+        if random is None or not 0 <= random < task.primary.ceiling:
+            message = f"must be at least 0 and less than {task.primary.ceiling:g}, got {random}"
+            raise problem(Code.SCHEMA, f"anchors of {of.name}: {task.id}", message)
 
 
 def primaries(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[str, Estimate]]:

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import vnl_envs
 from vnl_envs.files import written_whole
-from vnl_envs.scoring import charts, figures, report
+from vnl_envs.scoring import archive, charts, figures, report
 from vnl_envs.scoring.compare import THRESHOLDS, Algorithm, algorithm_board
-from vnl_envs.scoring.schema import Estimate, OpenedSeason, SuiteTask, Video
+from vnl_envs.scoring.problems import Problem
+from vnl_envs.scoring.schema import MOST_BYTES, Estimate, OpenedSeason, SuiteTask, Video
 from vnl_envs.scoring.seeds import MIN_SEEDS, Aggregate
 from vnl_envs.scoring.suites import NOMINAL
-from vnl_envs.scoring.tables import Row, Table, read_seasons, read_tables, records, to_csv
-from vnl_envs.scoring.videos import FOLDER, read_videos
+from vnl_envs.scoring.tables import Row, Table, read_board, read_file, records, to_csv
+from vnl_envs.scoring.videos import read_video
 
 STATIC = ("style.css", "board.js", "icon.svg")
 
 
-def build(board: Path, out: Path) -> int:
-    """Write the site of a board into a folder, made if need be; return how many pages it has.
+class Built(NamedTuple):
+    """A site: how many pages it has, and why something that its board lists is not on it."""
+
+    pages: int
+    problems: list[Problem]
+
+
+def build(board: Path, out: Path) -> Built:
+    """Write the site of a board into a folder, made if need be.
+
+    What is wrong with the board is left out and named. Of files, only those are copied that it
+    lists, and has checked: results, bundles and videos.
 
     Args:
         board: see `tables`.
         out: what is there already stays, or is replaced.
 
     Raises:
-        ScoringError: a document is missing, not what it has to be, or of another suite.
-        OSError: something cannot be read or written.
+        ScoringError: see `read_board`.
+        OSError: something cannot be written.
     """
-    tables = read_tables(board)
-    videos = {row.key: read_videos(board, row.key) for t in tables for row in t.rows}
-    pages = _pages(tables, videos, read_seasons(board))
-    for folder in ("data", "results"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+    tables, seasons, problems = read_board(board)
+    pages = _pages(tables, seasons)
+    out.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
         _write(out / name, text)
     templates = resources.files("vnl_envs.scoring").joinpath("templates")
@@ -49,27 +57,27 @@ def build(board: Path, out: Path) -> int:
         _write(out / f"{table.data}.csv", to_csv(rows))
         _write(out / f"{table.data}.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
         for row in table.rows:
-            _copy(board, out, row.download)
-            if row.bundle:
-                _copy(board, out, row.bundle)
-    if (board / FOLDER).is_dir():
-        shutil.copytree(board / FOLDER, out / FOLDER, dirs_exist_ok=True)
-    return len(pages)
+            for name, data in _downloads(board, row):
+                _write(out / name, data)
+    return Built(len(pages), problems)
 
 
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
+    """What is published of an entry as it is: address and content."""
+    yield row.download, read_file(board, row.download, MOST_BYTES)
+    if row.bundle:
+        yield row.bundle, read_file(board, row.bundle, archive.MOST_BYTES)
+    for video in row.beside.videos:
+        yield video.file, read_video(board, video)
 
 
-def _copy(board: Path, out: Path, name: str) -> None:
-    (out / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(board / name, out / name)
+def _write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _pages(
-    tables: Sequence[Table], videos: dict[str, list[Video]], seasons: Sequence[OpenedSeason]
-) -> dict[str, str]:
+def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason]) -> dict[str, str]:
     """File name -> page."""
     env = report.templates()
     env.globals.update(
@@ -83,7 +91,7 @@ def _pages(
     for table in tables:
         add(table.page, "board.html", board=table, seasons=seasons)
         for task in table.suite.tasks:
-            add(table.task_page(task), "task.html", board=table, **_task(table, task, videos))
+            add(table.task_page(task), "task.html", board=table, **_task(table, task))
         for row in table.rows:
             names = f"{row.key}.json", f"{row.key}.zip"
             more = report.context(row.result, table.suite, *names)
@@ -100,7 +108,7 @@ def _pages(
     return pages
 
 
-def _task(table: Table, task: SuiteTask, videos: dict[str, list[Video]]) -> dict[str, Any]:
+def _task(table: Table, task: SuiteTask) -> dict[str, Any]:
     """What `task.html` shows."""
     index = table.suite.tasks.index(task)
     entries = [(row, row.tasks[index]) for row in table.rows]
@@ -108,7 +116,7 @@ def _task(table: Table, task: SuiteTask, videos: dict[str, list[Video]]) -> dict
     strata = list(dict.fromkeys(name for _, scored in entries for name in scored.strata))
     widths = figures.widths(strata)
     scores = [scored.score for _, scored in entries if scored.score]
-    filmed = [(row, shown) for row, _ in entries if (shown := _of_task(videos[row.key], task))]
+    filmed = [(row, shown) for row, _ in entries if (shown := _of_task(row.beside.videos, task))]
     leader, shown = filmed[0] if filmed else (None, [])
     return {
         "task": task,

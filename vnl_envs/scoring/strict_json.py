@@ -8,6 +8,7 @@ import re
 from typing import Any, NoReturn
 
 from vnl_envs.scoring.problems import Code, problem
+from vnl_envs.scoring.texts import shown
 
 MOST_DEPTH = 20
 # A text, or a bracket outside of texts. The closing quote may be missing: else every escaped one
@@ -59,9 +60,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
         raise ValueError(f"the number {text} is too large")
     return float(text)
-
-
-def shown(text: str, most: int = 100) -> str:
-    """Foreign text as it may be printed: one line, cut to `most`, no control characters."""
-    text = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vnl_envs.assets import packaged
+from vnl_envs.files import read_regular
 from vnl_envs.scoring.problems import Code, Problem, problem
-from vnl_envs.scoring.schema import Anchors, Cell, Primary, Suite, parse
+from vnl_envs.scoring.schema import Anchors, Cell, Primary, Suite, read
 
 if TYPE_CHECKING:
     from vnl_envs.tasks.task import Task
@@ -22,6 +23,7 @@ NOMINAL = "nominal"
 """The tier in which nothing is perturbed."""
 
 _KEY = re.compile(rb"[0-9a-f]{64}\s*")
+_MOST_KEY = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def load_suite(suite: str | Path) -> Suite:
     else:
         names = ", ".join(suite_names())
         raise problem(Code.VERSION, "suite", f"there is no suite {suite!r}; there are {names}")
-    return parse(Suite, path.read_bytes(), path.name)
+    return read(Suite, path)
 
 
 def _file(suite: str | Path | None) -> Path | None:
@@ -111,7 +113,7 @@ def read_season_key(path: Path) -> bytes:
     Raises:
         ScoringError: there is no such file, or it holds something else.
     """
-    text = path.read_bytes() if path.is_file() else b""
+    text = read_regular(path, _MOST_KEY) if path.is_file() else b""
     if not _KEY.fullmatch(text):
         message = "a season key is a file of 64 hexadecimal digits in lower case"
         raise problem(Code.SCHEMA, str(path), message)
@@ -194,4 +196,4 @@ def load_anchors(suite: Suite, source: str | Path | None = None) -> Anchors:
             if file:
                 message += f": `python -m leaderboard.make_anchors {source}` writes {path}"
             raise problem(Code.VERSION, "anchors", message) from None
-    return parse(Anchors, path.read_bytes(), path.name)
+    return read(Anchors, path)

@@ -1,12 +1,14 @@
 """The tables of a leaderboard: which results are compared with which, and all figures of each.
 
 A board is a folder with `board.json`, `results/*.json`, `suites/*.json`, `anchors/*.json`, and if
-there are any `seasons.json`, `submissions/*.zip` and `videos/`. Results are comparable within one
-suite and one set of seeds only, so each such group has a table of its own.
+there are any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
+`*.verified.json`. Results are comparable within one suite and one set of seeds only, so each such
+group has a table of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -18,12 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vnl_envs.files import read_inside
 from vnl_envs.scoring import archive, charts, figures
 from vnl_envs.scoring.compare import rank_groups
 from vnl_envs.scoring.figures import TaskFigures, by_task, episode_task
-from vnl_envs.scoring.problems import Code, Problem, ScoringError
+from vnl_envs.scoring.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.results import NATIVE
 from vnl_envs.scoring.schema import (
+    MOST_BYTES,
     Anchors,
     Board,
     Estimate,
@@ -35,10 +39,15 @@ from vnl_envs.scoring.schema import (
     Speed,
     Suite,
     SuiteTask,
+    Verified,
+    Video,
     parse,
 )
+from vnl_envs.scoring.scores import check_anchors
 from vnl_envs.scoring.suites import NOMINAL
-from vnl_envs.scoring.verification import claims
+from vnl_envs.scoring.texts import skeleton
+from vnl_envs.scoring.verification import claims, has_policy, record_name
+from vnl_envs.scoring.videos import read_videos
 
 SEASONS = "seasons.json"
 # A spreadsheet would compute a text that starts so.
@@ -60,6 +69,22 @@ class Cross(NamedTuple):
     episodes: int
 
 
+class Beside(NamedTuple):
+    """What a board has beside a result.
+
+    Attributes:
+        verified: the record of running episodes again.
+        speed: of its run.
+        has_bundle: whether its policies are there.
+        videos: of its episodes.
+    """
+
+    verified: Verified | None
+    speed: Speed | None
+    has_bundle: bool
+    videos: list[Video]
+
+
 @dataclass(frozen=True)
 class Row:
     """An entry of a table.
@@ -70,8 +95,7 @@ class Row:
         tasks: the suite's tasks, in order.
         crosses: what other engines make of it.
         rank: of its group; None where it is not ranked.
-        speed: `<result>.speed.json`, if the board has it.
-        bundle: address of its policies, if the board has them.
+        beside: what else the board has of it.
     """
 
     published: Published
@@ -79,8 +103,7 @@ class Row:
     tasks: list[TaskFigures]
     crosses: list[Cross]
     rank: int | None
-    speed: Speed | None
-    bundle: str | None
+    beside: Beside
 
     @property
     def key(self) -> str:
@@ -109,8 +132,32 @@ class Row:
 
     @property
     def status(self) -> str:
-        """Verified, self-reported or reference."""
-        return self.published.status
+        """Reference; verified, if the board's keepers ran every episode again; or self-reported."""
+        if self.result.entrant.identity.startswith("reference:"):
+            return "reference"
+        found = self.beside.verified
+        whole = found is not None and 0 < found.run_again == found.episodes
+        return "verified" if whole else "self-reported"
+
+    @property
+    def verification(self) -> str:
+        """How it was verified, for people."""
+        found = self.beside.verified
+        if found is None:
+            return "not run again"
+        whole = found.run_again == found.episodes
+        count = f"all {found.episodes}" if whole else f"{found.run_again} of {found.episodes}"
+        return f"{count} episodes run again, {found.same_to_the_bit} the same to the bit"
+
+    @property
+    def speed(self) -> Speed | None:
+        """How fast its run was, if that is known."""
+        return self.beside.speed
+
+    @property
+    def bundle(self) -> str | None:
+        """Address of its policies, if the board has them."""
+        return _bundle(self.published) if self.beside.has_bundle else None
 
     @property
     def algorithms(self) -> str:
@@ -234,42 +281,74 @@ class Table:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def read_tables(board: Path) -> list[Table]:
-    """The tables of a board in the order of `_place`; the first is the front page.
+class Read(NamedTuple):
+    """What a board shows.
+
+    Attributes:
+        tables: in the order of `_place`; the first is the front page.
+        seasons: that were opened, the oldest first.
+        problems: why something that it lists is left out.
+    """
+
+    tables: list[Table]
+    seasons: list[OpenedSeason]
+    problems: list[Problem]
+
+
+def read_board(board: Path) -> Read:
+    """The tables of a board, without what is wrong: that is named.
 
     Raises:
-        ScoringError: see `build`.
+        ScoringError: there is no `board.json`, or that or `seasons.json` is not what it has to be.
     """
-    published = _read(Board, board / "board.json").entries
+    published = _read(Board, board, "board.json").entries
     problems = _twice(name for e in published for name in (e.result, *e.cross_checks))
-    opened = [season.sha256 for season in read_seasons(board)]
+    seasons = read_seasons(board)
+    opened = [season.sha256 for season in seasons]
     groups: dict[_Group, list[tuple[Published, Result]]] = {}
+    names: dict[str, Result] = {}
     for entry in published:
-        try:
-            result = _read(Result, board / "results" / entry.result)
-        except ScoringError as error:
-            problems += error.problems
-            continue
-        if result.split == "test" and result.season not in opened:
-            message = f"is {result.season}, which {SEASONS} does not list"
-            problems.append(Problem(Code.CLAIM, f"{entry.result}: season", message))
-            continue
-        key = _Group(result.suite.name, result.split, result.season)
-        groups.setdefault(key, []).append((entry, result))
-    tables = []
-    ordered = sorted(groups.items(), key=lambda item: _place(item[0], opened))
-    for i, (group, entries) in enumerate(ordered):
-        try:
-            suite = _read(Suite, board / "suites" / f"{group.suite}.json")
-            anchors = _read(Anchors, board / "anchors" / f"{group.suite}.json")
-            rows = _rows(board, suite, anchors, entries)
-        except ScoringError as error:
-            problems += error.problems
-            continue
-        tables.append(Table(suite, group.split, group.season, anchors, rows, front=i == 0))
-    if problems:
-        raise ScoringError(problems)
-    return tables
+        with _left_out(problems):
+            result = _read(Result, board, f"results/{entry.result}")
+            _check_season(entry, result, opened)
+            _check_name(entry, result, names)
+            key = _Group(result.suite.name, result.split, result.season)
+            groups.setdefault(key, []).append((entry, result))
+    tables: list[Table] = []
+    for group, entries in sorted(groups.items(), key=lambda item: _place(item[0], opened)):
+        with _left_out(problems):
+            suite = _read(Suite, board, f"suites/{group.suite}.json")
+            anchors = _read(Anchors, board, f"anchors/{group.suite}.json")
+            check_anchors(suite, anchors)
+            rows = _rows(board, suite, anchors, entries, problems)
+            if rows:
+                front = not tables
+                tables.append(Table(suite, group.split, group.season, anchors, rows, front))
+    return Read(tables, seasons, problems)
+
+
+@contextlib.contextmanager
+def _left_out(problems: list[Problem]) -> Iterator[None]:
+    """What fails within is named in `problems`, and the board goes without it."""
+    try:
+        yield
+    except ScoringError as error:
+        problems += error.problems
+
+
+def _check_season(entry: Published, result: Result, opened: Sequence[str]) -> None:
+    if result.split == "test" and result.season not in opened:
+        message = f"is {result.season}, which {SEASONS} does not list"
+        raise problem(Code.CLAIM, f"{entry.result}: season", message)
+
+
+def _check_name(entry: Published, result: Result, names: dict[str, Result]) -> None:
+    """Whether readers can tell an entry from those before it, which are kept in `names`."""
+    name = result.entrant.name
+    first = names.setdefault(skeleton(name), result).entrant
+    if first.identity != result.entrant.identity:
+        message = f"{name!r} would be taken for {first.name!r}, an entry before it"
+        raise problem(Code.SCHEMA, f"{entry.result}: entrant.name", message)
 
 
 class _Group(NamedTuple):
@@ -295,8 +374,7 @@ def read_seasons(board: Path) -> list[OpenedSeason]:
     Raises:
         ScoringError: the list is none, or has a season twice.
     """
-    path = board / SEASONS
-    seasons = _read(Seasons, path).seasons if path.is_file() else []
+    seasons = _read(Seasons, board, SEASONS).seasons if (board / SEASONS).exists() else []
     twice = [k for k, n in Counter(season.sha256 for season in seasons).items() if n > 1]
     if twice:
         raise ScoringError([Problem(Code.SCHEMA, SEASONS, f"lists {k} twice") for k in twice])
@@ -314,48 +392,86 @@ def _twice(names: Iterable[str]) -> list[Problem]:
 
 
 def _rows(
-    board: Path, suite: Suite, anchors: Anchors, entries: Sequence[tuple[Published, Result]]
-) -> list[Row]:
-    """The rows of a table, in its order.
-
-    Raises:
-        ScoringError: a result is not what its episodes give, or of another version of the suite;
-            a cross-check is neither, or of something else than its entry on another engine;
-            a bundle is not the entry's.
+    board: Path, suite: Suite, anchors: Anchors, entries: Sequence[tuple[Published, Result]],
+    problems: list[Problem],
+) -> list[Row]:  # fmt: skip
+    """The rows of a table, in its order, without what contradicts itself or its entry: that is
+    named in `problems`.
     """
-    problems = [
-        found._replace(where=f"{entry.result}: {found.where}")
-        for entry, result in entries
-        for found in claims(result, suite, anchors)
-    ]
-    elsewhere = {
-        file: (_read(Result, board / "results" / file), result)
-        for entry, result in entries
-        for file in entry.cross_checks
-    }
-    problems += [
-        found._replace(where=f"{file}: {found.where}")
-        for file, (there, here) in elsewhere.items()
-        for found in [*_cross_problems(there, here)] or claims(there, suite, anchors)
-    ]
-    problems += [p for entry, result in entries for p in _bundle_problems(board, entry, result)]
-    if problems:
-        raise ScoringError(problems)
-    crosses = {
-        file: _cross(there, here, suite, anchors) for file, (there, here) in elsewhere.items()
-    }
-    ranked = [i for i, (entry, result) in enumerate(entries) if _is_ranked(entry, result)]
-    groups = rank_groups([entries[i][1] for i in ranked], suite, anchors) if ranked else []
+    sound = []
+    for entry, result in entries:
+        with _left_out(problems):
+            _check_claims(entry.result, result, suite, anchors)
+            sound.append((entry, result))
+    ranked = [i for i, (_, result) in enumerate(sound) if _is_ranked(result)]
+    groups = rank_groups([sound[i][1] for i in ranked], suite, anchors) if ranked else []
     ranks = dict(zip(ranked, groups, strict=True))
     rows = [
-        _row(board, suite, entry, result, [crosses[f] for f in entry.cross_checks], ranks.get(i))
-        for i, (entry, result) in enumerate(entries)
+        Row(
+            published=entry,
+            result=result,
+            tasks=by_task(result, suite),
+            crosses=_crosses(board, suite, anchors, entry, result, problems),
+            rank=ranks.get(i),
+            beside=_beside(board, entry, result, problems),
+        )
+        for i, (entry, result) in enumerate(sound)
     ]
     return sorted(rows, key=_order)
 
 
-def _is_ranked(entry: Published, result: Result) -> bool:
-    return entry.status != "reference" and result.complete
+def _check_claims(file: str, result: Result, suite: Suite, anchors: Anchors) -> None:
+    found = claims(result, suite, anchors)
+    if found:
+        raise ScoringError([p._replace(where=f"{file}: {p.where}") for p in found])
+
+
+def _crosses(
+    board: Path, suite: Suite, anchors: Anchors, entry: Published, result: Result,
+    problems: list[Problem],
+) -> list[Cross]:  # fmt: skip
+    crosses = []
+    for file in entry.cross_checks:
+        with _left_out(problems):
+            there = _read(Result, board, f"results/{file}")
+            other = [*_cross_problems(there, result)]
+            if other:
+                raise ScoringError([p._replace(where=f"{file}: {p.where}") for p in other])
+            _check_claims(file, there, suite, anchors)
+            crosses.append(_cross(there, result, suite, anchors))
+    return crosses
+
+
+def _beside(board: Path, entry: Published, result: Result, problems: list[Problem]) -> Beside:
+    verified, speed, has_bundle, videos = None, None, False, []
+    with _left_out(problems):
+        verified = _verified(board, entry, result)
+    with _left_out(problems):
+        speed = _speed(board, entry, result)
+    with _left_out(problems):
+        has_bundle = _has_bundle(board, entry, result)
+    with _left_out(problems):
+        videos = read_videos(board, entry.result.removesuffix(".json"), result)
+    return Beside(verified, speed, has_bundle, videos)
+
+
+def _verified(board: Path, entry: Published, result: Result) -> Verified | None:
+    name = f"results/{record_name(entry.result)}"
+    if not (board / name).exists():
+        return None
+    found: Verified = _read(Verified, board, name)
+    if found.result != result.sha256:
+        message = f"is of the result {found.result}, here is {result.sha256}: verify it again"
+        raise problem(Code.CLAIM, Path(name).name, message)
+    scope = sum(1 for episode in result.episodes if has_policy(result, episode_task(episode.id)))
+    if found.episodes != scope or (found.seed is None and found.run_again != scope):
+        message = f"is of {found.run_again} of {found.episodes} episodes, the result has {scope}"
+        raise problem(Code.CLAIM, Path(name).name, message)
+    return found
+
+
+def _is_ranked(result: Result) -> bool:
+    return result.complete and not result.entrant.identity.startswith("reference:")
 
 
 def _order(row: Row) -> tuple[bool, bool, int, float, str]:
@@ -369,44 +485,32 @@ def _order(row: Row) -> tuple[bool, bool, int, float, str]:
     )
 
 
-def _row(
-    board: Path, suite: Suite, entry: Published, result: Result, crosses: list[Cross],
-    rank: int | None,
-) -> Row:  # fmt: skip
-    key = entry.result.removesuffix(".json")
-    bundle = _bundle(entry)
-    return Row(
-        published=entry,
-        result=result,
-        tasks=by_task(result, suite),
-        crosses=crosses,
-        rank=rank,
-        speed=_speed(board / "results" / f"{key}.speed.json"),
-        bundle=bundle if (board / bundle).is_file() else None,
-    )
-
-
 def _bundle(entry: Published) -> str:
     """Address of an entry's policies, which a board need not have."""
     return f"submissions/{entry.result.removesuffix('.json')}.zip"
 
 
-def _bundle_problems(board: Path, entry: Published, result: Result) -> list[Problem]:
-    """Why the policies that a board has are not those of a result; they are not looked into."""
-    path = board / _bundle(entry)
-    if not path.is_file():
-        return []
+def _has_bundle(board: Path, entry: Published, result: Result) -> bool:
+    """Whether a board has the policies of a result; they are not looked into.
+
+    Raises:
+        ScoringError: what it has is something else.
+    """
+    name = _bundle(entry)
+    if not (board / name).exists():
+        return False
+    where = Path(name).name
     try:
-        files, problems = archive.read_bundle(path)
+        files, problems = archive.unpack(read_file(board, name, archive.MOST_BYTES))
     except ScoringError as error:
         problems = list(error.problems)
     if problems:
-        return [found._replace(where=f"{path.name}: {found.where}") for found in problems]
+        raise ScoringError([found._replace(where=f"{where}: {found.where}") for found in problems])
     identity = archive.identity_of(files)
-    if identity == result.entrant.identity:
-        return []
-    message = f"is the bundle {identity}, the result is of {result.entrant.identity}"
-    return [Problem(Code.CLAIM, path.name, message)]
+    if identity != result.entrant.identity:
+        message = f"is the bundle {identity}, the result is of {result.entrant.identity}"
+        raise problem(Code.CLAIM, where, message)
+    return True
 
 
 def _cross_problems(there: Result, here: Result) -> Iterator[Problem]:
@@ -440,20 +544,49 @@ def _cross(there: Result, here: Result, suite: Suite, anchors: Anchors) -> Cross
     return Cross(there.engine, float(np.mean(gaps)) if gaps else None, shared)
 
 
-def _speed(path: Path) -> Speed | None:
-    """What `score run` wrote beside a result; None where there is no such file."""
-    return parse(Speed, path.read_bytes(), path.name) if path.is_file() else None
+def _speed(board: Path, entry: Published, result: Result) -> Speed | None:
+    """What `score run` wrote beside a result; None where there is no such file.
+
+    Raises:
+        ScoringError: it is of another run.
+    """
+    name = f"results/{entry.result.removesuffix('.json')}.speed.json"
+    if not (board / name).exists():
+        return None
+    speed: Speed = _read(Speed, board, name)
+    run = [e for e in result.episodes if e.reason != Code.INCOMPLETE.slug]
+    has, told = (len(run), sum(e.steps for e in run)), (speed.all.episodes, speed.all.steps)
+    if has != told:
+        message = (
+            f"is of {told[0]} episodes of {told[1]} steps, the result has {has[0]} of {has[1]}"
+        )
+        raise problem(Code.CLAIM, Path(name).name, message)
+    return speed
 
 
-def _read(kind: Any, path: Path) -> Any:
+def _read(kind: Any, board: Path, name: str) -> Any:
     """A document of a board.
 
     Raises:
         ScoringError: there is none, or it is something else.
     """
-    if not path.is_file():
-        raise ScoringError([Problem(Code.SCHEMA, path.name, f"no such file in {path.parent}")])
-    return parse(kind, path.read_bytes(), path.name)
+    return parse(kind, read_file(board, name, MOST_BYTES), Path(name).name)
+
+
+def read_file(board: Path, name: str, most: int) -> bytes:
+    """A file of a board, which no link leads to.
+
+    Raises:
+        ScoringError: there is none, or it cannot be read, is no regular file, or larger than
+            `most` bytes.
+    """
+    try:
+        return read_inside(board, name, most)
+    except FileNotFoundError:
+        message = f"no such file in {(board / name).parent}"
+    except OSError as error:
+        message = str(error.strerror).lower()
+    raise problem(Code.SCHEMA, Path(name).name, message)
 
 
 # The whole table ----------------------------------------------------------------------------------
@@ -471,6 +604,7 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "name": row.name,
         "authors": row.authors,
         "status": row.status,
+        "episodes_run_again": row.beside.verified.run_again if row.beside.verified else 0,
         "identity": entrant.identity,
         "licence": entrant.licence,
         "date": str(entrant.date),
@@ -498,7 +632,8 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _spread(name: str, estimate: Estimate) -> dict[str, float | None]:
-    return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+    low, high = figures.ends(estimate) or (None, None)
+    return {name: estimate.value, f"{name} low": low, f"{name} high": high}
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vnl_envs.files import written_whole
 from vnl_envs.scoring import suites
 from vnl_envs.scoring.figures import is_exposed
 from vnl_envs.scoring.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.results import is_complete, restricted, scored, stamps
 from vnl_envs.scoring.runner import Contestant, Run, rerun
-from vnl_envs.scoring.schema import Anchors, EpisodeResult, Result, Suite
-from vnl_envs.scoring.scores import missing
-from vnl_envs.scoring.strict_json import shown
+from vnl_envs.scoring.schema import (
+    Anchors,
+    EpisodeResult,
+    Result,
+    Suite,
+    Verified,
+    to_text,
+)
+from vnl_envs.scoring.scores import contradiction, missing
 from vnl_envs.scoring.suites import Spec
+from vnl_envs.scoring.texts import shown
 
 ROUNDING = 1e-9
 """Relative difference that an aggregate may have on a machine with other stamps."""
@@ -26,6 +36,10 @@ TOLERANCE = 0.05
 """What the mean score of a task's re-run episodes may differ by there, in parts of its ceiling."""
 ERRORS = 3.0
 """Standard errors of the mean difference that it may differ by on top of that."""
+SPREAD = 0.3
+"""The largest standard deviation of these differences that is taken for chance, in parts of the
+ceiling; `docs/scoring_results.md` has what was seen. Forged scores spread, too: without a bound
+they would buy their own tolerance."""
 _MOST_TOLD = 100
 
 
@@ -36,22 +50,24 @@ class Rerun:
     Attributes:
         episodes: how many.
         same: of these, how many came out the same to the bit.
+        stamps: what ran them.
         differing_stamps: which differ from the result's; without any, all must be the same.
         problems: what contradicts the result.
     """
 
     episodes: int
     same: int
+    stamps: dict[str, str]
     differing_stamps: tuple[str, ...]
     problems: tuple[Problem, ...]
 
 
 def claims(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
-    """What in a result contradicts the suite or the result's own episodes; nothing is simulated."""
-    claimed_suite = f"{result.suite.name} with SHA-256 {result.suite.sha256}"
-    here = f"{suite.name} with SHA-256 {suite.sha256}"
-    if claimed_suite != here:
-        return [Problem(Code.VERSION, "suite", f"is {claimed_suite}, here is {here}")]
+    """Why a result does not count, nothing being simulated: its `contradictions`, versions that
+    are not the suite's, or policies of others that ran outside the sandbox with a season's seeds.
+    """
+    if other := _other_suite(result, suite):
+        return [other]
     found = [
         Problem(Code.VERSION, f"stamps.{name}", f"is {result.stamps.get(name)}, pinned is {pin}")
         for name, pin in suite.pins.items()
@@ -60,10 +76,42 @@ def claims(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
     if result.split == "test" and is_exposed(result):
         message = "is false: with a season's seeds, policies of others count from the sandbox only"
         found.append(Problem(Code.SANDBOX, "isolated", message))
+    return found + contradictions(result, suite, anchors)
+
+
+def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
+    """What in a result contradicts the suite or the rest of the result: everything that can be
+    recomputed from it is. A result that has some is never shown.
+    """
+    if other := _other_suite(result, suite):
+        return [other]
     specs = suites.episodes(scope_of(result, suite))
-    listed = _episode_problems(result.episodes, specs) or _unplayed_problems(result, specs)
     # Without the suite's episodes there is nothing to recompute from.
-    return found + (listed or _aggregate_problems(result, suite, anchors))
+    return (
+        _episode_problems(result.episodes, specs)
+        or [*_unplayed_problems(result, specs), *_inner_problems(result, specs)]
+        or _aggregate_problems(result, suite, anchors)
+    )
+
+
+def believed(result: Result, suite: Suite, anchors: Anchors) -> Result:
+    """A result without contradictions.
+
+    Raises:
+        ScoringError: it has some.
+    """
+    problems = contradictions(result, suite, anchors)
+    if problems:
+        raise ScoringError(problems)
+    return result
+
+
+def _other_suite(result: Result, suite: Suite) -> Problem | None:
+    claimed = f"{result.suite.name} with SHA-256 {result.suite.sha256}"
+    here = f"{suite.name} with SHA-256 {suite.sha256}"
+    if claimed == here:
+        return None
+    return Problem(Code.VERSION, "suite", f"is {claimed}, here is {here}")
 
 
 def scope_of(result: Result, suite: Suite) -> Suite:
@@ -99,15 +147,31 @@ def _contradictions(result: Result, here: dict[str, Any], source: str) -> list[P
     ]
 
 
-def sample(suite: Suite, count: int, seed: int) -> list[Spec]:
-    """Episodes to run again, drawn without replacement, in the suite's order.
+def playable(result: Result, suite: Suite) -> list[Spec]:
+    """The episodes of a result that can be run again; the others have no policy, and count 0."""
+    specs = suites.episodes(scope_of(result, suite))
+    return [spec for spec in specs if has_policy(result, spec.task)]
+
+
+def has_policy(result: Result, task: str) -> bool:
+    """Whether the entrant of a result takes part in a task."""
+    entrant = result.entrant
+    return entrant.identity.startswith("reference:") or task in entrant.policies
+
+
+def drawn_seed() -> int:
+    """A seed for `sample` that nobody can know before."""
+    return secrets.randbits(32)
+
+
+def sample(specs: Sequence[Spec], count: int, seed: int) -> list[Spec]:
+    """Some of the episodes, drawn without replacement, in their order.
 
     Args:
-        suite: the result's `scope_of`.
+        specs: `playable` ones.
         count: how many, if there are as many.
-        seed: of the choice.
+        seed: of the choice; whoever knows it before knows which episodes will be checked.
     """
-    specs = suites.episodes(suite)
     chosen = np.random.default_rng(seed).permutation(len(specs))[:count]
     return [specs[i] for i in sorted(chosen)]
 
@@ -117,7 +181,8 @@ def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool =
 
     With the same stamps each must come out the same to the bit. With others a simulation may take
     another course: actions changed by 1e-7 turned a score of 0.2 into 1.0. Then the mean score of
-    each task's episodes must agree within `TOLERANCE` and `ERRORS` standard errors.
+    each task's episodes, and that of all together, must agree within `TOLERANCE` and `ERRORS`
+    standard errors.
 
     Args:
         result: whose `claims` are sound.
@@ -129,14 +194,53 @@ def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool =
         ScoringError: see `run`.
     """
     claimed = {episode.id: episode for episode in result.episodes}
-    # What has no policy is known to count 0.
-    specs = [spec for spec in specs if what.has_policy(spec.task)]
     here, again = rerun(what, specs, progress)
     names = sorted({*result.stamps, *here})
     differing = tuple(n for n in names if result.stamps.get(n) != here.get(n))
     same = sum(claimed[spec.id] == again[spec.id] for spec in specs)
     problems = _mean_problems(specs, claimed, again) if differing else _bit_problems(claimed, again)
-    return Rerun(len(specs), same, differing, tuple(problems))
+    return Rerun(len(specs), same, here, differing, tuple(problems))
+
+
+def write_record(path: Path, result: Result, episodes: int, again: Rerun, seed: int | None) -> Path:
+    """Write what is kept of running episodes again, beside the result; return the file.
+
+    Args:
+        path: the result's.
+        result: what it holds.
+        episodes: how many of it are `playable`.
+        again: what was found, which must be no problems.
+        seed: of the sample; None where all were run.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    record = Verified(
+        schema_version=1, result=result.sha256, episodes=episodes, run_again=again.episodes,
+        seed=seed, same_to_the_bit=again.same, stamps=again.stamps,
+    )  # fmt: skip
+    beside = path.with_name(record_name(path.name))
+    with written_whole(beside) as partial:
+        partial.write_text(to_text(record))
+    return beside
+
+
+def record_name(result: str) -> str:
+    """The file that `write_record` writes beside a result's."""
+    return f"{result.removesuffix('.json')}.verified.json"
+
+
+def _inner_problems(result: Result, specs: Sequence[Spec]) -> Iterator[Problem]:
+    """Where an episode contradicts itself.
+
+    Args:
+        result: with the episodes of `specs`, in their order.
+    """
+    names = {task: [*suites.metric_ranges(task)] for task in dict.fromkeys(s.task for s in specs)}
+    for spec, episode in zip(specs, result.episodes, strict=True):
+        found = contradiction(spec, episode, names[spec.task])
+        if found:
+            yield Problem(Code.CLAIM, spec.id, found)
 
 
 def _episode_problems(episodes: Sequence[EpisodeResult], specs: Sequence[Spec]) -> list[Problem]:
@@ -159,12 +263,10 @@ def _unplayed_problems(result: Result, specs: Sequence[Spec]) -> list[Problem]:
     Args:
         result: with the episodes of `specs`, in their order.
     """
-    if result.entrant.identity.startswith("reference:"):
-        return []
     return [
         Problem(Code.CLAIM, spec.id, "has no policy: it must be missing, and count 0")
         for spec, episode in zip(specs, result.episodes, strict=True)
-        if spec.task not in result.entrant.policies and episode != missing(spec.id)
+        if not has_policy(result, spec.task) and episode != missing(spec.id)
     ]
 
 
@@ -202,20 +304,24 @@ def _mean_problems(
     claimed: Mapping[str, EpisodeResult],
     again: Mapping[str, EpisodeResult],
 ) -> Iterator[Problem]:
-    by_task: dict[str, list[Spec]] = defaultdict(list)
+    groups: dict[str, list[Spec]] = defaultdict(list)
     for spec in specs:
-        by_task[spec.task].append(spec)
-    for task, of_task in by_task.items():
-        was, now = (np.array([e[s.id].score for s in of_task]) for e in (claimed, again))
-        # Of a single difference nobody knows how much is chance.
-        spread = float((was - now).std(ddof=1)) if len(of_task) > 1 else math.inf
-        tolerance = TOLERANCE * of_task[0].primary.ceiling + ERRORS * spread / len(of_task) ** 0.5
+        groups[spec.task].append(spec)
+    if len(groups) > 1:
+        groups["all tasks"] = [*specs]
+    for where, group in groups.items():
+        was, now = (
+            np.array([e[s.id].score / s.primary.ceiling for s in group]) for e in (claimed, again)
+        )
+        # A single difference shows no spread.
+        spread = min(float((was - now).std(ddof=1)), SPREAD) if len(group) > 1 else SPREAD
+        tolerance = TOLERANCE + ERRORS * spread / len(group) ** 0.5
         if abs(was.mean() - now.mean()) > tolerance:
             message = (
-                f"mean score of {len(of_task)} episodes is {was.mean():.6g}, run again "
-                f"{now.mean():.6g}: more than {tolerance:.3g} apart"
+                f"mean score of {len(group)} episodes, in parts of the ceiling, is "
+                f"{was.mean():.6g}, run again {now.mean():.6g}: more than {tolerance:.3g} apart"
             )
-            yield Problem(Code.CLAIM, task, message)
+            yield Problem(Code.CLAIM, where, message)
 
 
 def _differences(

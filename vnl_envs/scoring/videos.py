@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from tqdm.auto import tqdm
 
-from vnl_envs.files import written_whole
+from vnl_envs.files import read_inside, written_whole
 from vnl_envs.play import STRIDE, open_video
 from vnl_envs.scoring.figures import TaskFigures, by_task, episode_place, slug
-from vnl_envs.scoring.schema import EpisodeResult, Result, Video, parse
+from vnl_envs.scoring.problems import Code, problem
+from vnl_envs.scoring.schema import MOST_BYTES, EpisodeResult, Result, Video, parse
 from vnl_envs.scoring.suites import NOMINAL
 from vnl_envs.scoring.worker import Worker
 
@@ -28,6 +29,10 @@ SECONDS = 8
 SIZE = 384, 288
 BITRATE = 250_000
 """So that `SECONDS` take a quarter of a megabyte."""
+MOST_VIDEO = 8 * 2**20
+"""Bytes of one on a board."""
+# The type of the first box of an MP4 file (ISO/IEC 14496-12, 4.3).
+_MP4 = b"ftyp"
 
 
 def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
@@ -76,17 +81,53 @@ def _draw(states: Iterator[Core], path: Path) -> None:
             add(core.engine.data(0), core.overlays(0))
 
 
-def read_videos(board: Path, key: str) -> list[Video]:
-    """The videos of an entry whose files a board has, by the name of its result.
+def read_videos(board: Path, key: str, result: Result) -> list[Video]:
+    """The videos of an entry whose files a board has.
+
+    Args:
+        board: its folder.
+        key: name of the result on the board, without suffix.
+        result: whose episodes these are.
 
     Raises:
-        ScoringError: the list of them is none.
+        ScoringError: the list of them is none, or tells other things of an episode than the
+            result; or see `read_video`.
     """
-    index = board / FOLDER / key / INDEX
-    if not index.is_file():
+    name = f"{FOLDER}/{key}/{INDEX}"
+    if not (board / name).exists():
         return []
-    videos = parse(list[Video], index.read_bytes(), f"{FOLDER}/{key}/{INDEX}")
-    return [video for video in videos if (board / video.file).is_file()]
+    try:
+        videos = parse(list[Video], read_inside(board, name, MOST_BYTES), name)
+    except OSError as error:
+        raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
+    scores = {episode.id: episode.score for episode in result.episodes}
+    there = []
+    for video in videos:
+        own = video.episode.startswith(f"{video.task}/") and video.file.startswith(
+            f"{FOLDER}/{key}/"
+        )
+        if not own or scores.get(video.episode) != video.score:
+            message = f"{video.file}: is of {video.episode} with score {video.score:g}, which the "
+            raise problem(Code.CLAIM, name, f"{message}result does not have")
+        if (board / video.file).exists():
+            read_video(board, video)
+            there.append(video)
+    return there
+
+
+def read_video(board: Path, video: Video) -> bytes:
+    """A video's file.
+
+    Raises:
+        ScoringError: it is no video, no regular file, or larger than `MOST_VIDEO`.
+    """
+    try:
+        data = read_inside(board, video.file, MOST_VIDEO)
+    except OSError as error:
+        raise problem(Code.SCHEMA, video.file, str(error.strerror).lower()) from None
+    if data[4:8] != _MP4:
+        raise problem(Code.SCHEMA, video.file, "is no MP4 file")
+    return data
 
 
 def chosen(
