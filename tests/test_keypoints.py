@@ -19,6 +19,7 @@ from support import recording
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import Clip, ClipError, check_clip
 from vnl_envs.motion.datasets import load_clips
+from vnl_envs.motion.errors import MotionWarning
 from vnl_envs.motion.keypoints import Fit, fit_keypoints
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.markers import MARKER_SETS, marker_set
@@ -242,23 +243,101 @@ def few() -> np.ndarray:
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1e3), ("cm", 1e2), ("m", 1.0)])
 def test_files_and_units(few: np.ndarray, tmp_path: Path, unit: str, factor: float) -> None:
     """MATLAB and HDF5, any unit: the same clip, which says where it comes from."""
-    matlab, matlab73, hdf5 = (tmp_path / name for name in ("a.mat", "b.mat", "c.h5"))
+    matlab, matlab73 = tmp_path / "a.mat", tmp_path / "b.mat"
     scipy.io.savemat(matlab, {"pred": factor * few.transpose(0, 2, 1), "rate": 50})
     with h5py.File(matlab73, "w", userblock_size=512) as file:
         file["pred"] = factor * few.transpose(0, 2, 1).T
-    with h5py.File(hdf5, "w") as file:
-        # In an order of its own, with one that the body does not know.
-        names = [m.name for m in marker_set(body())][::-1]
-        file["tracks"] = factor * np.concatenate([few[:, ::-1], few[:, :1]], axis=1)
-        file["kp_names"] = [*names, "Whisker"]
-    clips = [read(path) for path in (matlab, matlab73, hdf5)]
-    for path, clip in zip((matlab, matlab73, hdf5), clips, strict=True):
+    clips = [read(path) for path in (matlab, matlab73)]
+    for path, clip in zip((matlab, matlab73), clips, strict=True):
         assert reader.recognises(path)
         check_clip(clip, body())
         np.testing.assert_allclose(clip.qpos, clips[0].qpos, atol=1e-4)
         assert clip.name == clip.session == path.stem
         assert clip.source.startswith(f"{path.name}: 23 keypoints in {unit} at 50 Hz")
+        assert clip.source.endswith("in the marker set's order")
     np.testing.assert_array_equal(read(matlab, unit=unit).qpos, clips[0].qpos)
+
+
+def write_named(path: Path, kind: str, names: list[str], points: np.ndarray) -> None:
+    """Keypoints (T, K, 3) with their names, as programs keep them."""
+    if kind.startswith("MATLAB 5"):
+        array = np.array(names, object if kind.endswith("cells") else str)
+        scipy.io.savemat(path, {"pred": points, "kp_names": array}, do_compression=True)
+        return
+    with h5py.File(path, "w") as file:
+        file["pred"] = points
+        if kind == "HDF5 strings":
+            file["node_names"] = names
+        elif kind == "HDF5 bytes, a column":
+            file["joint_names"] = np.array(names, "S")[:, None]
+        elif kind == "MATLAB 7.3 cells":
+            cells = file.create_dataset("kp_names", (1, len(names)), h5py.ref_dtype)
+            for i, name in enumerate(names):
+                cells[0, i] = put_characters(file, f"#refs#/{i}", [name]).ref
+            cells.attrs["MATLAB_class"] = np.bytes_("cell")
+        else:
+            put_characters(file, "kp_names", names)
+
+
+def put_characters(file: h5py.File, where: str, rows: list[str]) -> h5py.Dataset:
+    """A matrix of characters as MATLAB 7.3 has it: codes, axes the other way round."""
+    width = max(map(len, rows))
+    codes = [[ord(c) for c in row.ljust(width)] for row in rows]
+    file[where] = np.array(codes, np.uint16).T
+    file[where].attrs["MATLAB_class"] = np.bytes_("char")
+    return file[where]
+
+
+NAMED = ("MATLAB 5 cells", "MATLAB 5 characters", "MATLAB 7.3 cells", "MATLAB 7.3 characters",
+         "HDF5 strings", "HDF5 bytes, a column")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_keypoints_are_found_by_their_names(few: np.ndarray, tmp_path: Path, kind: str) -> None:
+    """In any order, with one that the body does not know: that is said, and so is one missing."""
+    names = [marker.name for marker in marker_set(body())]
+    path = tmp_path / "named.mat"
+    mixed = np.concatenate([few[:, ::-1], few[:, :1]], axis=1)
+    write_named(path, kind, [*names[::-1], "Whisker"], mixed)
+    load = reader._load_hdf5 if h5py.is_hdf5(path) else reader._load_matlab
+    found = load(path, len(names))
+    np.testing.assert_array_equal(reader._ordered(found, marker_set(body())), few)
+    with pytest.warns(MotionWarning, match=r"named.mat: .* not used: 'Whisker'"):
+        clip = read(path)
+    assert clip.source.endswith("found by their names")
+    write_named(path, kind, names[:-1], few[:, :-1])
+    with pytest.warns(MotionWarning, match=f"no keypoints named '{names[-1]}'"):
+        read(path)
+
+
+def test_names_that_are_not_used_are_refused_or_told_of(few: np.ndarray, tmp_path: Path) -> None:
+    """Never a wrong order in silence."""
+    names, path = [marker.name for marker in marker_set(body())], tmp_path / "a.mat"
+    for wrong, message in {
+        ("x",) * 23: "keypoints are named 'x'",
+        (names[0], *names[:-1]): f"more than one keypoint is named '{names[0]}'",
+    }.items():
+        scipy.io.savemat(path, {"pred": few, "kp_names": np.array(wrong, object)})
+        with pytest.raises(ClipError, match=message):
+            read(path)
+    for kp_names in (np.arange(23), {"a": 1}, np.array(["a" * 2**20, "b"], object)):
+        scipy.io.savemat(path, {"pred": few, "kp_names": kp_names})
+        with pytest.raises(ClipError, match="variable 'kp_names'"):
+            read(path)
+    scipy.io.savemat(path, {"pred": few, "markers": np.array(names[::-1], object)})
+    with pytest.warns(MotionWarning, match="'markers' may name the keypoints but was not read"):
+        read(path)
+
+
+def test_frames_of_zeros_are_missing(few: np.ndarray, tmp_path: Path) -> None:
+    """Some programs write them where nothing was seen."""
+    path, points = tmp_path / "a.mat", few.copy()
+    points[8:10] = np.nan
+    scipy.io.savemat(path, {"pred": points})
+    missing = read(path).qpos
+    points[8:10] = 0
+    scipy.io.savemat(path, {"pred": points})
+    np.testing.assert_array_equal(read(path).qpos, missing)
 
 
 def test_rate(few: np.ndarray, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from vnl_envs.bodies.body import BodyModel
 from vnl_envs.bodies.humanoid import HUMANOID
 from vnl_envs.bodies.rodent import SCALE
 from vnl_envs.motion.clip import Clip, ClipError, check_clip, read_clips, write_clips
+from vnl_envs.motion.clip import body_of as motion_body
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.readers import FORMATS, format_of, read_motion
 from vnl_envs.scenes.floor import Floor
@@ -285,6 +286,71 @@ def clip_file(folder: Path) -> Path:
     write_clips(path, [Clip("a", motion(body_of("rodent"), 4).astype(np.float32), **TEXTS)],
                 body_of("rodent"))  # fmt: skip
     return path
+
+
+FORMS = {
+    "bytes": np.bytes_,
+    "array of bytes": lambda text: np.array([text.encode()]),
+    "array of one": lambda text: np.array([text], object),
+    "column": lambda text: np.array([[text.encode()]]),
+    "filled with nulls": lambda text: np.array(text.encode() + b"\0\0", "S40"),
+    "byte order mark": lambda text: "\ufeff" + text,
+}
+"""Ways in which other programs write the text of an attribute."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_texts_and_numbers_of_any_type(tmp_path: Path, form: str) -> None:
+    """Every text and number in a clip file, as programs other than ours write it."""
+    body, path, write = body_of("rodent"), clip_file(tmp_path), FORMS[form]
+    (expected,) = read_clips(path, body)
+    with h5py.File(path, "r+") as file:
+        for part, names in ((file, ("format", "body", "fingerprint")), (file["a"], TEXTS)):
+            for name in names:
+                part.attrs[name] = write(part.attrs[name])
+        file.attrs["joint_names"] = np.array(body.joint_names, "S")[:, None]
+        file.attrs["version"] = np.array([[1.0]])
+        file.attrs["rate"] = 50
+        file["a"].attrs["subject"] = h5py.Empty("S1")
+    assert format_of(path) == "clips"
+    assert motion_body(path) == "rodent"
+    (found,) = read_clips(path, body)
+    assert_same(dataclasses.asdict(found), dataclasses.asdict(expected))
+
+
+@pytest.mark.parametrize(
+    "value", [7, [b"a", b"b"], np.zeros(3), np.void(b"walk"), h5py.Empty("f4")]
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, value: Any) -> None:
+    path = clip_file(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["a"].attrs["label"] = value
+    with pytest.raises(ClipError, match="the attribute 'label' of 'a' must be a text, got"):
+        read_clips(path, body_of("rodent"))
+
+
+def test_texts_that_are_not_utf8(tmp_path: Path) -> None:
+    """They can be printed and written again; names of clips must be what they are."""
+    path, body = clip_file(tmp_path), body_of("rodent")
+    with h5py.File(path, "r+") as file:
+        file["a"].attrs["label"] = np.bytes_(b"tr\xe4ge")
+        file["a"].attrs.create("source", b"tr\xe4ge", dtype=h5py.string_dtype())
+    (clip,) = read_clips(path, body)
+    assert clip.label == clip.source == "tr\ufffdge"
+    write_clips(path, [clip], body)
+    with h5py.File(path, "r+") as file:
+        file.move("a", b"\xff")
+    with pytest.raises(ClipError, match="a member whose name is not UTF-8"):
+        read_clips(path, body)
+
+
+def test_dm_control_numbers_as_arrays(tmp_path: Path) -> None:
+    body, path = body_of("rodent"), tmp_path / "mocap.h5"
+    write_dm_control(path, body, {"a": motion(body, 5)}, dt=0.02)
+    with h5py.File(path, "r+") as file:
+        file["a"].attrs.update(dt=np.array([[0.02]]), num_steps=np.array([5]))
+    (clip,) = read_motion(path, body)
+    assert len(clip) == 5
 
 
 texts = st.text(st.characters(exclude_categories=["C"]), max_size=20)

@@ -180,30 +180,39 @@ def check_clip(clip: Clip, body: BodyModel) -> None:
         raise ClipError(
             f"{where}: frame {bad[0]} has a root quaternion of norm {norms[bad[0]]:.4f}"
         )
+    wrong = [key for key in TEXTS if not isinstance(getattr(clip, key), str)]
+    if wrong:
+        raise ClipError(f"{where}: {wrong[0]} must be a text, got {getattr(clip, wrong[0])!r}")
     if clip.split not in SPLITS:
         raise ClipError(f"{where}: split must be one of {SPLITS}, got {clip.split!r}")
 
 
 def _check_header(file: h5py.File, body: BodyModel) -> None:
-    if hdf5.attribute(file, "format") != FORMAT:
-        raise ClipError(f"not a {FORMAT} file")
-    expected = {
+    _check_format(file)
+    expected: dict[str, str | float] = {
         "version": VERSION,
         "body": body.body.name,
         "rate": RATE,
         "fingerprint": fingerprint(body),
     }
     for key, value in expected.items():
-        found = hdf5.attribute(file, key)
+        read = hdf5.text_attribute if isinstance(value, str) else hdf5.number
+        found = read(file, key)
         if found != value:
             raise ClipError(
                 f"{key} is {found!r}, expected {value!r} for the body {body.body.name!r}"
             )
-    names = hdf5.attribute(file, "joint_names")
+    names = hdf5.names_attribute(file, "joint_names")
     if names is None:
         raise ClipError("lacks joint_names")
     if tuple(names) != body.joint_names:
         raise ClipError(f"joint names or their order differ from {body.body.name!r}'s")
+
+
+def _check_format(file: h5py.File) -> None:
+    found = hdf5.text_attribute(file, "format")
+    if found != FORMAT:
+        raise ClipError(f"not a {FORMAT} file; `vnl-envs data import` makes one of others")
 
 
 def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
@@ -211,8 +220,9 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
     group = hdf5.member(file, name)
     if not isinstance(group, h5py.Group):
         raise ClipError(f"{where} is not a group")
-    texts = {key: hdf5.attribute(group, key) for key in TEXTS}
-    missing = sorted(key for key, value in texts.items() if value is None)
+    found = {key: hdf5.text_attribute(group, key) for key in TEXTS}
+    texts = {key: value for key, value in found.items() if value is not None}
+    missing = sorted(set(TEXTS) - set(texts))
     if missing or "qpos" not in group:
         raise ClipError(f"{where} lacks {missing or ['qpos']}")
     qpos = hdf5.array(group, "qpos", (None, body.nq))
@@ -220,11 +230,7 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
     if qpos.dtype.kind == "f":
         with np.errstate(over="ignore"):
             qpos = qpos.astype(np.float32, copy=False)
-    return Clip(
-        name=name,
-        qpos=qpos,
-        **{key: str(value) for key, value in texts.items()},
-    )
+    return Clip(name=name, qpos=qpos, **texts)
 
 
 def body_of(path: str | Path) -> str:
@@ -235,6 +241,8 @@ def body_of(path: str | Path) -> str:
         ClipError: it is no clip file.
     """
     with hdf5.opened(Path(path)) as file:
-        if hdf5.attribute(file, "format") != FORMAT:
-            raise ClipError(f"not a {FORMAT} file; `vnl-envs data import` makes one of others")
-        return str(hdf5.attribute(file, "body"))
+        _check_format(file)
+        body = hdf5.text_attribute(file, "body")
+        if body is None:
+            raise ClipError("lacks the name of its body")
+        return body

@@ -11,11 +11,12 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
+from vnl_envs.motion import texts
 from vnl_envs.motion.errors import ClipError
 
 MOST_FRAMES = 24 * 3600 * 50
@@ -27,6 +28,10 @@ FREE_BYTES, MOST_COMPRESSION = 2**26, 100
 Motion compresses by less than 10, gzip by up to 1032."""
 MOST_TEXT = 2**20
 """Bytes of a text or of a list of names."""
+MOST_CELLS = 2**13
+"""Of a list of names that MATLAB wrote: each is a data set of its own."""
+
+T = TypeVar("T")
 
 _DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError)
 """What h5py and NumPy raise on damaged files."""
@@ -65,11 +70,16 @@ def members(group: h5py.Group) -> list[str]:
     """Names in a group, in the file's order.
 
     Raises:
-        ClipError: there are more than `MOST_MEMBERS`.
+        ClipError: there are more than `MOST_MEMBERS`, or a name is no text.
     """
     if len(group) > MOST_MEMBERS:
         raise ClipError(f"{_named(group)} has {len(group)} members, more than {MOST_MEMBERS}")
-    return list(group)
+    found = list(group)
+    # h5py has what is not UTF-8 as bytes.
+    strange = [name for name in found if not isinstance(name, str)]
+    if strange:
+        raise ClipError(f"{_named(group)} has a member whose name is not UTF-8: {strange[0]!r}")
+    return found
 
 
 def member(parent: h5py.Group, name: str) -> Any:
@@ -129,17 +139,13 @@ def array(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.nd
 
 
 def names(parent: h5py.Group, name: str) -> list[str]:
-    """The texts of a data set (n,).
+    """The texts of a data set: a list, or a cell array or matrix of characters of MATLAB.
 
     Raises:
         ClipError: it is missing or not a list of texts.
     """
     data, where = _dataset(parent, name), _named(parent, name)
-    if data.dtype.kind not in "SO" or h5py.check_string_dtype(data.dtype) is None:
-        raise ClipError(f"{where} must be texts, got {data.dtype}")
-    if len(data.shape) != 1 or data.nbytes > MOST_TEXT:
-        raise ClipError(f"{where} must be a list of less than {MOST_TEXT} bytes, got {data.shape}")
-    return [str(n) for n in data.asstr("utf-8", errors="replace")[()]]
+    return _decoded(lambda: texts.texts(_stored_texts(data)), where)
 
 
 def text(parent: h5py.Group, name: str) -> str:
@@ -151,23 +157,25 @@ def text(parent: h5py.Group, name: str) -> str:
     if member(parent, name) is None:
         return ""
     data, where = _dataset(parent, name), _named(parent, name)
-    if data.shape != () or h5py.check_string_dtype(data.dtype) is None or data.nbytes > MOST_TEXT:
-        raise ClipError(f"{where} must be a text of less than {MOST_TEXT} bytes")
-    return str(data.asstr("utf-8", errors="replace")[()])
+    return _decoded(lambda: texts.text(_stored_texts(data)), where)
 
 
-def attribute(parent: h5py.Group, name: str) -> Any:
-    """An attribute, None if there is none.
+def text_attribute(parent: h5py.Group, name: str) -> str | None:
+    """An attribute that is a text, None if there is none.
 
     Raises:
-        ClipError: it is too long.
+        ClipError: it is something else or is too long.
     """
-    if name not in parent.attrs:
-        return None
-    if parent.attrs.get_id(name).get_storage_size() > MOST_TEXT:
-        raise ClipError(f"the attribute {name!r} of {_named(parent)} is too long")
-    value = parent.attrs[name]
-    return value.item() if isinstance(value, np.generic) else value
+    return _attribute(parent, name, texts.text)
+
+
+def names_attribute(parent: h5py.Group, name: str) -> list[str] | None:
+    """An attribute that is a list of texts, None if there is none.
+
+    Raises:
+        ClipError: it is something else or is too long.
+    """
+    return _attribute(parent, name, texts.texts)
 
 
 def number(parent: h5py.Group, name: str) -> float | None:
@@ -176,24 +184,82 @@ def number(parent: h5py.Group, name: str) -> float | None:
     Raises:
         ClipError: it is something else.
     """
-    value = attribute(parent, name)
-    if value is None:
+    return _attribute(parent, name, texts.number)
+
+
+def _attribute(parent: h5py.Group, name: str, decode: Callable[[Any], T]) -> T | None:
+    if name not in parent.attrs:
         return None
-    found = np.asarray(value)
-    if found.shape != () or found.dtype.kind not in "fiu" or not math.isfinite(found):
-        raise ClipError(f"the attribute {name!r} of {_named(parent)} must be a finite number")
-    return float(found)
+    where = f"the attribute {name!r} of {_named(parent)}"
+    stored = parent.attrs.get_id(name)
+    # The library takes an empty attribute's size of 0 for an error.
+    if stored.get_space().get_select_npoints() and stored.get_storage_size() > MOST_TEXT:
+        raise ClipError(f"{where} is too long")
+    return _decoded(lambda: decode(parent.attrs[name]), where)
+
+
+def _decoded(decode: Callable[[], T], where: str) -> T:
+    try:
+        return decode()
+    except ClipError:
+        raise
+    except ValueError as error:
+        raise ClipError(f"{where} {error}") from None
+
+
+def _stored_texts(data: h5py.Dataset) -> Any:
+    """What a data set holds, for `texts`.
+
+    Raises:
+        ValueError: it is not of a type that texts are kept in, or is too long.
+    """
+    if data.nbytes > MOST_TEXT:
+        raise ValueError(f"must have less than {MOST_TEXT} bytes, got {data.nbytes}")
+    if h5py.check_string_dtype(data.dtype) is not None:
+        return data[()]
+    if h5py.check_ref_dtype(data.dtype) is h5py.Reference:
+        if data.size > MOST_CELLS:
+            raise ValueError(f"must have at most {MOST_CELLS} cells, got {data.size}")
+        cells = [texts.text(_matlab_text(_target(data, ref))) for ref in np.ravel(data[()])]
+        return np.array(cells, object).reshape(data.shape)
+    return _matlab_text(data)
+
+
+def _target(data: h5py.Dataset, reference: h5py.Reference) -> h5py.Dataset:
+    """What a cell array's reference leads to, in the same file."""
+    found = data.file[reference] if reference else None
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError("must be a list of texts, got a cell without any")
+    return _own(found, repr(found.name))
+
+
+def _matlab_text(data: h5py.Dataset) -> Any:
+    """Characters as MATLAB 7.3 keeps them, UTF-16 codes in columns: a text for each row."""
+    kind = data.attrs.get("MATLAB_class")
+    if kind is None or texts.text(kind) != "char" or data.nbytes > MOST_TEXT:
+        what = data.dtype if kind is None else f"MATLAB's {texts.text(kind)}"
+        raise ValueError(f"must be texts (of MATLAB, characters or cells of them), got {what}")
+    if "MATLAB_empty" in data.attrs:
+        return ""
+    if data.dtype != np.uint16 or data.ndim != 2:
+        raise ValueError(f"must be texts, got {data.dtype} of shape {data.shape}")
+    rows = np.ascontiguousarray(data[()].T, "<u2")
+    return np.array([row.tobytes().decode("utf-16-le", "replace") for row in rows], object)
 
 
 def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
     found, where = member(parent, name), _named(parent, name)
     if not isinstance(found, h5py.Dataset):
         raise ClipError(f"{where} is {'missing' if found is None else 'not a data set'}")
-    if found.shape is None:
+    return _own(found, where)
+
+
+def _own(data: h5py.Dataset, where: str) -> h5py.Dataset:
+    if data.shape is None:
         raise ClipError(f"{where} is empty")
-    if found.is_virtual or found.external:
+    if data.is_virtual or data.external:
         raise ClipError(f"{where} lies in other files; only data in the file itself is read")
-    return found
+    return data
 
 
 def _refuse_bombs(data: h5py.Dataset, where: str) -> None:

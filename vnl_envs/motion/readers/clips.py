@@ -12,7 +12,7 @@ from vnl_envs.motion.clip import FORMAT, RATE, Clip, ClipError, iterate_clips
 
 def recognises(path: Path) -> bool:
     """Whether the file's header is a clip file's."""
-    return hdf5.holds(path, lambda file: hdf5.attribute(file, "format") == FORMAT)
+    return hdf5.holds(path, lambda file: hdf5.text_attribute(file, "format") == FORMAT)
 
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:

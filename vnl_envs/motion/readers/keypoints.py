@@ -3,18 +3,20 @@
 The array is the variable `pred` (DANNCE), `tracks` (SLEAP), `keypoints`, `kp_data` or `points3d`,
 or the only one that has the shape of keypoints: (T, 3, K), (T, K, 3), or (T, 3K) with x, y, z of
 one keypoint side by side; axes of length 1 are ignored. The K keypoints are those of the body's
-marker set in its order, unless `kp_names`, `node_names` or `names` (HDF5) says which they are.
-Missing ones are NaN. z points up; the height of the ground does not matter.
+marker set in its order, unless a variable of `NAMES` says which they are. Missing ones are NaN;
+frames of nothing but zeros count as missing. z points up; the height of the ground does not matter.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,14 +24,15 @@ import scipy.io
 
 from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.motion import hdf5
+from vnl_envs.motion import hdf5, texts
 from vnl_envs.motion.clip import Clip, ClipError
+from vnl_envs.motion.errors import MotionWarning
 from vnl_envs.motion.keypoints import Fit, fit_keypoints, spread, standing_markers
 from vnl_envs.motion.markers import Marker, marker_set
 from vnl_envs.motion.resample import checked_rate, resample
 
 VARIABLES = ("pred", "tracks", "keypoints", "kp_data", "points3d")
-NAMES = ("kp_names", "node_names", "names")
+NAMES = ("kp_names", "node_names", "joint_names", "keypoint_names", "names")
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 MOST_FRAMES = 500_000
 """More do not fit into memory comfortably; 2.7 hours at 50 Hz."""
@@ -40,6 +43,20 @@ SIZE_RANGE = 2.5
 
 _MAGIC, _HEADER, _MATRIX, _COMPRESSED = b"MATLAB 5.0", 128, 14, 15
 _NUMERIC = ("double", "single", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
+
+
+class Keypoints(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        points: (T, K, 3) in the file's unit and order.
+        names: of the keypoints, None where the file has none.
+        unread: variables that might be names, where there are none that are known to be.
+    """
+
+    points: np.ndarray
+    names: Sequence[str] | None
+    unread: Sequence[str]
 
 
 def recognises(path: Path) -> bool:
@@ -69,12 +86,15 @@ def read(
     try:
         rate, markers = checked_rate(rate), marker_set(body)
         load = _load_hdf5 if h5py.is_hdf5(path) else _load_matlab
-        keypoints = _ordered(*load(path, len(markers)), markers)
+        found = load(path, len(markers))
+        keypoints = _ordered(found, markers)
         unit = _unit(keypoints, body) if unit is None else checks.choice("unit", unit, tuple(UNITS))
         fit = fit_keypoints(UNITS[unit] * keypoints, body, rate)
         qpos = resample(fit.qpos, rate)
     except ValueError as error:
         raise ClipError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    for complaint in _unused(found, markers):
+        warnings.warn(f"{path}: {complaint}", MotionWarning, stacklevel=2)
     # Splines between frames can overshoot.
     qpos[:, 7:] = np.clip(qpos[:, 7:], *body.joint_range.T)
     yield Clip(
@@ -82,7 +102,7 @@ def read(
         qpos=qpos.astype(np.float32),
         label="unlabelled",
         split="train",
-        source=f"{path.name}: {_summary(fit, unit, rate)}",
+        source=f"{path.name}: {_summary(fit, unit, rate)}; {_order(found)}",
         licence="unknown",
         session=path.stem,
     )
@@ -99,6 +119,11 @@ def _summary(fit: Fit, unit: str, rate: float) -> str:
     )
     bad = fit.outlying.tolist()
     return text + (f"; frames that fit badly: {checks.listed(bad)}" if bad else "")
+
+
+def _order(found: Keypoints) -> str:
+    """How the file's keypoints were told apart."""
+    return "in the marker set's order" if found.names is None else "found by their names"
 
 
 def _unit(keypoints: np.ndarray, body: BodyModel) -> str:
@@ -122,23 +147,46 @@ def _unit(keypoints: np.ndarray, body: BodyModel) -> str:
     return unit
 
 
-def _ordered(
-    keypoints: np.ndarray, names: Sequence[str] | None, markers: Sequence[Marker]
-) -> np.ndarray:
-    """Keypoints (T, K, 3) in the order of the markers; NaN where there are none."""
-    keypoints = np.where(np.isfinite(keypoints), keypoints, np.nan)
+def _ordered(found: Keypoints, markers: Sequence[Marker]) -> np.ndarray:
+    """Keypoints (T, K, 3) in the order of the markers; NaN where there are none.
+
+    Raises:
+        ClipError: names are not those of the markers, or one occurs twice.
+    """
+    points, names = np.where(np.isfinite(found.points), found.points, np.nan), found.names
+    # Where there was nothing to see, some write zeros.
+    points[~points.any(axis=(1, 2))] = np.nan
     if names is None:
-        return keypoints
+        return points
     wanted = [marker.name for marker in markers]
     known = [name for name in wanted if name in names]
     if len(known) < len(wanted) / 2:
         raise ClipError(
             f"keypoints are named {checks.listed(names)}; the marker set has {', '.join(wanted)}"
         )
-    out = np.full((len(keypoints), len(wanted), 3), np.nan)
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise ClipError(f"more than one keypoint is named {twice[0]!r}")
+    out = np.full((len(points), len(wanted), 3), np.nan)
     for name in known:
-        out[:, wanted.index(name)] = keypoints[:, list(names).index(name)]
+        out[:, wanted.index(name)] = points[:, names.index(name)]
     return out
+
+
+def _unused(found: Keypoints, markers: Sequence[Marker]) -> Iterator[str]:
+    """What of a file was not used, and what was missed."""
+    if found.names is None:
+        if found.unread:
+            yield (
+                f"{checks.listed(found.unread)} may name the keypoints but was not read "
+                f"(known are {', '.join(NAMES)}): they are taken in the marker set's order, "
+                f"{', '.join(marker.name for marker in markers)}"
+            )
+        return
+    wanted = [marker.name for marker in markers]
+    if unknown := [name for name in found.names if name not in wanted]:
+        yield f"keypoints that the marker set does not have are not used: {checks.listed(unknown)}"
+    if missing := [name for name in wanted if name not in found.names]:
+        yield f"has no keypoints named {checks.listed(missing)}"
 
 
 def _axes(shape: tuple[int, ...], number: int) -> tuple[int, ...] | None:
@@ -177,39 +225,48 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], number: int) -> str:
     return chosen[0]
 
 
-def _load_hdf5(path: Path, number: int) -> tuple[np.ndarray, list[str] | None]:
-    """Keypoints (T, K, 3) and, where the file has them, their names."""
+def _load_hdf5(path: Path, number: int) -> Keypoints:
+    """The keypoints of an HDF5 file, also as MATLAB 7.3 writes it."""
     with hdf5.opened(path) as file:
         names = next((hdf5.names(file, key) for key in NAMES if key in file), None)
         number = len(names) if names else number
-        shapes = {}
+        shapes, unread = {}, []
         for name in hdf5.members(file):
             # Links are no hindrance, unless they are what is asked for.
             data = hdf5.member(file, name) if _is_own(file, name) else None
-            if isinstance(data, h5py.Dataset) and data.dtype.kind in "fiu" and data.shape:
+            if not isinstance(data, h5py.Dataset) or not data.shape:
+                continue
+            if data.dtype.kind in "fiu":
                 shapes[name] = data.shape
+            elif data.size == number:
+                unread.append(name)
         chosen = _choose(shapes, number)
-        return _arranged(hdf5.array(file, chosen, shapes[chosen]), number), names
+        points = _arranged(hdf5.array(file, chosen, shapes[chosen]), number)
+    return Keypoints(points, names, () if names else unread)
 
 
 def _is_own(file: h5py.File, name: str) -> bool:
     return name in VARIABLES or isinstance(file.get(name, getlink=True), h5py.HardLink)
 
 
-def _load_matlab(path: Path, number: int) -> tuple[np.ndarray, None]:
-    """Keypoints (T, K, 3)."""
+def _load_matlab(path: Path, number: int) -> Keypoints:
+    """The keypoints of a MATLAB 5.0 file."""
     try:
-        _check_elements(path)
-        shapes = {
-            name: tuple(shape)
-            for name, shape, kind in scipy.io.whosmat(path, appendmat=False)
-            if kind in _NUMERIC
-        }
+        small = _small_variables(path)
+        listed = _listed(path)
+        names = _matlab_names(small, {name for name, _, _ in listed})
+        number = len(names) if names else number
+        shapes = {name: tuple(shape) for name, shape, kind in listed if kind in _NUMERIC}
+        unread = [
+            name for name, shape, kind in listed
+            if (kind == "cell" and math.prod(shape) == number)
+            or (kind == "char" and shape[:1] == (number,))
+        ]  # fmt: skip
         name = _choose(shapes, number)
         array = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
         if array.dtype.kind not in "fiu" or array.shape != shapes[name]:
             raise ClipError(f"variable {name!r} does not hold {shapes[name]} real numbers")
-        return _arranged(array, number), None
+        return Keypoints(_arranged(array, number), names, () if names else unread)
     except ClipError:
         raise
     # On damaged files SciPy raises anything: IndexError, zlib.error, struct.error, MemoryError …
@@ -218,13 +275,47 @@ def _load_matlab(path: Path, number: int) -> tuple[np.ndarray, None]:
         raise ClipError(f"cannot be read as a MATLAB file ({reason})") from None
 
 
-def _check_elements(path: Path) -> None:
-    """Raise ClipError unless a MATLAB 5.0 file is whole and inflates to a bounded size.
+def _listed(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
+    """Name, shape and kind of a MATLAB 5.0 file's variables."""
+    try:
+        return list(scipy.io.whosmat(path, appendmat=False))
+    except TypeError:
+        # An object has no shape, and SciPy looks for one.
+        raise ClipError(
+            "holds an object of MATLAB, such as a string array, or is damaged; of texts, cells of "
+            "characters are read (cellstr)"
+        ) from None
 
+
+def _matlab_names(small: BinaryIO, variables: Container[str]) -> list[str] | None:
+    """The names of the keypoints, from the file's small variables; None where it has none."""
+    key = next((key for key in NAMES if key in variables), None)
+    if key is None:
+        return None
+    found = scipy.io.loadmat(small, variable_names=[key])
+    if key not in found:
+        raise ClipError(
+            f"variable {key!r} has more than {hdf5.MOST_TEXT} bytes, too much for names"
+        )
+    try:
+        return texts.texts(found[key])
+    except ValueError as error:
+        raise ClipError(f"variable {key!r} {error}") from None
+
+
+def _small_variables(path: Path) -> BinaryIO:
+    """A MATLAB 5.0 file of those variables of a file that have no more bytes than names do.
+
+    What a cell array says of its size cannot be trusted before it is read.
     The file's layout: "MAT-File Level 5 File Format" of MATLAB's documentation.
+
+    Raises:
+        ClipError: the file is not whole, or one of its variables inflates to too large a size.
     """
+    small = io.BytesIO()
     with path.open("rb") as file:
         header = file.read(_HEADER)
+        small.write(header)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
         if order is None or not header.startswith(_MAGIC):
             raise ClipError("neither a MATLAB 5.0 file nor HDF5")
@@ -235,13 +326,20 @@ def _check_elements(path: Path) -> None:
             end += 8 + length
             if kind not in (_MATRIX, _COMPRESSED) or not length or end > size:
                 raise ClipError("truncated or damaged MATLAB file")
-            if kind == _COMPRESSED:
-                _check_inflated(file, length)
+            if (_inflated(file, length) if kind == _COMPRESSED else length) <= hdf5.MOST_TEXT:
+                file.seek(end - length)
+                small.write(tag + file.read(length))
             file.seek(end)
+    small.seek(0)
+    return small
 
 
-def _check_inflated(file: BinaryIO, length: int) -> None:
-    """Raise ClipError if so many compressed bytes inflate to more than `MOST_BYTES`."""
+def _inflated(file: BinaryIO, length: int) -> int:
+    """What so many compressed bytes inflate to, B.
+
+    Raises:
+        ClipError: it is more than `MOST_BYTES`.
+    """
     inflater, total, chunk = zlib.decompressobj(), 0, 1 << 20
     while length > 0 and total <= MOST_BYTES:
         packed = file.read(min(length, chunk))
@@ -253,3 +351,4 @@ def _check_inflated(file: BinaryIO, length: int) -> None:
             packed = inflater.unconsumed_tail
     if total > MOST_BYTES:
         raise ClipError(f"a variable of more than {MOST_BYTES // 10**6} MB")
+    return total
