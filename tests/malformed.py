@@ -412,8 +412,9 @@ def amc_cases() -> Iterator[Case]:
     lines = amc_lines()
     text = "\n".join(lines) + "\n"
     for case in damaged("amc", text.encode(), ".amc", "humanoid"):
-        # A bit that turns one number into another leaves a recording.
-        if not case.harmless:
+        # A bit that turns one number into another leaves a recording, and so does a last line
+        # without its end.
+        if not case.harmless and case.name != f"amc: cut at {len(text) - 1}":
             yield case
     for i, byte in enumerate(b"\0\xff_,x:;#"):
         for where in (AMC_HEADER + 1, AMC_HEADER + 12, AMC_HEADER + AMC_FRAME * 7 + 3):

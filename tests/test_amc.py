@@ -16,16 +16,18 @@ from motion_files import amc_text, amc_values, body_of
 from scipy.spatial.transform import Rotation
 from support import recording
 
+from vnl_envs.motion.check import check_clips
 from vnl_envs.motion.clip import RATE, Clip, ClipError, check_clip
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.dynamics import root_wrench, unsupported_wrench
+from vnl_envs.motion.errors import MotionWarning
 from vnl_envs.motion.ground import soles, stance
 from vnl_envs.motion.kinematics import derive_reference, forward_kinematics
 from vnl_envs.motion.readers import amc, format_of, read_motion
 from vnl_envs.motion.refit import Fit, refit
 from vnl_envs.motion.resample import resample
 
-WALKS = ("02_01", "07_01", "07_03", "08_01", "08_05")
+WALKS = ("02_01", "07_01", "07_03", "08_01", "08_02", "08_05")
 RUNS = {"09_01": 120.0, "16_35": 120.0, "16_46": 120.0, "141_01": 60.0}
 """With their frame rates: at 120 Hz 141_01 would fall with four times the earth's acceleration."""
 
@@ -54,7 +56,12 @@ def test_what_was_written_is_read(tmp_path: Path, data: st.DataObject, frames: i
     "change",
     {
         "line ends of Windows": lambda t: t.replace("\n", "\r\n"),
-        "more comments": lambda t: "# one\n#two\n" + t,
+        "comments in front": lambda t: "# one\n#two\n" + t,
+        "comments between frames": lambda t: t.replace("\n2\n", "\n# pause\n2\n"),
+        "comments within frames": lambda t: t.replace("\nlowerback", "\n#\n # x\nlowerback"),
+        "no end of the last line": lambda t: t.rstrip("\n"),
+        "byte order mark": lambda t: "\ufeff" + t,
+        "all of Windows": lambda t: "\ufeff" + t.rstrip("\n").replace("\n", "\r\n"),
         "blank lines": lambda t: t.replace("\n", "\n\n"),
         "indented": lambda t: "".join(f"  {line}\t\n" for line in t.splitlines()),
         "signs and exponents": lambda t: t.replace(" 0.", " +0.").replace(" 1.", " 01."),
@@ -261,6 +268,38 @@ def test_runs(name: str) -> None:
     """As walks, but the ground is met hard, and a stance is a few frames."""
     found = versions(amc.parse(recording(f"cmu_amc/{name}.amc")), RUNS[name])
     assert_better(name, found)
+
+
+@pytest.mark.parametrize("name", ["08_02", "16_55"])
+def test_nothing_sinks_where_feet_cannot_be_as_planned(name: str) -> None:
+    """Ankles at their limits under bent knees; a first pose that led to a straight leg."""
+    fit = refit(amc.plain_copy(amc.parse(recording(f"cmu_amc/{name}.amc")), body_of("humanoid")),
+                amc.RATE)  # fmt: skip
+    clip = Clip(name, fit.qpos.astype(np.float32), "", "train", "", "")
+    (report,) = check_clips([clip], body_of("humanoid"))
+    assert report.figures["depth"] < 1
+    assert report.figures["limit_excess"] == 0
+    assert report.verdict != "bad"
+    # A lift of the whole body would need more than the ground gives.
+    assert report.figures["residual"] < 0.15
+
+
+def test_frames_of_zeros_at_the_ends_are_left_out(tmp_path: Path) -> None:
+    """And told of; those between others are refused."""
+    body, path = body_of("humanoid"), tmp_path / "01_01.amc"
+    values = amc_values(body, shipped())
+    zeros = np.zeros((5, 62))
+    written(path, amc_text(np.concatenate([zeros, values, zeros[:3]])))
+    with pytest.warns(MotionWarning, match=r"01_01.amc: 8 frames of nothing but zeros"):
+        (clip,) = read_motion(path, body, rate=RATE)
+    assert "without 8 frames of zeros" in clip.source
+    (expected,) = read_motion(written(path, amc_text(values)), body, rate=RATE)
+    np.testing.assert_array_equal(clip.qpos, expected.qpos)
+    written(path, amc_text(np.concatenate([values[:9], zeros, values[9:]])))
+    with pytest.raises(ClipError, match=r"01_01.amc: frame 10 holds nothing but zeros"):
+        list(read_motion(path, body))
+    with pytest.raises(ClipError, match="all frames"):
+        list(read_motion(written(path, amc_text(zeros)), body))
 
 
 def test_reads_a_clip() -> None:

@@ -160,6 +160,24 @@ class Targets:
     def __len__(self) -> int:
         return len(self.root)
 
+    def taken(self, frames: np.ndarray) -> Targets:
+        """The targets of some frames (n,), in that order."""
+        feet = {
+            side: FootPath(path.ankle[frames], path.sole[frames], path.contact[frames])
+            for side, path in self.feet.items()
+        }
+        return Targets(
+            root=self.root[frames],
+            root_turn=self.root_turn[frames],
+            chest_turn=self.chest_turn[frames],
+            head_turn=self.head_turn[frames],
+            feet=feet,
+            knees={side: knee[frames] for side, knee in self.knees.items()},
+            arms={side: arm[frames] for side, arm in self.arms.items()},
+            com=None if self.com is None else self.com[frames],
+            posture=None if self.posture is None else self.posture[frames],
+        )
+
 
 class Solver:
     """Inverse kinematics of the humanoid, one pose after the other.
@@ -203,18 +221,16 @@ class Solver:
         if above_ground:
             self.limits.append(AboveGround(human))
 
-    def solve(self, targets: Targets) -> np.ndarray:
-        """Poses (T, nq) that follow targets."""
+    def solve(self, targets: Targets, start: np.ndarray | None = None) -> np.ndarray:
+        """Poses (T, nq) that follow targets.
+
+        Args:
+            targets: T frames.
+            start: (nq,) a pose near the first frame's, by default its posture.
+        """
         arms = [group[side] for group in (self.elbows, self.hands) for side in targets.arms]
         self.tasks = [*self.whole, *arms]
-        neutral = neutral_pose(self.human)
-        start = (
-            neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
-        )
-        start[:3] = targets.root[0]
-        # Of a quaternion and its opposite, the one that does not hang on rounding.
-        start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
-        self.configuration.update(start)
+        self.configuration.update(self._first_posture(targets) if start is None else start)
         poses = []
         for frame in range(len(targets)):
             self._aim(targets, frame)
@@ -223,6 +239,16 @@ class Solver:
                 self.step()
             poses.append(self.configuration.q.copy())
         return np.array(poses)
+
+    def _first_posture(self, targets: Targets) -> np.ndarray:
+        neutral = neutral_pose(self.human)
+        start = (
+            neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
+        )
+        start[:3] = targets.root[0]
+        # Of a quaternion and its opposite, the one that does not hang on rounding.
+        start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
+        return start
 
     def step(self) -> None:
         """One Gauss-Newton step."""

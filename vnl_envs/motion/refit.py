@@ -10,7 +10,8 @@ floats, slides, and its joints leave their limits. Steps:
    that leans is levelled and put at z = 0.
 4. What of a foot is low and slow touches the ground. `feet.plant` corrects the feet's paths.
 5. The root follows the corrections of the feet that stand, smoothly and no higher than legs reach.
-6. `arms` gives the arms' angles within limits, `humanoid_ik` the rest, towards the copied pose.
+6. `arms` gives the arms' angles within limits, `humanoid_ik` the rest, towards the copied pose and
+   nowhere under the ground.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def refit(copy: np.ndarray, rate: float) -> Fit:
     }
     goals = targets(human, copied, feet, root_shift(human, copied, feet))
     try:
-        qpos = Solver(human, PELVIS_COST, POSTURE_COST).solve(goals)
+        qpos = followed(human, goals)
     except mink.NoSolutionFound:
         raise ClipError("has a pose that inverse kinematics cannot follow") from None
     contact = {side: path.contact for side, path in feet.items()}
@@ -373,3 +374,20 @@ def targets(
         arms={},
         posture=posture,
     )
+
+
+# Frames before which the first is approached, from later ones: 0.5 s.
+LEAD = 25
+
+
+def followed(human: Humanoid, goals: Targets) -> np.ndarray:
+    """Poses (T, nq) that follow the targets as far as limits let them, none under the ground.
+
+    Planned feet can be out of reach (an ankle at its limit under a bent knee): then the ground is
+    what holds, and the root and the foot give way. A copied first pose may lead to a solution in
+    which a limb is stuck at a limit, so the first pose is reached as any other is, from its
+    neighbour.
+    """
+    solver = Solver(human, PELVIS_COST, POSTURE_COST, above_ground=True)
+    lead = np.arange(min(LEAD, len(goals) - 1), -1, -1)
+    return solver.solve(goals, start=solver.solve(goals.taken(lead))[-1])

@@ -1,11 +1,11 @@
 """CMU Graphics Lab recordings, `.amc`, fitted to the humanoid.
 
-The text holds comments (`#`), the keywords `:FULLY-SPECIFIED` and `:DEGREES`, then frames: a line
-with the frame's number, counted from 1, and a line for each joint with its name and its values in
-degrees. The root has its position first, in units of 1/0.45 inch, y up. The skeleton's lengths are
-in another file (`.asf`) that is not read: every subject has its own, so that the angles alone,
-copied onto our humanoid, float, sink and slide. `read` therefore fits them again, see
-`vnl_envs.motion.refit`; `plain_copy` is the copy.
+The text holds the keywords `:FULLY-SPECIFIED` and `:DEGREES`, then frames: a line with the frame's
+number, counted from 1, and a line for each joint with its name and its values in degrees. Lines
+that start with `#` are comments. The root has its position first, in units of 1/0.45 inch, y up.
+The skeleton's lengths are in another file (`.asf`) that is not read: every subject has its own, so
+that the angles alone, copied onto our humanoid, float, sink and slide. `read` therefore fits them
+again, see `vnl_envs.motion.refit`; `plain_copy` is the copy.
 
 Sources: the degrees of freedom are those of the ASF files of http://mocap.cs.cmu.edu; that the
 humanoid's joints are named after them, the unit of length and the root's frame are from
@@ -15,6 +15,7 @@ humanoid's joints are named after them, the unit of length and the root's frame 
 from __future__ import annotations
 
 import re
+import warnings
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,9 @@ from scipy.spatial.transform import Rotation
 
 from vnl_envs.bodies import HUMANOID
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion import texts
 from vnl_envs.motion.clip import MIN_FRAMES, Clip, ClipError, check_clip
+from vnl_envs.motion.errors import MotionWarning
 from vnl_envs.motion.readers.cmu import CMU_LICENCE
 from vnl_envs.motion.resample import checked_rate, without_flips
 
@@ -81,7 +84,15 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     """The recording as one clip; see `vnl_envs.motion.readers.Reader`. `rate` None is 120 Hz."""
     if body.body.name != HUMANOID.name:
         raise ClipError(f"{path}: a recording of {HUMANOID.name!r}, not of {body.body.name!r}")
-    copy = plain_copy(parse(path), body)
+    values = parse(path)
+    kept = recorded(path, values)
+    left_out = len(values) - (kept.stop - kept.start)
+    if left_out:
+        warnings.warn(
+            f"{path}: {left_out} frames of nothing but zeros at its ends are left out",
+            MotionWarning, stacklevel=2,
+        )  # fmt: skip
+    copy = plain_copy(values[kept], body)
     # Imported here: mink takes long to import, and what is malformed need not wait for it.
     from vnl_envs.motion.refit import refit
 
@@ -91,15 +102,33 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
         raise ClipError(f"{path}: {error}") from None
     cmu = _CMU_NAME.fullmatch(path.stem)
     origin = "CMU Graphics Lab, " if cmu else ""
+    changes = f"lengths x {fit.scale:.3f}, times x {fit.stretch:.3f}"
+    if left_out:
+        changes += f", without {left_out} frames of zeros"
     clip = Clip(
         path.stem, fit.qpos.astype(np.float32), "unlabelled", "train",
-        source=f"{path.name} ({origin}lengths x {fit.scale:.3f}, times x {fit.stretch:.3f})",
+        source=f"{path.name} ({origin}{changes})",
         licence=CMU_LICENCE if cmu else "unknown",
         subject=f"CMU {int(cmu['subject'])}" if cmu else "",
         session=path.stem,
     )  # fmt: skip
     check_clip(clip, body)
     yield clip
+
+
+def recorded(path: Path, values: np.ndarray) -> slice:
+    """The frames of numbers (T, 62) that hold a pose: recordings open and end with zeros at times.
+
+    Raises:
+        ClipError: there are none, or frames between others hold nothing but zeros.
+    """
+    poses = np.flatnonzero(values.any(axis=1))
+    if not len(poses):
+        raise ClipError(f"{path}: all frames hold nothing but zeros")
+    gaps = np.flatnonzero(np.diff(poses) > 1)
+    if len(gaps):
+        raise ClipError(f"{path}: frame {poses[gaps[0]] + 2} holds nothing but zeros")
+    return slice(int(poses[0]), int(poses[-1]) + 1)
 
 
 def plain_copy(values: np.ndarray, body: BodyModel) -> np.ndarray:
@@ -154,7 +183,7 @@ def parse(path: Path) -> np.ndarray:
 
 
 class _Lines:
-    """The lines of a file that are not blank, one at a time.
+    """The lines of a file that are neither blank nor comments, one at a time.
 
     Attributes:
         text: the present line, empty at the end of the file.
@@ -169,11 +198,11 @@ class _Lines:
         """Go to the next line."""
         while line := self._file.readline(_LONGEST_LINE):
             self._number += 1
-            self.text = line.decode("ascii", "replace").strip()
-            # A file that was cut off ends within a line, if not within a frame.
-            if not line.endswith(b"\n"):
+            self.text = texts.text(line).strip()
+            # The last line may lack its end: a file that was cut off ends within a frame.
+            if not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
                 raise self.unexpected(f"a line that ends within {_LONGEST_LINE} bytes")
-            if self.text:
+            if self.text and not self.text.startswith("#"):
                 return
         self.text = ""
 
@@ -185,11 +214,10 @@ class _Lines:
 
 def _read_header(lines: _Lines) -> None:
     missing = list(_KEYWORDS)
-    while lines.text.startswith(("#", ":")):
-        if lines.text in missing:
-            missing.remove(lines.text)
-        elif not lines.text.startswith("#"):
+    while lines.text.startswith(":"):
+        if lines.text not in missing:
             raise lines.unexpected(f"{' and '.join(_KEYWORDS)}, each once")
+        missing.remove(lines.text)
         lines.advance()
     if missing:
         raise lines.unexpected(f"the keyword {missing[0]}")
@@ -202,22 +230,22 @@ def _read_frame(lines: _Lines, number: int, numbers: array[float]) -> None:
     values: dict[str, list[float]] = {}
     for _ in DEGREES_OF_FREEDOM:
         lines.advance()
-        joint, *texts = lines.text.split() or [""]
+        joint, *words = lines.text.split() or [""]
         if joint in values or joint not in DEGREES_OF_FREEDOM:
             left = [name for name in DEGREES_OF_FREEDOM if name not in values]
             raise lines.unexpected(f"a line of joint {' or '.join(left[:3])}")
-        values[joint] = _read_values(lines, joint, texts)
+        values[joint] = _read_values(lines, joint, words)
     lines.advance()
     for joint in DEGREES_OF_FREEDOM:
         numbers.extend(values[joint])
 
 
-def _read_values(lines: _Lines, joint: str, texts: list[str]) -> list[float]:
+def _read_values(lines: _Lines, joint: str, words: list[str]) -> list[float]:
     axes = DEGREES_OF_FREEDOM[joint]
     # Python's own syntax of numbers has more: nan, inf, 1_000.
-    if len(texts) != len(axes) or not all(_NUMBER.fullmatch(text) for text in texts):
+    if len(words) != len(axes) or not all(_NUMBER.fullmatch(word) for word in words):
         raise lines.unexpected(f"{joint} and {len(axes)} number{'s' * (len(axes) > 1)}")
-    values = [float(text) for text in texts]
+    values = [float(word) for word in words]
     for axis, value in zip(axes, values, strict=True):
         most = _FARTHEST if axis.startswith("t") else _MOST_DEGREES
         if abs(value) > most:
