@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import h5py
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+import scipy.io
 from support import task_of
 from typer.testing import CliRunner
 
@@ -24,6 +26,8 @@ from vnl_envs.motion import downloads
 from vnl_envs.motion.clip import Clip, body_of, read_clips, write_clips
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.downloads import DATASETS, DownloadError, Fetched
+from vnl_envs.motion.keypoints import standing_markers
+from vnl_envs.motion.markers import marker_set
 
 IMITATION = "vnl/RodentImitation-v0"
 BODY = task_of(IMITATION).body
@@ -216,6 +220,55 @@ def test_labels_table_also_names_subjects(recording: Path, tmp_path: Path) -> No
         ("ann", "unlabelled", "1"), ("bob", "rear", "2"),
     ]  # fmt: skip
     assert {c.split for c in clips} == {"train", "test"}
+
+
+def bad_recording(tmp_path: Path) -> Path:
+    """A clip that is fine, and one that is under the ground."""
+    walk, rear = (load_clips(BODY, [name])[0] for name in ("walk", "rear"))
+    sunk = rear.qpos.copy()
+    sunk[:, 2] -= 0.05
+    path = tmp_path / "half.h5"
+    write_recording(path, [walk, dataclasses.replace(rear, qpos=sunk)])
+    return path
+
+
+def test_bad_clips_are_left_out(tmp_path: Path) -> None:
+    """The last line and the exit code say so; `--keep-bad` keeps them."""
+    path, out = bad_recording(tmp_path), tmp_path / "out.h5"
+    command = ("import", path, "--body", "rodent", "--licence", "MIT", "--out", out)
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "1 clip (1 train)" in result.stdout
+    assert "check: 1 ok, 1 bad" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("bad: 1 left out (--keep-bad keeps them): 'rear': depth over")
+    assert [clip.name for clip in read_clips(out, BODY)] == ["walk"]
+    result = run(*command, "--keep-bad")
+    assert told(result).splitlines()[-1].startswith("bad: 1 kept: 'rear': depth over")
+    assert [clip.name for clip in read_clips(out, BODY)] == ["walk", "rear"]
+
+
+def test_nothing_is_written_where_all_clips_are_bad(tmp_path: Path) -> None:
+    path, out = bad_recording(tmp_path), tmp_path / "out.h5"
+    with h5py.File(path, "r+") as file:
+        del file["walk"]
+    result = run("import", path, "--body", "rodent", "--out", out)
+    assert result.exit_code == 1
+    assert "bad: 1 left out, nothing was written" in result.stdout.splitlines()[-1]
+    assert not out.exists()
+
+
+def test_what_readers_warn_of_is_a_line(tmp_path: Path) -> None:
+    """Without Python's own dress."""
+    path, names = tmp_path / "a.mat", [m.name for m in marker_set(BODY)]
+    points = np.repeat(standing_markers(BODY)[None], 12, axis=0)
+    points += 1e-3 * np.random.default_rng(0).normal(size=points.shape)
+    scipy.io.savemat(path, {"pred": points[:, :-1], "kp_names": np.array(names[:-1], object)})
+    result = run("import", path, "--body", "rodent", "--rate", 50, "--licence", "MIT",
+                 "--keep-bad", "--out", tmp_path / "out.h5")  # fmt: skip
+    told(result)
+    lines = [line for line in result.stderr.splitlines() if "|" not in line]
+    assert lines == [f"warning: {path}: has no keypoints named '{names[-1]}'"]
 
 
 BAD_LABELS = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +24,7 @@ from vnl_envs import checks
 from vnl_envs.terminal import AsJson, console, one_line_errors
 
 if TYPE_CHECKING:
+    from vnl_envs.motion.check import ClipReport
     from vnl_envs.motion.clip import Clip
     from vnl_envs.scenes.world import World
 
@@ -129,8 +132,14 @@ def import_motion(
         float | None, typer.Option(help="with --split-by: share of the frames [default: 0.2]")
     ] = None,
     seed: Annotated[int, typer.Option(help="with --split-by: of the draw")] = 0,
+    keep_bad: Annotated[
+        bool, typer.Option("--keep-bad", help="also write the clips that the check calls bad")
+    ] = False,
 ) -> None:
-    """Make a clip file of motion files, checked and at 50 Hz, for `clips=` of the tasks."""
+    """Make a clip file of motion files, checked and at 50 Hz, for `clips=` of the tasks.
+
+    Clips that the check calls bad are left out: the exit code is then 1.
+    """
     from vnl_envs.files import check_writable
     from vnl_envs.motion.check import check_clips
     from vnl_envs.motion.clip import SPLITS, write_clips
@@ -147,27 +156,48 @@ def import_motion(
         model = _world(body).body
         start = time.monotonic()
         clips: Sequence[Clip] = []
-        for path in files:
-            found = read_motion(path, model, format=format, rate=rate, label=label, licence=licence)
-            clips = [*clips, *_progress(found, path.name)]
-        clips = _told(_distinct(clips), told, labels)
-        if split_by is not None:
-            clips = split(clips, split_by.value, 0.2 if test is None else test, seed)
-        write_clips(out, clips, model)
+        with _warnings_in_lines():
+            for path in files:
+                found = read_motion(path, model, format=format, rate=rate, label=label,
+                                    licence=licence)  # fmt: skip
+                clips = [*clips, *_progress(found, path.name)]
         took = time.monotonic() - start
+        read = sum(map(len, clips))
+        clips = _told(_distinct(clips), told, labels)
         reports = check_clips(clips, model, progress=sys.stderr.isatty())
-    frames = sum(map(len, clips))
-    sides = _counts((clip.split for clip in clips), SPLITS)
-    verdicts = _counts((report.verdict for report in reports), VERDICTS)
+        bad = [report for report in reports if report.verdict == "bad"]
+        if not keep_bad:
+            clips = [c for c, report in zip(clips, reports, strict=True) if report not in bad]
+        if clips and split_by is not None:
+            clips = split(clips, split_by.value, 0.2 if test is None else test, seed)
+        if clips:
+            write_clips(out, clips, model)
     if any(clip.licence == UNKNOWN for clip in clips):
         typer.echo("warning: licence unknown; --licence says under which terms this may be used",
                    err=True)  # fmt: skip
-    number = f"{len(clips)} clip{'s' if len(clips) > 1 else ''} ({sides})"
-    typer.echo(
-        f"wrote {out}: {number}, {_seconds(clips):.1f} s of motion, {frames / took:.0f} frames/s; "
-        f"check: {verdicts}"
-    )
-    typer.echo(f"what the check found: vnl-envs data check {out}")
+    if clips:
+        number = f"{len(clips)} clip{'s' if len(clips) > 1 else ''}"
+        typer.echo(
+            f"wrote {out}: {number} ({_counts((clip.split for clip in clips), SPLITS)}), "
+            f"{_seconds(clips):.1f} s of motion, {read / took:.0f} frames/s; "
+            f"check: {_counts((report.verdict for report in reports), VERDICTS)}"
+        )
+        typer.echo(f"what the check found: vnl-envs data check {out}")
+    if bad:
+        typer.echo(_about_bad(bad, keep_bad, written=bool(clips)))
+        if not keep_bad:
+            raise typer.Exit(1)
+
+
+def _about_bad(bad: Sequence[ClipReport], kept: bool, written: bool) -> str:
+    """The last line of an import with clips that the check calls bad."""
+    named = "; ".join(f"{report.name!r}: {report.reasons[0]}" for report in bad[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    if kept:
+        done = "kept"
+    else:
+        done = f"left out{'' if written else ', nothing was written'} (--keep-bad keeps them)"
+    return f"bad: {len(bad)} {done}: {named}{more}"
 
 
 @app.command()
@@ -244,6 +274,25 @@ def _clips(file: str) -> tuple[World, tuple[Clip, ...]]:
         return world, load_clips(world.body)
     world = _world(body_of(file))
     return world, load_clips(world.body, Path(file))
+
+
+@contextlib.contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """What readers warn of, as a line each."""
+    from vnl_envs.motion.errors import MotionWarning
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, MotionWarning):
+                typer.echo(f"warning: {message}", err=True)
+            else:
+                shown(message, category, *where)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", MotionWarning)
+        yield
 
 
 def _progress(clips: Iterator[Clip], name: str) -> Iterator[Clip]:
