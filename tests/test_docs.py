@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import recording
+from tiny_suite import policy_file
 
 ROOT = Path(__file__).parents[1]
 # The package may be imported from the checkout without being installed.
@@ -64,10 +65,11 @@ def test_commands_for_own_motion(tmp_path):
     text = (ROOT / "docs/motion.md").read_text()
     for name in ("monday.h5", "tuesday.h5"):
         shutil.copy(recording("rat_stac_fit_50_frames.h5"), tmp_path / name)
+    (tmp_path / "policy.onnx").write_bytes(policy_file(851, 38, finite=True))
     (tmp_path / "labels.csv").write_text(re.search(r"```csv\n(.*?)```", text, re.S)[1])
     commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S)
                 for line in block.splitlines()]  # fmt: skip
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "vnl-envs"

@@ -117,8 +117,9 @@ def evaluate(
 
     Args:
         task_id: a registered id.
-        policy: "zero", "random", "track"; a function of observations (n, D) float32 to actions
-            (n, nu); or a model with Stable-Baselines3's `predict`, asked for its mean actions.
+        policy: "zero", "random", "track"; an ONNX file, see `OnnxPolicy`; a function of
+            observations (n, D) float32 to actions (n, nu); or a model with Stable-Baselines3's
+            `predict`, asked for its mean actions.
         episodes: how many; episode i is drawn from (seed, i).
         seed: see `episodes`.
         num_envs: simulations at a time.

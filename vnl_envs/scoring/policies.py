@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from vnl_envs.envs.core import Core
+from vnl_envs.scoring.onnx_policy import SUFFIX, OnnxPolicy
 from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.imitation import Imitation
 
@@ -59,8 +61,9 @@ class Predicts(Protocol):
         ...
 
 
-PolicyLike = str | Callable[[np.ndarray], Any] | Predicts
-"""A name, a function of observations (n, D) to actions (n, nu), or a model with `predict`."""
+PolicyLike = str | Path | Callable[[np.ndarray], Any] | Predicts
+"""A name, an ONNX file (a path, or a name that ends in .onnx), a function of observations (n, D) to
+actions (n, nu), or a model with `predict`."""
 
 
 class _Stateless:
@@ -167,16 +170,20 @@ def _checked(actions: Any, core: Core) -> np.ndarray:
 
 
 def make_policy(policy: PolicyLike, core: Core) -> Policy:
-    """A policy by name, from a function of observations, or from a model that predicts.
+    """A policy by name, from an ONNX file, a function of observations, or a model that predicts.
 
     Raises:
-        ValueError: the name is unknown, or "track" is asked of a task without a reference.
+        FileNotFoundError: there is no such file.
+        ValueError: the name is unknown, "track" is asked of a task without a reference, or the file
+            does not fit the task.
     """
     if not isinstance(policy, str):
         if _predicts(policy):
             return Model(policy)
         if callable(policy):
             return Function(policy)
+    if isinstance(policy, Path) or (isinstance(policy, str) and policy.endswith(SUFFIX)):
+        return OnnxPolicy(policy, core)
     if policy == "zero":
         return Zero()
     if policy == "random":
@@ -188,8 +195,8 @@ def make_policy(policy: PolicyLike, core: Core) -> Policy:
             raise ValueError("the policy 'track' needs actuation='position'")
         return Track()
     raise ValueError(
-        f"policy must be one of {NAMES}, a function of observations or a model with predict, "
-        f"got {policy!r}"
+        f"policy must be one of {NAMES}, an {SUFFIX} file, a function of observations or a model "
+        f"with predict, got {policy!r}"
     )
 
 

@@ -27,6 +27,8 @@ MEMORY = 66
 
 def session(path: str) -> Any:
     """An ONNX Runtime session that gives the same bits each time and grows no pools."""
+    # It sends telemetry since 1.29 unless told not to before it is imported (its docs/Privacy.md).
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -41,6 +43,23 @@ def session(path: str) -> Any:
     return onnxruntime.InferenceSession(Path(path).read_bytes(), options, providers=providers)
 
 
+def sizes(session: Any) -> tuple[int, int, int]:
+    """Numbers in an observation, an action and the state of a policy.
+
+    Raises:
+        ValueError: it has other inputs or outputs than a policy.
+    """
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    ways = [({"obs"}, {"action"}), ({"obs", "state_in"}, {"action", "state_out"})]
+    if (set(inputs), set(outputs)) not in ways:
+        raise ValueError(f"the policy has inputs {sorted(inputs)} and outputs {sorted(outputs)}")
+    state = _size("state_in", inputs)
+    if state != _size("state_out", outputs):
+        raise ValueError("the policy's state_in and state_out differ in length")
+    return _size("obs", inputs), _size("action", outputs), state
+
+
 class Server:
     """A policy bound to buffers that are made once.
 
@@ -53,22 +72,13 @@ class Server:
 
     def __init__(self, path: str) -> None:
         self._session = session(path)
-        inputs = {value.name: value.shape for value in self._session.get_inputs()}
-        outputs = {value.name: value.shape for value in self._session.get_outputs()}
-        ways = [({"obs"}, {"action"}), ({"obs", "state_in"}, {"action", "state_out"})]
-        if (set(inputs), set(outputs)) not in ways:
-            raise ValueError(
-                f"the policy has inputs {sorted(inputs)} and outputs {sorted(outputs)}"
-            )
+        observation, action, state = sizes(self._session)
         # One byte of flag, aligned so that the numbers after it are.
-        self._frame = bytearray(4 + 4 * _size("obs", inputs))
+        self._frame = bytearray(4 + 4 * observation)
         self._in = memoryview(self._frame)[3:]
         self._obs = np.frombuffer(self._frame, np.float32, offset=4)[None]
-        self._action = np.zeros((1, _size("action", outputs)), np.float32)
-        self._state = np.zeros((1, _size("state_in", inputs)), np.float32)
-        self._next = np.zeros((1, _size("state_out", outputs)), np.float32)
-        if self._state.shape != self._next.shape:
-            raise ValueError("the policy's state_in and state_out differ in length")
+        self._action = np.zeros((1, action), np.float32)
+        self._state, self._next = np.zeros((2, 1, state), np.float32)
         self._bind()
 
     def _bind(self) -> None:
