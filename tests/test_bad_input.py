@@ -530,7 +530,7 @@ def as_group(file: h5py.File) -> None:
 SPOILT: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "no format": (drop("format"), "format|not a vnl_envs-clips"),
     "other format": (attribute("format", "mp4"), "vnl_envs-clips"),
-    "format number": (attribute("format", 3), "vnl_envs-clips"),
+    "format number": (attribute("format", 3), "'format' of the file must be a text"),
     "format array": (attribute("format", [1.0, 2.0]), ""),
     "no version": (drop("version"), "version"),
     "version": (attribute("version", 99), "version.*99"),
