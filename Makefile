@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The modules of the API reference; vnl_envs itself imports its names only when used.
-DOCUMENTED := registry envs.single envs.vector envs.parallel envs.sb3 \
+DOCUMENTED := registry envs.single envs.vector envs.member envs.parallel envs.sb3 \
   envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
   tasks.metrics scoring.evaluate scoring.policies scoring.schema scoring.problems scoring.suites \
   scoring.scores scoring.intervals scoring.compare scoring.submission scoring.runner scoring.sandbox motion.clip motion.datasets motion.kinematics \
