@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mujoco
@@ -41,23 +41,45 @@ class Picture:
     Args:
         world: what to draw.
         width, height: pixels.
-        camera: name of a fixed camera; None follows the body from the side.
+        camera: name of a camera of the model, or one that MuJoCo is to look from; None follows
+            the body from the side.
 
     Raises:
-        ValueError: a width or height is no integer of at least 1.
+        ValueError: a width or height is no integer of at least 1, or the model has no camera of
+            that name.
         RuntimeError: nothing can be drawn here; the message says why, or names the package to
             install.
     """
 
     def __init__(
-        self, world: World, width: int = WIDTH, height: int = HEIGHT, camera: str | None = None
+        self,
+        world: World,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+        camera: str | mujoco.MjvCamera | None = None,
     ) -> None:
+        if isinstance(camera, str):
+            names = (world.model.cam(i).name for i in range(world.model.ncam))
+            checks.choice("camera", camera, tuple(names))
         make = functools.partial(_Canvas, world, *check_size(width, height), camera)
         self._canvas = Resident(make, _Canvas.close)
 
-    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay] = ()) -> np.ndarray:
-        """A picture, (height, width, 3) uint8. Ghosts are left out of a fixed camera's."""
-        return self._canvas.use(lambda canvas: canvas.draw(data, overlays))
+    def draw(
+        self,
+        data: mujoco.MjData,
+        overlays: Sequence[Overlay] = (),
+        option: mujoco.MjvOption | None = None,
+        modify: Callable[[mujoco.MjvScene], None] | None = None,
+    ) -> np.ndarray:
+        """A picture, (height, width, 3) uint8. Ghosts are left out of the egocentric camera's.
+
+        Args:
+            data: the state.
+            overlays: what is drawn with it.
+            option: what is visible; None: the body as it is meant to be seen.
+            modify: called with the scene before it is drawn.
+        """
+        return self._canvas.use(lambda canvas: canvas.draw(data, overlays, option, modify))
 
     def close(self) -> None:
         """Free the renderer; one that is used again is made again."""
@@ -67,27 +89,39 @@ class Picture:
 class _Canvas:
     """A renderer and what it draws with: a resident of the drawing thread. See `Picture`."""
 
-    def __init__(self, world: World, width: int, height: int, camera: str | None) -> None:
+    def __init__(
+        self, world: World, width: int, height: int, camera: str | mujoco.MjvCamera | None
+    ) -> None:
         self._world = world
         self._renderer = _make_renderer(world.model, width, height)
         self._ghosts = Ghosts(world)
         self._camera = camera
         self._warm = False
         self._option = scene_option(world)
-        self._egocentric = camera is not None
+        eyes = [body.body.prefix + body.body.egocentric_camera for body in world.bodies]
+        self._egocentric = isinstance(camera, str) and camera in eyes
         if self._egocentric:
             # The body does not see its own skin from inside.
             self._option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
             self._option.geomgroup[1:3] = 0
 
-    def draw(self, data: mujoco.MjData, overlays: Sequence[Overlay]) -> np.ndarray:
+    def draw(
+        self,
+        data: mujoco.MjData,
+        overlays: Sequence[Overlay],
+        option: mujoco.MjvOption | None,
+        modify: Callable[[mujoco.MjvScene], None] | None,
+    ) -> np.ndarray:
         camera: Any = self._camera
         if camera is None:
             camera = following_camera(self._world, data, overlays)
-        self._renderer.update_scene(data, camera, self._option)
+        option = self._option if option is None else option
+        self._renderer.update_scene(data, camera, option)
         if self._egocentric:
             overlays = [o for o in overlays if not isinstance(o, Ghost)]
-        self._ghosts.add(self._renderer.scene, overlays, self._option)
+        self._ghosts.add(self._renderer.scene, overlays, option)
+        if modify is not None:
+            modify(self._renderer.scene)
         if not self._warm:
             # A context's first picture has wrong shadows.
             self._renderer.render()
