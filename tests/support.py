@@ -206,6 +206,20 @@ def in_fork(function: Callable[[], Any], timeout: float = 60.0) -> Any:
 
 
 @contextlib.contextmanager
+def switched(*, wide: bool = False, debug: bool = False) -> Iterator[None]:
+    """JAX with strict promotion for a while, with 64-bit numbers or checks of keys and numbers."""
+    import jax
+
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.enable_x64(wide),
+        jax.debug_key_reuse(debug),
+        jax.debug_nans(debug),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def restored_registry() -> Iterator[None]:
     """Forget what a test registered."""
     tables = (registry._ROWS, registry._RACES, registry._BODIES, gymnasium.registry)

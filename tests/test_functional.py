@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from support import actions_of, assert_same, episode_of, rows, single, task_of
@@ -387,16 +388,67 @@ def test_one_trace_only(task_id: str) -> None:
     assert (reset._cache_size(), step._cache_size()) == (1, 1)
 
 
-def test_what_surrounds_a_step_can_be_differentiated() -> None:
-    """Nothing flows through the engine, and nothing is in the way."""
-    env = functional(GOAL)
-    state = env.reset(jax.random.key(0))
+@functools.lru_cache
+def reward_of_a_rollout(*, stopped: bool) -> Any:
+    """The reward and log-likelihood of three steps under auto-reset as a function of a policy."""
+    env = wrap_for_training(functional(GOAL))
+    first = training(GOAL)[0](keys(NUM))
 
     def loss(scale: Any) -> Any:
-        return (env.step(state, scale * jnp.ones(38)).obs.sum() * scale).sum()
+        def body(state: State, _: None) -> tuple[State, Any]:
+            action = scale * state.obs[:, :38]
+            chosen = jax.lax.stop_gradient(action) if stopped else action
+            state = env.step(state, chosen)
+            return state, state.reward - ((action - 0.1) ** 2).sum(axis=-1)
 
+        return jax.lax.scan(body, first, None, length=3)[1].sum()
+
+    return loss
+
+
+def test_what_surrounds_a_step_can_be_differentiated() -> None:
+    """Where nothing is to flow through the engine, nothing is in the way, in a loop either."""
+    loss = reward_of_a_rollout(stopped=True)
     gradient = jax.jit(jax.grad(loss))(0.1)
-    np.testing.assert_allclose(gradient, env.step(state, 0.1 * jnp.ones(38)).obs.sum(), rtol=1e-4)
+    assert np.isfinite(gradient)
+    assert gradient != 0
+
+
+@pytest.mark.parametrize("impl", ["native", "warp"])
+def test_a_step_without_derivatives_says_so(impl: str) -> None:
+    """In place of zeros in silence."""
+    env = functional(GOAL) if impl == "native" else make_functional(GOAL, impl)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+
+    def through(state: State, action: Any) -> Any:
+        return env.step(state, action).reward
+
+    for argument in (0, 1):
+        gradient = jax.grad(through, argument, allow_int=True)
+        with pytest.raises(NotImplementedError, match=r"impl='jax'.*stop_gradient"):
+            jax.eval_shape(gradient, state, jnp.zeros(38))
+
+
+@pytest.mark.parametrize("derive", ["grad", "jvp", "linearize"])
+def test_a_rollout_without_derivatives_says_so(derive: str) -> None:
+    """However the derivative of a loop with auto-reset is asked for."""
+    loss = reward_of_a_rollout(stopped=False)
+    ask = {
+        "grad": lambda: jax.grad(loss)(0.1),
+        "jvp": lambda: jax.jvp(loss, (0.1,), (1.0,)),
+        "linearize": lambda: jax.linearize(loss, 0.1),
+    }
+    with pytest.raises(NotImplementedError, match="stop_gradient"):
+        ask[derive]()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "int32", "bool"])
+def test_actions_of_other_types(kind: str) -> None:
+    """They are what they are as float32."""
+    reset, step = compiled(GOAL)
+    state = reset(keys(NUM))
+    action = jnp.asarray(actions_of(task_of(GOAL), 1, NUM)[0] > 0, kind)
+    same(step(state, action), step(state, action.astype(jnp.float32)))
 
 
 # Trainers
@@ -561,13 +613,47 @@ def test_jax_vector_refuses() -> None:
 # Pictures
 
 
+def row(state: State, index: int = 0) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], state)
+
+
 def test_render() -> None:
     """States are drawn, with the goal."""
     env, (reset, step) = functional(GOAL), compiled(GOAL)
-    state = step(reset(keys(NUM)), jnp.zeros((NUM, 38)))
-    one = jax.tree.map(lambda leaf: leaf[0], state)
+    one = row(step(reset(keys(NUM)), jnp.zeros((NUM, 38))))
     pictures = env.render([one, one], height=48, width=64)
     assert [p.shape for p in pictures] == [(48, 64, 3)] * 2
     assert pictures[0].std() > 5
     data = env.mj_data(one)
     np.testing.assert_allclose(data.time, env.dt)
+
+
+def test_render_as_playground_does() -> None:
+    """Its wrapper passes size, camera, options and a function for each scene."""
+    playground = pytest.importorskip("mujoco_playground._src.wrapper")
+    env = playground.wrap_for_brax_training(functional(GOAL), episode_length=15)
+    state = row(compiled(GOAL)[0](keys(NUM)))
+    seen: list[int] = []
+    hidden = mujoco.MjvOption()
+    hidden.geomgroup[:] = 0
+    plain, empty = (
+        env.render([state], 48, 64, "rodent/side", option, [lambda s: seen.append(s.ngeom)])[0]
+        for option in (None, hidden)
+    )
+    assert plain.shape == (48, 64, 3)
+    assert seen[0] > seen[1] > 0
+    assert not np.array_equal(plain, empty)
+    assert not np.array_equal(plain, env.render([state], 48, 64)[0])
+
+
+def test_render_refuses() -> None:
+    """One line that names what was expected."""
+    env, state = functional(GOAL), compiled(GOAL)[0](keys(NUM))
+    with pytest.raises(ValueError, match=r"batches are jax.vmap's.*leaf\[i\]"):
+        env.render([state])
+    with pytest.raises(ValueError, match="camera must be 'rodent/back' or"):
+        env.render(row(state), camera="side")
+    with pytest.raises(ValueError, match="1 states need as many modify_scene_fns, got 0"):
+        env.render([row(state)], modify_scene_fns=[])
+    with pytest.raises(ValueError, match="height must be an integer of at least 1"):
+        env.render(row(state), height=0)

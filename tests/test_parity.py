@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import task_of
+from support import switched, task_of
 
 import vnl_envs
 
@@ -172,10 +172,15 @@ def test_brax_ppo_on_mjx() -> None:
 @pytest.mark.parametrize("impl", ["warp", "jax"])
 def test_training_wrapper_on_mjx(impl: str) -> None:
     """New episodes where one ends, one trace only, nothing overflows, NaN actions diverge alone."""
+    with switched(debug=True):
+        check_training_wrapper(impl)
+
+
+def check_training_wrapper(impl: str) -> None:
     task_id, num = "vnl/HumanoidGoalReaching-v0", 4
     env = wrap_for_training(make_functional(task_id, impl), episode_length=30)
     reset, step = jax.jit(env.reset), jax.jit(env.step)
-    state = reset(jax.random.split(jax.random.PRNGKey(0), num))
+    state = reset(jax.random.split(jax.random.key(0), num))
     yaw = np.asarray(state.data.episode["yaw"])
     rng = np.random.default_rng(0)
     nu = env.action_size

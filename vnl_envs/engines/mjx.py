@@ -164,9 +164,9 @@ class MjxEngine:
         """
         data = jax.tree.unflatten(self._structure, [leaf.array() for leaf in self._leaves])
         data = data.replace(
-            qpos=data.qpos.at[body.qpos].set(qpos),
-            qvel=data.qvel.at[body.qvel].set(qvel),
-            act=data.act.at[body.act].set(act),
+            qpos=_set(data.qpos, body.qpos, qpos),
+            qvel=_set(data.qvel, body.qvel, qvel),
+            act=_set(data.act, body.act, act),
         )
         data = self._place(data, body, mocap_pos, None)
         with jax.default_matmul_precision(_PRECISION):
@@ -198,7 +198,7 @@ class MjxEngine:
         """
         force = jnp.zeros(3) if force is None else force
         data = self._place(data, body, mocap_pos, force)
-        data = data.replace(ctrl=data.ctrl.at[body.ctrl].set(ctrl))
+        data = data.replace(ctrl=_set(data.ctrl, body.ctrl, ctrl))
         with jax.default_matmul_precision(_PRECISION):
             data, _ = jax.lax.scan(
                 lambda data, _: (self._substep(model, data), None), data, None, length=substeps
@@ -239,8 +239,8 @@ class MjxEngine:
         if mocap_pos is not None:
             data = data.replace(mocap_pos=jnp.asarray(mocap_pos, data.mocap_pos.dtype))
         if force is not None:
-            pushed = data.xfrc_applied.at[body.bodies.start, :3].set(force)
-            data = data.replace(xfrc_applied=pushed)
+            push = np.s_[body.bodies.start, :3]
+            data = data.replace(xfrc_applied=_set(data.xfrc_applied, push, force))
         return data
 
     def _substep(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
@@ -303,6 +303,11 @@ class _Leaf:
 
     def array(self) -> Array:
         return jnp.broadcast_to(jnp.asarray(self._value, self._dtype), self._shape)
+
+
+def _set(array: Array, where: Any, value: Array) -> Array:
+    """An array with other values somewhere, in its own type."""
+    return array.at[where].set(jnp.asarray(value, array.dtype))
 
 
 def _integrator(model: mujoco.MjModel) -> Any:

@@ -12,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from vnl_envs import checks
-from vnl_envs.envs.backends import choose
-from vnl_envs.envs.functional import FunctionalEnv, State
+from vnl_envs.envs.backends import Data, choose
+from vnl_envs.envs.functional import FunctionalEnv, State, apart
 
 RandomizationFn = Callable[[Any], tuple[Any, Any]]
 """An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""
@@ -68,6 +68,25 @@ class Batched(Wrapper):
         if randomization_fn is not None:
             self._model, self._axes = randomization_fn(env.unwrapped.mjx_model)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is varied is told by identity, so that a copy has that alone of the model.
+        varied = None
+        if self._model is not None:
+            pairs = zip(jax.tree.leaves(self._model), self._base()[0], strict=True)
+            varied = [None if new is old else new for new, old in pairs]
+        return {**vars(self), "_model": varied}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._model is not None:
+            leaves, structure = self._base()
+            pairs = zip(self._model, leaves, strict=True)
+            self._model = structure.unflatten([old if new is None else new for new, old in pairs])
+
+    def _base(self) -> tuple[list[Any], Any]:
+        """Leaves and structure of the model that is varied."""
+        return jax.tree.flatten(self.unwrapped.mjx_model)
+
     def reset(self, rng: jax.Array) -> State:
         """Starts of episodes from keys (B, ...)."""
         return self._map(self.env.reset, rng)
@@ -121,7 +140,7 @@ class EpisodeLimit(Wrapper):
             "episode_done": zero,
             "episode_metrics": dict.fromkeys(names, zero),
         }
-        return state.replace(info={**state.info, **info})
+        return apart(state.replace(info={**state.info, **info}))
 
     def step(self, state: State, action: jax.Array) -> State:
         """A control step, or `action_repeat` of them, with actions (B, nu)."""
@@ -161,7 +180,7 @@ class EpisodeLimit(Wrapper):
         truncation = jnp.where(late, 1.0, state.info["truncation"])
         done = jnp.where(late, 1.0, state.done)
         info = {"truncation": truncation, "time_out": truncation, "episode_done": done}
-        return state.replace(done=done, info={**state.info, **info})
+        return apart(state.replace(done=done, info={**state.info, **info}))
 
 
 class AutoReset(Wrapper):
@@ -180,23 +199,25 @@ class AutoReset(Wrapper):
         keys = jax.vmap(jax.random.split)(rng)
         state = self.env.reset(keys[:, 0])
         info = {"final_obs": state.obs, "key": keys[:, 1]}
-        return state.replace(info={**state.info, **info})
+        return apart(state.replace(info={**state.info, **info}))
 
     def step(self, state: State, action: jax.Array) -> State:
         """A control step with actions (B, nu)."""
+        # At every step: to go on with the keys of those that are not done would use them twice.
+        keys = jax.vmap(jax.random.split)(state.info["key"])
         state = self.env.step(state, action)
-        state = state.replace(info={**state.info, "final_obs": state.obs})
-        done = state.done > 0
         overflow = state.info["overflow"]
         jax.lax.cond((overflow > 0).any(), _report_overflow, lambda _: None, overflow)
-        # Above vmap: under it, both branches would run at every step.
-        return jax.lax.cond(done.any(), self._renew, lambda state, _: state, state, done)
 
-    def _renew(self, state: State, done: jax.Array) -> State:
-        keys = jax.vmap(jax.random.split)(state.info["key"])
-        state = self.env.restart(state, done, keys[:, 0])
-        key = choose(done, keys[:, 1], state.info["key"])
-        return state.replace(info={**state.info, "key": key})
+        def renew(data: Data, obs: Any) -> tuple[Data, Any]:
+            new = self.env.restart(state.replace(data=data, obs=obs), done, keys[:, 0])
+            return new.data, new.obs
+
+        done = state.done > 0
+        # Above vmap: under it, both branches would run at every step.
+        data, obs = jax.lax.cond(done.any(), renew, lambda *same: same, state.data, state.obs)
+        info = {**state.info, "final_obs": state.obs, "key": keys[:, 1]}
+        return state.replace(data=data, obs=obs, info=info)
 
 
 class Sharded(Wrapper):
@@ -222,6 +243,9 @@ class Sharded(Wrapper):
         )
         self._reset, self._step = jax.jit(shard(env.reset)), jax.jit(shard(env.step))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sharded, (self.env, [device.id for device in self.mesh.devices.flat])
+
     def reset(self, rng: jax.Array) -> State:
         """Starts of episodes from keys (B, ...).
 
@@ -236,6 +260,12 @@ class Sharded(Wrapper):
     def step(self, state: State, action: jax.Array) -> State:
         """A control step with actions (B, nu)."""
         return self._step(state, action)
+
+
+def _sharded(env: Any, ids: Sequence[int]) -> Sharded:
+    """An environment over the devices of these ids."""
+    devices = {device.id: device for device in jax.devices()}
+    return Sharded(env, [devices[i] for i in ids])
 
 
 def _report_overflow(overflow: jax.Array) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 try:
@@ -37,6 +38,8 @@ atexit.register(_finish)
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Everything that the coming steps depend on: who resets this resets the whole episode.
+
+    In a `State` one zero takes the place of each array without elements, in `physics` too.
 
     Attributes:
         physics: of the engine: an `mjx.Data`, or on the native engine its float64 numbers as
@@ -135,14 +138,46 @@ class Native:
 
     def _call(self, function: Any, shapes: Any, model: Any, *args: Any) -> Any:
         fields = {} if model is None else varied(self.model, model)
-        # Nothing is differentiated through C; what surrounds the call may be.
-        args = jax.lax.stop_gradient((fields, *args))
+        args = _without_derivatives((fields, *args))
         return jax.pure_callback(function, shapes, *args, vmap_method="broadcast_all")
+
+
+@jax.custom_jvp
+def _without_derivatives(tree: Any) -> Any:
+    """The tree, which nothing that depends on what is differentiated may be part of."""
+    return tree
+
+
+@_without_derivatives.defjvp
+def _refuse(primals: Any, tangents: Any) -> Any:
+    raise NotImplementedError(
+        "only impl='jax' has derivatives of a step (by jax.jvp): here put jax.lax.stop_gradient "
+        "around the state and action that depend on what is differentiated"
+    )
 
 
 def _memory(data: Data) -> dict[str, Any]:
     """What the host knows as a memory."""
     return {k: v for k, v in vars(data).items() if k != "model"}
+
+
+def _as_numpy_promotes(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method in which types are promoted as usual, even where the caller asks JAX for more.
+
+    MJX does not hold under `jax_numpy_dtype_promotion="strict"`, and tasks are NumPy's as well.
+    """
+
+    @functools.wraps(method)
+    def inside(*args: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return method(*args)
+
+    return inside
+
+
+def _typed(tree: Any, like: Any) -> Any:
+    """Leaves in the types of those of another tree: what a reset has given a state, stays."""
+    return jax.tree.map(lambda leaf, known: jnp.asarray(leaf, known.dtype), tree, like)
 
 
 class Mjx:
@@ -162,9 +197,11 @@ class Mjx:
         self._judge = Judge(task.metrics)
         self.model = self._engine.model
 
+    @_as_numpy_promotes
     def begin(self, model: Any, u: jax.Array) -> Data:
         return self._new(model, u, jnp.asarray(True))
 
+    @_as_numpy_promotes
     def put(self, model: Any, start: Start, episode: Any, carry: Any) -> Data:
         return self._put(model, start, episode, carry, jnp.asarray(True))
 
@@ -190,8 +227,11 @@ class Mjx:
             model=fields,
         )
 
+    @_as_numpy_promotes
     def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
         task, engine = self._task, self._engine
+        if engine.impl == "warp":
+            data, action = _without_derivatives((data, action))
         episode, carry = data.episode, data.carry
         placed = task.place(episode, carry)
         control = task.body.control(task.applied_action(action, episode, carry))
@@ -202,7 +242,8 @@ class Mjx:
         next_carry, outcome = task.evaluate(view, action, episode, carry)
         before = data.observation, data.privileged
         step, totals, seen = self._judge(outcome, failed, data.totals, before)
-        after = Data(physics, episode, dict(next_carry), totals, *seen, data.model)
+        next_carry, totals = _typed((dict(next_carry), totals), (carry, data.totals))
+        after = Data(physics, episode, next_carry, totals, *seen, data.model)
         # A diverged simulation stays where it last was finite; its episode is over.
         after = choose(failed, data.replace(totals=totals), after)
         increments = self._judge.accumulator.increments(data.totals, totals)
@@ -234,6 +275,7 @@ class Mjx:
         derived = jax.pure_callback(derive, shapes, fields, wanted, vmap_method="broadcast_all")
         return fields | derived
 
+    @_as_numpy_promotes
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         return choose(done, self._new(model, u, done), data)
 

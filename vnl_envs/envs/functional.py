@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,24 @@ class State:
         return dataclasses.replace(self, **changes)
 
 
+def lean(tree: Any) -> Any:
+    """A tree with one zero in place of arrays without elements, which checkpoints do not take."""
+    return jax.tree.map(lambda leaf: leaf if leaf.size else jnp.zeros(1, leaf.dtype), tree)
+
+
+def apart(tree: Any) -> Any:
+    """A tree whose leaves are arrays of their own each, so that all of it can be donated."""
+    seen: set[int] = set()
+
+    def leaf(array: jax.Array) -> jax.Array:
+        if id(array) in seen:
+            return jnp.array(array)
+        seen.add(id(array))
+        return array
+
+    return jax.tree.map(leaf, tree)
+
+
 def make_functional(
     task_id: str,
     impl: str = "auto",
@@ -118,6 +136,14 @@ class FunctionalEnv:
         self.task_id = task_id
         self.impl = default_impl() if impl == "auto" else impl
         self.task = make_task(task_id, **options)
+        self._arguments = {
+            "task_id": task_id,
+            "impl": self.impl,
+            "observation": observation,
+            "threads": threads,
+            "max_batch": max_batch,
+            **options,
+        }
         self._observation = observation
         self._host = Host(self.task, threads)
         self._backend: Backend = (
@@ -128,18 +154,25 @@ class FunctionalEnv:
         self._mjx_model: Any = None
         drawn = self.task.episode(np.zeros((1, self.task.uniforms), np.float32))
         self._episode_fields = tuple(self.task.model_fields(drawn))
-        self._template = jax.eval_shape(self.reset, jax.random.key(0))
+        # Whole data has arrays without elements, where a state has one zero.
+        self._whole_data = jax.eval_shape(self._begin, jax.random.key(0))
+        self._template = jax.eval_shape(self._first, self._whole_data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Neither C's simulations nor traced functions can be copied: they are made again.
+        return _remade, (self._arguments,)
 
     # Functions
 
     def reset(self, rng: jax.Array) -> State:
         """The start of an episode drawn from a key."""
-        return self._first(self._backend.begin(self._model(), self._uniforms(rng)))
+        return self._first(self._begin(rng))
 
     def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> State:
         """A state in the midst of an episode; numbers travel as float32."""
-        given = Start(*(None if part is None else jnp.asarray(part) for part in start))
-        rows = [{k: jnp.asarray(v) for k, v in part.items()} for part in (episode, carry)]
+        # Copies: what the caller does to his arrays later is nothing to the state.
+        given = Start(*(None if part is None else jnp.array(part) for part in start))
+        rows = [{k: jnp.array(v) for k, v in part.items()} for part in (episode, carry)]
         return self._first(self._backend.put(self._model(), given, *rows))
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -150,10 +183,14 @@ class FunctionalEnv:
         Raises:
             ValueError: the state is of another task, implementation or option, or the action of
                 another shape.
+            NotImplementedError: on native or Warp, a derivative with respect to state or action
+                is asked for; `jax.lax.stop_gradient` around them says that none is.
         """
         self._check(state, action)
         action = jnp.clip(jnp.asarray(action, jnp.float32), -1.0, 1.0)
-        data, step, increments, overflow = self._backend.step(self._model(), state.data, action)
+        whole = self._whole(state.data)
+        data, step, increments, overflow = self._backend.step(self._model(), whole, action)
+        increments = jnp.asarray(increments, jnp.float32)
         figures = dict(zip(self._host.names, jnp.unstack(increments, axis=-1), strict=True))
         flags = {
             "truncation": step.truncated,
@@ -162,7 +199,8 @@ class FunctionalEnv:
             "diverged": step.diverged,
             "overflow": overflow,
         }
-        return State(
+        data = lean(data)
+        after = State(
             data=data,
             obs=self._observe(data),
             reward=jnp.asarray(step.reward, jnp.float32),
@@ -175,11 +213,13 @@ class FunctionalEnv:
             # What wrappers keep here stays.
             info={**state.info, **{k: jnp.asarray(v, jnp.float32) for k, v in flags.items()}},
         )
+        return apart(after)
 
     def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
         """The state, but with data and observation of a new episode where `done`."""
-        data = self._backend.restart(self._model(), state.data, done, self._uniforms(rng))
-        return state.replace(data=data, obs=self._observe(data))
+        whole = self._whole(state.data)
+        data = lean(self._backend.restart(self._model(), whole, done, self._uniforms(rng)))
+        return apart(state.replace(data=data, obs=self._observe(data)))
 
     # What trainers ask for
 
@@ -243,19 +283,51 @@ class FunctionalEnv:
             self._mjx_model = before
 
     def render(
-        self, trajectory: State | Sequence[State], height: int = HEIGHT, width: int = WIDTH
+        self,
+        trajectory: State | Sequence[State],
+        height: int = HEIGHT,
+        width: int = WIDTH,
+        camera: str | mujoco.MjvCamera | None = None,
+        scene_option: mujoco.MjvOption | None = None,
+        modify_scene_fns: Sequence[Callable[[mujoco.MjvScene], None]] | None = None,
     ) -> Any:
-        """Pictures (height, width, 3) uint8 of states without a batch axis, one or a list."""
+        """Pictures (height, width, 3) uint8 of states without a batch axis, one or a list.
+
+        Called as MuJoCo Playground's `MjxEnv.render`.
+
+        Args:
+            trajectory: a state, or several.
+            height, width: pixels.
+            camera: name of a camera of `mj_model`, or one to look from; None follows the body.
+            scene_option: what is visible; None: the body as it is meant to be seen.
+            modify_scene_fns: for each state, what to do to its scene before it is drawn.
+
+        Raises:
+            ValueError: states have a batch axis, the model has no such camera, a size is no
+                integer of at least 1, or there are not as many functions as states.
+        """
         single = isinstance(trajectory, State)
-        states = [trajectory] if isinstance(trajectory, State) else trajectory
-        with contextlib.closing(Picture(self.task.world, width, height)) as picture:
-            drawn = [picture.draw(self.mj_data(s), self._overlays(s)) for s in states]
+        states = [trajectory] if isinstance(trajectory, State) else list(trajectory)
+        modify = [None] * len(states) if modify_scene_fns is None else list(modify_scene_fns)
+        if len(modify) != len(states):
+            raise ValueError(f"{len(states)} states need as many modify_scene_fns, "
+                             f"got {len(modify)}")  # fmt: skip
+        with contextlib.closing(Picture(self.task.world, width, height, camera)) as picture:
+            drawn = [
+                picture.draw(self.mj_data(state), self._overlays(state), scene_option, function)
+                for state, function in zip(states, modify, strict=True)
+            ]
         return drawn[0] if single else drawn
 
     def mj_data(self, state: State) -> mujoco.MjData:
-        """The simulation of a state without a batch axis, as C MuJoCo has it."""
+        """The simulation of a state without a batch axis, as C MuJoCo has it.
+
+        Raises:
+            ValueError: the state has a batch axis, or is of another task.
+        """
+        self._check_data(state)
         data = mujoco.MjData(self.mj_model)
-        self._backend.fill(data, state.data)
+        self._backend.fill(data, self._whole(state.data))
         mujoco.mj_forward(self.mj_model, data)
         return data
 
@@ -276,7 +348,7 @@ class FunctionalEnv:
         return model
 
     def _overlays(self, state: State) -> list[Overlay]:
-        memory = self._backend.memory(state.data)
+        memory = self._backend.memory(self._whole(state.data))
         view = self.task.body.physics(self.mj_data(state))[0]
         return self.task.overlays(view, memory["episode"], memory["carry"])
 
@@ -295,12 +367,24 @@ class FunctionalEnv:
         bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
         return (bits >> (32 - _UNIFORM_BITS)).astype(jnp.float32) * 2.0**-_UNIFORM_BITS
 
+    def _begin(self, rng: jax.Array) -> Data:
+        return self._backend.begin(self._model(), self._uniforms(rng))
+
+    def _whole(self, data: Data) -> Data:
+        """The inverse of `lean`."""
+
+        def leaf(known: jax.ShapeDtypeStruct, value: Any) -> Any:
+            return value if known.size else jnp.zeros(known.shape, known.dtype)
+
+        return jax.tree.map(leaf, self._whole_data, data)
+
     def _first(self, data: Data) -> State:
+        data = lean(data)
         zero = jnp.zeros((), jnp.float32)
         names = [*self._figures, *(f"reward/{name}" for name in self._host.terms)]
         names += ["overflow"] if self._may_overflow else []
         flags = ("truncation", "time_out", "is_success", "diverged", "overflow")
-        return State(
+        state = State(
             data=data,
             obs=self._observe(data),
             reward=zero,
@@ -308,12 +392,14 @@ class FunctionalEnv:
             metrics=dict.fromkeys(names, zero),
             info=dict.fromkeys(flags, zero),
         )
+        return apart(state)
 
     def _observe(self, data: Data) -> Any:
         if self._observation == "flat":
             return data.observation
         if self._observation == "privileged":
-            critic = data.privileged if data.privileged.size else data.observation
+            perturbed = self._whole_data.privileged.size > 0
+            critic = data.privileged if perturbed else data.observation
             return {"state": data.observation, "privileged_state": critic}
         return {name: data.observation[span] for name, span in self._host.groups.items()}
 
@@ -324,6 +410,9 @@ class FunctionalEnv:
                 f"an action of {self.task_id} has shape ({self.action_size},), got "
                 f"{jnp.shape(action)}; batches are jax.vmap's"
             )
+        self._check_data(state)
+
+    def _check_data(self, state: State) -> None:
         own, given = (
             dict(jax.tree_util.tree_leaves_with_path(data))
             for data in (self._template.data, state.data)
@@ -334,5 +423,10 @@ class FunctionalEnv:
                 raise ValueError(
                     f"the state is not one of {self.task_id} with impl={self.impl!r}: its data"
                     f"{jax.tree_util.keystr(path)} has shape {getattr(there, 'shape', None)}, "
-                    f"expected {getattr(here, 'shape', None)}; batches are jax.vmap's"
+                    f"expected {getattr(here, 'shape', None)}; batches are jax.vmap's, and row i "
+                    "of one is jax.tree.map(lambda leaf: leaf[i], state)"
                 )
+
+
+def _remade(arguments: dict[str, Any]) -> FunctionalEnv:
+    return FunctionalEnv(**arguments)

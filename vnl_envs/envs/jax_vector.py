@@ -49,10 +49,34 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
-        env = wrap_for_training(self.functional)
-        self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
         self._seed = int(np.random.default_rng().integers(2**31))
         self.state: State | None = None
+        self._compile()
+
+    def _compile(self) -> None:
+        env = wrap_for_training(self.functional)
+
+        # What compiled code returns twice is an array of its own each time: a caller may donate
+        # his, and the state stays whole.
+        def reset(keys: jax.Array) -> tuple[State, Any]:
+            state = env.reset(keys)
+            return state, state.obs
+
+        def step(state: State, actions: jax.Array) -> tuple[State, tuple[Any, ...]]:
+            state = env.step(state, actions)
+            done, truncated = state.done > 0, state.info["truncation"] > 0
+            flags = done & ~truncated, truncated
+            return state, (state.obs, state.reward, *flags, _infos(state, done))
+
+        self._reset, self._step = jax.jit(reset), jax.jit(step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        compiled = ("_reset", "_step")
+        return {name: value for name, value in vars(self).items() if name not in compiled}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._compile()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -67,10 +91,10 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
         if seed is not None:
             self._seed = checks.integer("seed", seed, 0)
         seeds = jnp.arange(self.num_envs, dtype=jnp.uint32) + np.uint32(self._seed % 2**32)
-        self.state = self._reset(jax.vmap(jax.random.PRNGKey)(seeds))
+        self.state, observation = self._reset(jax.vmap(jax.random.PRNGKey)(seeds))
         # The next reset without a seed begins other episodes.
         self._seed += self.num_envs
-        return self.state.obs, {}
+        return observation, {}
 
     def step(
         self, actions: jax.Array
@@ -87,23 +111,23 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
             raise ValueError(
                 f"actions must have shape {self.action_space.shape}, got {np.shape(actions)}"
             )
-        self.state = state = self._step(self.state, actions)
-        done, truncated = state.done > 0, state.info["truncation"] > 0
-        return state.obs, state.reward, done & ~truncated, truncated, self._infos(state, done)
+        self.state, out = self._step(self.state, actions)
+        return out
 
-    def _infos(self, state: State, done: jax.Array) -> dict[str, Any]:
-        everywhere = np.ones(self.num_envs, bool)
-        terms = {k.removeprefix("reward/"): v for k, v in state.metrics.items() if "/" in k}
-        figures = {k: v for k, v in state.info["episode_metrics"].items() if "/" not in k}
-        return {
-            "reward_terms": _masked(terms, everywhere),
-            "metrics": _masked(figures, everywhere),
-            **_masked({k: state.info[k] > 0 for k in ("is_success", "diverged")}, everywhere),
-            "final_obs": state.info["final_obs"],
-            "_reward_terms": everywhere,
-            "_metrics": everywhere,
-            "_final_obs": done,
-        }
+
+def _infos(state: State, done: jax.Array) -> dict[str, Any]:
+    everywhere = jnp.ones(done.shape, bool)
+    terms = {k.removeprefix("reward/"): v for k, v in state.metrics.items() if "/" in k}
+    figures = {k: v for k, v in state.info["episode_metrics"].items() if "/" not in k}
+    return {
+        "reward_terms": _masked(terms, everywhere),
+        "metrics": _masked(figures, everywhere),
+        **_masked({k: state.info[k] > 0 for k in ("is_success", "diverged")}, everywhere),
+        "final_obs": state.info["final_obs"],
+        "_reward_terms": everywhere,
+        "_metrics": everywhere,
+        "_final_obs": done,
+    }
 
 
 def _space(size: Any) -> gymnasium.Space:
@@ -113,6 +137,6 @@ def _space(size: Any) -> gymnasium.Space:
     return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
 
-def _masked(values: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+def _masked(values: dict[str, Any], mask: jax.Array) -> dict[str, Any]:
     """Infos in Gymnasium's form, each with its mask."""
     return {**values, **{f"_{name}": mask for name in values}}
