@@ -32,7 +32,7 @@ from tests.results import (
     write_board,
 )
 from vnl_envs.score_cli import app
-from vnl_envs.scoring import archive, charts, report
+from vnl_envs.scoring import charts, report
 from vnl_envs.scoring.figures import by_task
 from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.runner import part_of
@@ -321,27 +321,6 @@ def test_a_season_closes_with_the_key_that_it_opened_with(tmp_path, wrong):
     done = build(tmp_path, tmp_path / "out")
     assert done.exit_code == Code.SCHEMA, done.output
     assert "seasons.json" in done.output
-
-
-def test_a_bundle_on_the_board_is_that_of_its_result(small, tmp_path):
-    files = {archive.MANIFEST: b"{}", archive.SUBMISSION: b"{}"}
-    bundle = small / "submissions/core-v1-02.zip"
-    bundle.parent.mkdir()
-    archive.write_bundle(bundle, files)
-    edit(small / "board.json", lambda b: b.update(entries=b["entries"][2:3]))
-    edit(small / "board.json", lambda b: b["entries"][0].update(cross_checks=[]))
-    refused = build(small, tmp_path / "out")
-    assert refused.exit_code == Code.CLAIM, refused.output
-    assert "core-v1-02.zip: is the bundle" in refused.output
-    identity = archive.identity_of(files)
-    edit(small / "results/core-v1-02.json", lambda r: r["entrant"].update(identity=identity))
-    (small / "results/core-v1-02.verified.json").unlink()
-    assert build(small, tmp_path / "out").exit_code == 0
-    assert (tmp_path / "out/submissions/core-v1-02.zip").read_bytes() == bundle.read_bytes()
-    bundle.write_bytes(b"no zip")
-    broken = build(small, tmp_path / "out")
-    assert broken.exit_code == Code.ARCHIVE
-    assert "core-v1-02.zip: " in broken.output
 
 
 def test_a_cross_check_is_of_one_entry(small, tmp_path):

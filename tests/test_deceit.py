@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from tests.results import MAKERS, make_anchors, make_result, played, small_suite, write_entry
 from vnl_envs.score_cli import app
-from vnl_envs.scoring import suites
+from vnl_envs.scoring import archive, suites
 from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.results import scored
 from vnl_envs.scoring.schema import Board, Published, Result, to_text
@@ -192,6 +193,59 @@ def test_what_lies_beside_a_result_follows_from_it_or_is_left_out(
     assert done.exit_code == Code.CLAIM, done.output
     assert told in done.output
     assert "results/core-v1-01.json" in rows_of(tmp_path / "site")
+
+
+def bundle_of(result: dict[str, Any], **changes: Any) -> dict[str, bytes]:
+    """The files of what a result says to be of, but for changes."""
+    entrant, policy = result["entrant"], "policies/rat.onnx"
+    said = {key: entrant[key] for key in ("name", "authors", "licence", "date", "description")}
+    tasks = {task: {"policy": policy, "training": told["training"]}
+             for task, told in entrant["policies"].items()}  # fmt: skip
+    document = {"schema_version": 1, "suite": "core-v1", "tasks": tasks} | said | changes
+    return {
+        archive.MANIFEST: b"{}",
+        archive.SUBMISSION: json.dumps(document).encode(),
+        policy: b"x",
+    }
+
+
+def test_a_bundle_on_the_board_is_that_of_its_result(board: Path, tmp_path: Path) -> None:
+    """Else it is left out: another's, one that says other things, and none."""
+    path, bundle = board / "results/core-v1-01.json", board / "submissions/core-v1-01.zip"
+    (board / "results/core-v1-01.verified.json").unlink()
+    bundle.parent.mkdir()
+    digest = hashlib.sha256(b"x").hexdigest()
+    edit(path, lambda r: [p.update(sha256=digest) for p in r["entrant"]["policies"].values()])
+    result = json.loads(path.read_text())
+
+    def built(files: dict[str, bytes], *, same: bool = True) -> Any:
+        archive.write_bundle(bundle, files)
+        identity = archive.identity_of(files) if same else "0" * 64
+        edit(path, lambda r: r["entrant"].update(identity=identity))
+        return score("site", "--board", board, "--out", tmp_path / "site")
+
+    done = built(bundle_of(result))
+    assert done.exit_code == 0, done.output
+    published = tmp_path / "site/submissions/core-v1-01.zip"
+    assert published.read_bytes() == bundle.read_bytes()
+    published.unlink()
+    training = {t: {"policy": "policies/rat.onnx", "training": p["training"] | {"env_steps": 1}}
+                for t, p in result["entrant"]["policies"].items()}  # fmt: skip
+    for files, told in (
+        (bundle_of(result, name="Somebody"), "name: is another than the result says"),
+        (bundle_of(result, tasks=training), "policies: is another than the result says"),
+        ({archive.MANIFEST: b"{}", archive.SUBMISSION: b"{}"}, "schema_version: Field required"),
+    ):
+        done = built(files)
+        assert done.exit_code in (Code.CLAIM, Code.SCHEMA)
+        assert told in done.output
+    done = built(bundle_of(result), same=False)
+    assert done.exit_code == Code.CLAIM
+    assert "core-v1-01.zip: is the bundle" in done.output
+    bundle.write_bytes(b"no zip")
+    done = score("site", "--board", board, "--out", tmp_path / "site")
+    assert done.exit_code == Code.ARCHIVE
+    assert not published.exists()
 
 
 # Texts

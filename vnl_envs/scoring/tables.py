@@ -37,6 +37,7 @@ from vnl_envs.scoring.schema import (
     Result,
     Seasons,
     Speed,
+    Submission,
     Suite,
     SuiteTask,
     Verified,
@@ -50,6 +51,7 @@ from vnl_envs.scoring.verification import claims, has_policy, record_name
 from vnl_envs.scoring.videos import read_videos
 
 SEASONS = "seasons.json"
+_OTHER = "is another than the result says"
 # A spreadsheet would compute a text that starts so.
 _FORMULAS = ("=", "+", "-", "@", "\t")
 
@@ -510,7 +512,26 @@ def _has_bundle(board: Path, entry: Published, result: Result) -> bool:
     if identity != result.entrant.identity:
         message = f"is the bundle {identity}, the result is of {result.entrant.identity}"
         raise problem(Code.CLAIM, where, message)
+    said = parse(Submission, files.get(archive.SUBMISSION, b""), where)
+    other = [*_other_words(result, said, files)]
+    if other:
+        raise ScoringError([Problem(Code.CLAIM, f"{where}: {name}", _OTHER) for name in other])
     return True
+
+
+def _other_words(result: Result, said: Submission, files: Mapping[str, bytes]) -> Iterator[str]:
+    """What a result says of its entrant otherwise than its bundle does, but for what takes reading
+    a policy.
+    """
+    for name in ("name", "authors", "licence", "date", "description"):
+        if getattr(result.entrant, name) != getattr(said, name):
+            yield name
+    policies = {
+        task: (archive.sha256(files.get(entry.policy, b"")), entry.training)
+        for task, entry in said.tasks.items()
+    }
+    if policies != {t: (p.sha256, p.training) for t, p in result.entrant.policies.items()}:
+        yield "policies"
 
 
 def _cross_problems(there: Result, here: Result) -> Iterator[Problem]:
