@@ -305,7 +305,8 @@ def verify(
         int | None, typer.Option(min=0, max=2**64 - 1, help="of the sample; default drawn")
     ] = None,
     record: Annotated[
-        bool, typer.Option(help="write RESULT.verified.json beside it, which a board shows")
+        bool,
+        typer.Option("--record", help="write RESULT.verified.json beside it, which a board shows"),
     ] = False,
     workers: Workers = 1,
     ray_address: RayAddress = None,
