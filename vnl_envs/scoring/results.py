@@ -38,6 +38,7 @@ ENGINE_PACKAGES = {
 FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "avx512_bf16",
          "amx_tile", "asimd", "sve")  # fmt: skip
 """Instructions that NumPy, ONNX Runtime and the C library choose their code by."""
+_MOST_CHARACTERS = 200
 
 
 def stamps(engine: str = NATIVE) -> dict[str, str]:
@@ -48,7 +49,7 @@ def stamps(engine: str = NATIVE) -> dict[str, str]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "cpu": cpu_name(),
+        "cpu": cpu_name().encode("ascii", "replace").decode()[:_MOST_CHARACTERS],
         "cpu_flags": " ".join(_flags()),
     }
 

@@ -43,6 +43,9 @@ class Document(BaseModel):
     )
 
 
+_NAME = "[!-~]([ -~]{0,118}[!-~])?"
+
+
 def _line(text: str) -> str:
     if not is_visible(text):
         raise ValueError("must be printable text of one line, of visible characters")
@@ -54,7 +57,12 @@ def _lines(text: str) -> str:
 
 
 def _name(value: Any) -> Any:
-    return normalised(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    name = normalised(value)
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("must be 1 to 120 printable ASCII characters")
+    return name
 
 
 def _whole(value: Any) -> Any:
@@ -85,9 +93,7 @@ Line = Annotated[
     AfterValidator(_line),
 ]  # fmt: skip
 """Visible characters of any script, in one line."""
-Name = Annotated[
-    str, BeforeValidator(_name), StringConstraints(pattern=r"^[!-~]([ -~]{0,118}[!-~])?$")
-]
+Name = Annotated[str, BeforeValidator(_name), StringConstraints(pattern=f"^{_NAME}$")]
 """What entries and algorithms are told apart by: ASCII alone, as other scripts have letters that
 look like its own. Compatibility forms and repeated spaces are normalised."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]
