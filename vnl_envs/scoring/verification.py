@@ -89,7 +89,8 @@ def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Probl
     # Without the suite's episodes there is nothing to recompute from.
     return (
         _episode_problems(result.episodes, specs)
-        or [*_unplayed_problems(result, specs), *_inner_problems(result, specs)]
+        or _unplayed_problems(result, specs)
+        or [*_inner_problems(result, specs)]
         or _aggregate_problems(result, suite, anchors)
     )
 
