@@ -263,6 +263,12 @@ def test_names_of_autoreset_modes(mode: AutoresetMode) -> None:
         assert env.metadata["autoreset_mode"] is mode
 
 
+def test_sb3_decides_the_autoreset_mode() -> None:
+    """A mode that it could not work with is refused like any wrong argument."""
+    with pytest.raises(TypeError, match="autoreset_mode"):
+        vnl_envs.SB3VecEnv(GOAL, 2, autoreset_mode="NextStep")
+
+
 def test_numpy_integers_are_integers(env: Any, three: Any) -> None:
     """Sizes, numbers and seeds may come out of an array."""
     assert vnl_envs.VectorEnv(GOAL, np.int64(2), width=np.int32(64)).num_envs == 2

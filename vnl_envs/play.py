@@ -13,11 +13,12 @@ import mujoco
 import numpy as np
 from tqdm.auto import tqdm
 
+from vnl_envs import checks
 from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
 from vnl_envs.motion.clip import RATE, Clip
 from vnl_envs.registry import make_task
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
 from vnl_envs.scenes.world import World
 from vnl_envs.scoring.evaluate import begin_episodes, episode_seed
 from vnl_envs.scoring.policies import make_policy
@@ -26,6 +27,8 @@ from vnl_envs.tasks.task import Overlay
 FORMATS = (".mp4", ".gif")
 STRIDE = 2
 """Every second control step is drawn: 25 frames per second show motion well."""
+LONGEST = 86_400.0
+"""Length of a video at most, s."""
 _ONLY = np.array([0])
 
 
@@ -48,9 +51,11 @@ def write_video(
 
     Raises:
         TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id, policy or format.
+        ValueError: an unknown id, policy or format, or a length or size that is none.
         RuntimeError: there is no OpenGL library.
     """
+    size = check_size(*size)
+    seconds = checks.number("seconds", seconds, 1 / RATE, LONGEST, "s")
     player = Player(task_id, policy, seed, options)
     rate = round(1 / player.core.task.dt)
     frames = range(max(1, round(seconds * rate)))
@@ -77,9 +82,10 @@ def write_clips_video(
         seconds: of each clip, at most.
 
     Raises:
-        ValueError: another format.
+        ValueError: another format, or a length or size that is none.
         RuntimeError: there is no OpenGL library.
     """
+    seconds = checks.number("seconds", seconds, 1 / RATE, LONGEST, "s")
     shown = [clip.qpos[: max(1, round(seconds * RATE)) : STRIDE] for clip in clips]
     data = mujoco.MjData(world.model)
     with (
@@ -133,7 +139,7 @@ class Player:
     def __init__(self, task_id: str, policy: Any, seed: int, options: dict[str, Any]) -> None:
         self.core = Core(make_task(task_id, **options), 1, 1)
         self.policy = make_policy(policy, self.core)
-        self.seed = seed
+        self.seed = checks.integer("seed", seed, 0)
         self.index = 0
         self._begin()
 

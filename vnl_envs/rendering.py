@@ -141,8 +141,8 @@ def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Ren
     # The offscreen buffer is sized by the model; it grows to the largest picture.
     visual = model.vis.global_
     before = visual.offwidth, visual.offheight
-    visual.offwidth, visual.offheight = max(before[0], width), max(before[1], height)
     try:
+        visual.offwidth, visual.offheight = max(before[0], width), max(before[1], height)
         return mujoco.Renderer(model, height, width, max_geom=_MAX_GEOMS)
     except Exception as error:
         visual.offwidth, visual.offheight = before

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs
 
@@ -37,7 +38,8 @@ class SB3VecEnv(VecEnv):
     """
 
     def __init__(self, task_id: str, num_envs: int, **arguments: Any) -> None:
-        self.env = VectorEnv(task_id, num_envs, **arguments)
+        mode = AutoresetMode.SAME_STEP
+        self.env = VectorEnv(task_id, num_envs, autoreset_mode=mode, **arguments)
         spec = copy.deepcopy(gymnasium.spec(task_id))
         spec.kwargs.update(arguments)
         spec.max_episode_steps = spec.kwargs.pop("max_episode_steps", spec.max_episode_steps)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
+from vnl_envs import checks
 from vnl_envs.envs.core import Core
 from vnl_envs.files import written_whole
 from vnl_envs.identity import env_hash
@@ -42,6 +43,8 @@ def record(
         episodes: how many.
         progress: whether to show a bar.
     """
+    episodes = checks.integer("episodes", episodes, 1)
+    seed = checks.integer("seed", seed, 0)
     core = Core(make_task(task_id, **options), 1, 1)
     actor = make_policy(policy, core)
     steps = 0
