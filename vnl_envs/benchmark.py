@@ -105,6 +105,19 @@ def environments(
     return Contender(name, run, num, prepare=lambda: env.unwrapped.set_state(state)), trace
 
 
+def over_processes(task_id: str, num: int, processes: int, threads: int = 0) -> Contender:
+    """The vector environment stepped by several processes, in the run of `environments`."""
+    env: Any = gymnasium.make_vec(task_id, num_envs=num, processes=processes, threads=threads)
+    env.reset(seed=0)
+    state = env.unwrapped.get_state()
+
+    def run(actions: np.ndarray) -> None:
+        for action in actions:
+            env.step(action)
+
+    return Contender("processes", run, num, prepare=lambda: env.unwrapped.set_state(state))
+
+
 def bare_loop(task: Task, num: int, threads: int, actions: np.ndarray, trace: Trace) -> Contender:
     """The bare `mujoco.batch` loop over the same physics: write controls and step, nothing else.
 
@@ -133,13 +146,18 @@ def bare_loop(task: Task, num: int, threads: int, actions: np.ndarray, trace: Tr
 
 
 def beside_bare(
-    task_id: str, num: int, threads: int, steps: int, rounds: int = 5
+    task_id: str, num: int, threads: int, steps: int, rounds: int = 5, processes: int = 1
 ) -> tuple[float, float, float]:
-    """An environment beside the bare loop: steps per second of both, and their ratio (medians)."""
+    """An environment beside the bare loop: steps per second of both, and their ratio (medians).
+
+    The bare loop has the threads of all processes.
+    """
     task = make_task(task_id)
     actions = actions_for(task, num, steps)
     ours, trace = environments(task_id, num, threads, actions)
-    bare = bare_loop(task, num, threads, actions, trace)
+    if processes > 1:
+        ours = over_processes(task_id, num, processes, threads)
+    bare = bare_loop(task, num, threads * processes, actions, trace)
     rates = compare([ours, bare], task, steps, rounds)
     ratio = np.median(np.array(rates[ours.name]) / np.array(rates["bare"]))
     return float(np.median(rates[ours.name])), float(np.median(rates["bare"])), float(ratio)

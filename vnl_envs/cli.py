@@ -175,6 +175,7 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="how many")] = 20,
     seed: Seed = 0,
     num_envs: Annotated[int, typer.Option(min=1, help="simulations at a time")] = 16,
+    processes: Annotated[int, typer.Option(min=1, help="that step them")] = 1,
     by_label: Annotated[bool, typer.Option(help="also one table per behaviour")] = False,
     option: TaskOptions = None,
     as_json: AsJson = False,
@@ -184,8 +185,9 @@ def evaluate(
 
     with one_line_errors():
         result = run(
-            task_id, policy, episodes, seed, num_envs, progress=not as_json, **parse_options(option)
-        )
+            task_id, policy, episodes, seed, num_envs, progress=not as_json, processes=processes,
+            **parse_options(option),
+        )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))
         return
@@ -219,7 +221,8 @@ def bench(
     impl: Annotated[list[str] | None, typer.Option(help="with --all: only these engines")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="with --all: only these batches")] = None,
     num_envs: Annotated[int, typer.Option(min=2, help="environments of the vector")] = 64,
-    threads: Annotated[int, typer.Option(help="0: every CPU")] = 0,
+    threads: Annotated[int, typer.Option(help="of each process; 0: every CPU")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="that step the vector")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="control steps per round")] = 20,
     rounds: Annotated[int, typer.Option(min=1, help="counted rounds")] = 5,
     as_json: AsJson = False,
@@ -232,16 +235,24 @@ def bench(
     with one_line_errors():
         if task_id is None:
             raise ValueError("give a task id, or --all for every task; see `vnl-envs list`")
-        _bench_one(task_id, num_envs, threads, steps, rounds, as_json)
+        _bench_one(task_id, num_envs, threads, processes, steps, rounds, as_json)
 
 
 def _bench_one(
-    task_id: str, num_envs: int, threads: int, steps: int, rounds: int, as_json: bool
+    task_id: str,
+    num_envs: int,
+    threads: int,
+    processes: int,
+    steps: int,
+    rounds: int,
+    as_json: bool,
 ) -> None:
     from vnl_envs import benchmark
 
     measured = {
-        f"vector of {num_envs}": benchmark.beside_bare(task_id, num_envs, threads, steps, rounds),
+        f"vector of {num_envs}": benchmark.beside_bare(
+            task_id, num_envs, threads, steps, rounds, processes
+        ),
         "single": benchmark.beside_bare(task_id, 1, 1, steps * 10, rounds),
     }
     rows = [

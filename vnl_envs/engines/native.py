@@ -103,8 +103,10 @@ class NativeEngine:
                 self._batch.forward(ids, stage=_CURRENT)
         except SimulationError as error:
             failed[error.ids] = True
+        speed = np.abs(self._qvel)
         # A comparison with NaN is False.
-        failed |= ~(np.abs(self._qvel) < MAX_SPEED).all(axis=1)
+        if not speed.max() < MAX_SPEED:
+            failed |= ~(speed < MAX_SPEED).all(axis=1)
         new = self._warnings != self._warned
         if new.any():
             failed |= new.any(axis=1)

@@ -213,8 +213,16 @@ class Core:
 
     def figures(self) -> dict[str, np.ndarray]:
         """The metrics of every simulation's episode so far, (num,) each."""
-        figures = self.judge.accumulator.result(self._totals)
-        return dict(zip(self.judge.accumulator.names, figures.T, strict=True))
+        return dict(zip(self.judge.accumulator.names, self.figure_rows().T, strict=True))
+
+    def figure_rows(self) -> np.ndarray:
+        """The metrics of every simulation's episode so far, (num, M)."""
+        return self.judge.accumulator.result(self._totals)
+
+    def first_figures(self) -> np.ndarray:
+        """The metrics of an episode before its first step, (M,)."""
+        accumulator = self.judge.accumulator
+        return accumulator.result(accumulator.begin(()))
 
     def figures_of(self, index: int) -> dict[str, float]:
         """The metrics of one simulation's episode so far."""
@@ -255,23 +263,7 @@ class Core:
         """Raise ValueError unless a state has the parts of `get_state` and `more`, and their
         shapes.
         """
-        here = self.get_state()
-        expected = {*here, *more}
-        if not isinstance(state, Mapping) or not expected <= set(state):
-            raise ValueError(f"a state has the parts {sorted(expected)}")
-        for part, value in here.items():
-            theirs = state[part]
-            pairs = {part: (theirs, value)}
-            if isinstance(value, dict):
-                if not isinstance(theirs, Mapping) or set(theirs) != set(value):
-                    raise ValueError(f"state part {part!r} has the parts {sorted(value)}")
-                pairs = {f"{part}/{k}": (theirs[k], v) for k, v in value.items()}
-            for name, (given, own) in pairs.items():
-                if np.shape(given) != own.shape:
-                    raise ValueError(
-                        f"state part {name!r} has shape {np.shape(given)}, expected {own.shape}: "
-                        "it is of another task or number of environments"
-                    )
+        check_state(self.get_state(), state, *more)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`'s, which `check_state` has accepted."""
@@ -310,7 +302,10 @@ class Judge:
             totals: (..., M) the accumulator's state before the step.
             before: (..., D) and (..., P) observations before the step.
         """
-        observed = flat(outcome.observation), flat_privileged(outcome.observation)
+        # Where nothing is privileged, the empty array stays.
+        hidden = PRIVILEGED in outcome.observation
+        privileged = flat_privileged(outcome.observation) if hidden else before[1]
+        observed = flat(outcome.observation), privileged
         reward, terms = outcome.reward, outcome.terms
         terminated, truncated, success = outcome.terminated, outcome.truncated, outcome.success
         after = self.accumulator.add(totals, reward, outcome.metrics)
@@ -327,6 +322,28 @@ class Judge:
             # The diverged state says nothing: only the step itself counts.
             after = xp.where(wide, self.accumulator.count(totals), after)
         return Step(reward, terminated, truncated, failed, success, terms), after, observed
+
+
+def check_state(own: Mapping[str, Any], state: Any, *more: str) -> None:
+    """Raise ValueError unless a state has the parts of an environment's `own` and `more`, and their
+    shapes.
+    """
+    expected = {*own, *more}
+    if not isinstance(state, Mapping) or not expected <= set(state):
+        raise ValueError(f"a state has the parts {sorted(expected)}")
+    for part, value in own.items():
+        theirs = state[part]
+        pairs = {part: (theirs, value)}
+        if isinstance(value, dict):
+            if not isinstance(theirs, Mapping) or set(theirs) != set(value):
+                raise ValueError(f"state part {part!r} has the parts {sorted(value)}")
+            pairs = {f"{part}/{k}": (theirs[k], v) for k, v in value.items()}
+        for name, (given, here) in pairs.items():
+            if np.shape(given) != np.shape(here):
+                raise ValueError(
+                    f"state part {name!r} has shape {np.shape(given)}, expected {np.shape(here)}: "
+                    "it is of another task or number of environments"
+                )
 
 
 def flat(observed: Observation) -> Array:

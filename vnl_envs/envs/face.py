@@ -10,9 +10,8 @@ import mujoco
 import numpy as np
 
 from vnl_envs import checks
-from vnl_envs.envs.core import Core
+from vnl_envs.envs.core import Core, Rows
 from vnl_envs.envs.view import View
-from vnl_envs.registry import make_task
 from vnl_envs.tasks.task import Task
 
 VISION_SIZE = 64
@@ -23,12 +22,11 @@ class Face:
     """A core as Gymnasium sees it.
 
     Args:
-        task_id: a registered id.
+        task: the task.
         num: simulations.
         threads: of the engine.
         vision: whether observations hold a picture of the egocentric camera.
         observation: "flat" (one Box) or "dict" (one Box per group).
-        options: of the task.
 
     Attributes:
         observation_space, action_space: of one simulation.
@@ -36,17 +34,16 @@ class Face:
 
     def __init__(
         self,
-        task_id: str,
+        task: Task,
         num: int,
         threads: int,
         vision: bool,
-        observation: Literal["flat", "dict"],
-        options: dict[str, Any],
+        observation: Literal["flat", "dict"] = "flat",
     ) -> None:
         checks.choice("observation", observation, ("flat", "dict"))
         self.vision = checks.flag("vision", vision)
         self.dict_observation = self.vision or observation == "dict"
-        self.core = Core(make_task(task_id, **options), num, threads)
+        self.core = Core(task, num, threads)
         body = self.core.task.body.body
         self._eye = View(
             self.core, VISION_SIZE, VISION_SIZE, camera=body.prefix + body.egocentric_camera
@@ -69,12 +66,23 @@ class Face:
             spaces["vision"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
         return gymnasium.spaces.Dict(spaces)
 
-    def observe(self) -> Any:
-        """The observations of all simulations, (n, D) or a dictionary of such."""
+    def parts(self, ids: np.ndarray | None = None) -> Rows:
+        """What observations of simulations (all if None) are made of: "flat" (n, D), the core's own
+        where all are asked for, and with vision "vision" (n, 64, 64, 3) uint8.
+        """
+        flat = self.core.observation if ids is None else self.core.observation[ids]
+        if not self.vision:
+            return {"flat": flat}
+        chosen = range(self.core.num) if ids is None else ids
+        return {"flat": flat, "vision": np.stack([self.see(int(i)) for i in chosen])}
+
+    def shaped(self, parts: Rows) -> Any:
+        """The observations that `parts`, of any leading shape, make: an array or a dictionary."""
+        flat = parts["flat"]
         if not self.dict_observation:
-            return self.core.observation.copy()
-        rows = [self.observe_one(i) for i in range(self.core.num)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            return flat
+        groups = {name: flat[..., span].copy() for name, span in self.core.groups.items()}
+        return {**groups, "vision": parts["vision"]} if self.vision else groups
 
     def observe_one(self, index: int) -> Any:
         """The observation of one simulation, (D,) or a dictionary of such."""
@@ -106,6 +114,9 @@ class Face:
             array = array.astype(np.float32)
         if array.shape != shape:
             raise ValueError(f"actions must have shape {shape}, got {array.shape}")
+        # One look at actions as they should be; false for what is not a number, too.
+        if (np.abs(array) <= 1.0).all():
+            return array.astype(np.float32)
         if not np.isfinite(array).all():
             rows = np.atleast_2d(array)
             index = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
@@ -133,7 +144,7 @@ class Facade:
     @property
     def task(self) -> Task:
         """The task."""
-        return self.core.task
+        return self._face.core.task
 
     @property
     def dt(self) -> float:
@@ -143,12 +154,12 @@ class Facade:
     @property
     def layout(self) -> dict[str, slice]:
         """Name of each part of the flat observation -> its slice, in order."""
-        return dict(self.core.layout)
+        return dict(self._face.core.layout)
 
     @property
     def model(self) -> mujoco.MjModel:
         """The compiled model."""
-        return self.core.engine.model
+        return self._face.core.engine.model
 
     @property
     def env_hash(self) -> str:

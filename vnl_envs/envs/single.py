@@ -21,6 +21,7 @@ from vnl_envs.envs.face import (
 )
 from vnl_envs.envs.view import View
 from vnl_envs.gl import has_display
+from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, Window, check_size
 
 _ONLY = np.array([0])
@@ -65,7 +66,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         })  # fmt: skip
         self.metadata = copy.deepcopy(METADATA)
         size = check_size(width, height)
-        self._face = Face(task_id, 1, 1, vision, observation, options)
+        self._face = Face(make_task(task_id, **options), 1, 1, vision, observation)
         self._view = View(self._face.core, *size)
         self.observation_space = self._face.observation_space
         self.action_space = self._face.action_space

@@ -1,19 +1,20 @@
-"""Many environments stepped on a thread pool."""
+"""Many environments stepped on threads, in this process or in several."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs import checks
-from vnl_envs.envs.core import Step
+from vnl_envs.envs import workers
+from vnl_envs.envs.block import FLAGS, Block, Results
+from vnl_envs.envs.core import Core, check_state
 from vnl_envs.envs.face import (
     METADATA,
     Facade,
@@ -22,7 +23,8 @@ from vnl_envs.envs.face import (
     reset_options,
     restored_generator,
 )
-from vnl_envs.envs.view import View
+from vnl_envs.envs.workers import Workers
+from vnl_envs.registry import make_task
 from vnl_envs.rendering import HEIGHT, WIDTH, check_size
 
 
@@ -32,7 +34,9 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
     Args:
         task_id: a registered id.
         num_envs: environments.
-        threads: 0 uses every CPU.
+        threads: of each process; 0 divides the CPUs among the processes.
+        processes: that step a block of the environments each, this one among them; "auto" as many
+            as pay. The bits are the same for any number.
         autoreset_mode: SAME_STEP (default: the observation is the next episode's first, the old
             one's last is in `final_obs` and `final_info`), NEXT_STEP or DISABLED
             (`reset(options={"reset_mask": …})` starts episodes); also by name ("NEXT_STEP") or
@@ -49,6 +53,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         task_id: str,
         num_envs: int = 1,
         threads: int = 0,
+        processes: int | Literal["auto"] = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
         width: int = WIDTH,
@@ -60,20 +65,23 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         threads = checks.integer("threads", threads, 0)
+        self._processes = workers.count(processes, num_envs)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
                              f"got {render_mode!r}")  # fmt: skip
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        size = check_size(width, height)
+        self._size = check_size(width, height)
         self._arguments = copy.deepcopy({
-            "task_id": task_id, "num_envs": num_envs, "threads": threads,
+            "task_id": task_id, "num_envs": num_envs, "threads": threads, "processes": processes,
             "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
             "height": height, "vision": vision, "observation": observation,
             "max_episode_steps": max_episode_steps, **options,
         })  # fmt: skip
-        self._face = Face(task_id, num_envs, threads, vision, observation, options)
-        self._view = View(self._face.core, *size)
-        self._limit = _time_limit(max_episode_steps, self.task.horizon)
+        task = make_task(task_id, **options)
+        limit = _time_limit(max_episode_steps, task.horizon)
+        alone = self._processes == 1
+        self._face = Face(task, num_envs if alone else 1, threads if alone else 1, vision,
+                          observation)  # fmt: skip
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = {**copy.deepcopy(METADATA), "autoreset_mode": self.autoreset_mode}
@@ -82,35 +90,56 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
-        self._generators, self._drawn_from = map(
-            list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True)
+        self._simulations: Block | Workers = (
+            Block(self._face, self.autoreset_mode, limit)
+            if alone
+            else Workers(self._face, num_envs, self._processes, threads, self.autoreset_mode, limit)
         )
-        # Environments without an episode under way.
-        self._over = np.ones(num_envs, bool)
+        self._term_names = tuple(task.reward_terms)
+        self._metric_names = self._face.core.judge.accumulator.names
+        # Reward, terms and metrics before the first step, (K, 1).
+        self._first = np.concatenate(
+            [np.zeros(1 + len(self._term_names)), self._face.core.first_figures()]
+        )[:, None]
+        # Environments without an episode under way, and those that ever had one.
+        self._over, self._begun = np.ones(num_envs, bool), np.zeros(num_envs, bool)
+
+    @property
+    def core(self) -> Core:
+        """What joins task and engine, for tools that look inside.
+
+        Raises:
+            AttributeError: the simulations are in several processes.
+        """
+        if self._processes > 1:
+            raise AttributeError(
+                f"the simulations are in {self._processes} processes; with processes=1 in one core"
+            )
+        return self._face.core
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators that draw each environment's episodes."""
-        return tuple(self._generators)
+        return tuple(generator for generator, _ in self._simulations.generators())
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """What each generator was seeded with; -1 where it came with a state."""
-        return tuple(self._drawn_from)
+        return tuple(seed for _, seed in self._simulations.generators())
 
     @property
     def episodes(self) -> dict[str, np.ndarray]:
         """The current episodes, one row per environment."""
-        return {k: v.copy() for k, v in self._face.core.episode.items()}
+        return self._simulations.episodes()
 
     @property
     def carries(self) -> dict[str, np.ndarray]:
         """What the task remembers of each episode, one row per environment."""
-        return {k: v.copy() for k, v in self._face.core.carry.items()}
+        return self._simulations.carries()
 
     def data(self, index: int) -> mujoco.MjData:
         """A snapshot of one environment's simulation."""
-        return self._face.core.engine.data(index)
+        return self._simulations.data(index)
 
     def reset(
         self,
@@ -137,14 +166,11 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         ids = np.flatnonzero(mask)
         rows = None if given is None else self._episode_rows(given, ids)
         seeds = self._seeds(seed)
-        for i in ids:
-            if seeds[i] is not None:
-                self._generators[i], self._drawn_from[i] = seeding.np_random(seeds[i])
-        self._reset(ids, rows)
-        infos = _info(
-            Step.none(self.task.reward_terms, (self.num_envs,)), self._face.core.figures()
-        )
-        return self._face.observe(), _masked(infos, mask)
+        self._simulations.reset(ids, [seeds[i] for i in ids], rows)
+        self._over, self._begun = self._over & ~mask, self._begun | mask
+        numbers = np.where(mask, self._first, 0.0)
+        flags = np.zeros((len(FLAGS), self.num_envs), bool)
+        return self._observe(), self._infos(numbers, flags, mask)
 
     def step(
         self, actions: np.ndarray
@@ -155,66 +181,77 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             ValueError: actions of a wrong shape or type or not finite.
             gymnasium.error.ResetNeeded: an environment has no episode under way.
         """
-        face = self._face
-        actions = face.check_action(actions, self.action_space.shape)
+        actions = self._face.check_action(actions, self.action_space.shape)
         resetting = self._over
         self._refuse(resetting)
-        ids = np.flatnonzero(~resetting) if resetting.any() else None
-        result = face.core.step(actions, ids)
-        figures = face.core.figures()
-        reward = np.array(result.reward, np.float64)
-        terminated, truncated = np.array(result.terminated), np.array(result.truncated)
-        if self._limit is not None:
-            truncated |= (figures["length"] >= self._limit) & ~terminated
-        if ids is not None:
-            reward[resetting], terminated[resetting], truncated[resetting] = 0.0, False, False
-        infos = _info(result, figures)
+        # What is interrupted, as by Ctrl-C, must be reset.
+        self._over = np.ones(self.num_envs, bool)
+        results = self._simulations.step(actions, resetting)
+        numbers, flags = results.numbers.T.copy(), results.flags.T.copy()
+        reward, (terminated, truncated) = numbers[0].copy(), flags[:2].copy()
         done = terminated | truncated
         again, final = resetting, {}
-        self._over = done.copy()
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and done.any():
-            again, final = done, self._final(done, infos)
+        if len(results.ended):
+            again, final = done, self._final(results, numbers, flags, done)
         if again.any():
-            self._reset(np.flatnonzero(again), None)
-            infos = {**_where(~again, infos), "metrics": face.core.figures()}
-            if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-                self._over = done.copy()
-        infos = _masked(infos, np.ones(self.num_envs, bool))
-        return face.observe(), reward, terminated, truncated, {**infos, **final}
+            numbers, flags = np.where(again, self._first, numbers), flags & ~again
+        same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
+        self._over = np.zeros(self.num_envs, bool) if same_step else done
+        infos = self._infos(numbers, flags, np.ones(self.num_envs, bool))
+        return self._observe(), reward, terminated, truncated, {**infos, **final}
 
     def _refuse(self, over: np.ndarray) -> None:
         """Raise `ResetNeeded` if environments need a reset that a step does not make."""
-        if not over.any():
-            return
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
             # What is over begins anew by itself; what never began does not.
-            over = over & (self._face.core.figures()["length"] == 0)
+            over = over & ~self._begun
         if over.any():
             raise gymnasium.error.ResetNeeded(
                 f"environments {np.flatnonzero(over).tolist()} need a reset() before a step()"
             )
 
-    def _final(self, done: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
+    def _observe(self) -> Any:
+        return self._face.shaped(self._simulations.observe())
+
+    def _infos(self, numbers: np.ndarray, flags: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Infos in Gymnasium's form: each with a mask of its own.
+
+        Args:
+            numbers: (K, num_envs), see `Results`, zeros where the mask is False; so are flags.
+            flags: (4, num_envs) bool.
+            mask: (num_envs,) bool, which environments they are of.
+        """
+        terms = 1 + len(self._term_names)
+        # Hands out a copy at a time.
+        masks = iter(np.tile(mask, (4 + len(numbers) - 1, 1)))
+
+        def masked(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
+            out = {}
+            for name, value in zip(names, values, strict=True):
+                out[name], out["_" + name] = value, next(masks)
+            return out
+
+        groups = (
+            masked(self._term_names, numbers[1:terms]),
+            masked(self._metric_names, numbers[terms:]),
+            *flags[2:],
+        )
+        return masked(("reward_terms", "metrics", "is_success", "diverged"), groups)
+
+    def _final(
+        self, results: Results, numbers: np.ndarray, flags: np.ndarray, done: np.ndarray
+    ) -> dict[str, Any]:
         """What belongs to finished episodes."""
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(done):
-            final_obs[i] = self._face.observe_one(int(i))
+        for row, i in enumerate(results.ended):
+            parts = {name: part[row].copy() for name, part in results.final.items()}
+            final_obs[i] = self._face.shaped(parts)
         return {
             "final_obs": final_obs,
             "_final_obs": done.copy(),
-            "final_info": _masked(infos, done),
+            "final_info": self._infos(np.where(done, numbers, 0.0), flags & done, done),
             "_final_info": done.copy(),
         }
-
-    def _reset(self, ids: np.ndarray, rows: dict[str, np.ndarray] | None) -> None:
-        if not len(ids):
-            return
-        core = self._face.core
-        if rows is None:
-            rows = core.draw([self._generators[i] for i in ids])
-        core.reset(ids, rows)
-        self._over = self._over.copy()
-        self._over[ids] = False
 
     def _mask(self, mask: Any) -> np.ndarray:
         if mask is None:
@@ -250,20 +287,15 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         """A picture (height, width, 3) of each environment in mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
-        return tuple(self._view.draw(i) for i in range(self.num_envs))
+        return tuple(self._simulations.draw(*self._size))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the renderer."""
-        self._view.close()
-        self._face.close()
+        """Free the renderer, and end other processes."""
+        self._simulations.close()
 
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generators included, as plain arrays."""
-        return {
-            **self._face.core.get_state(),
-            "generator": [rng.bit_generator.state for rng in self._generators],
-            "over": self._over.copy(),
-        }
+        return {**self._simulations.get_state(), "over": self._over.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore `get_state`'s; the next steps give the same bits.
@@ -271,13 +303,17 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         Raises:
             ValueError: the state is of another task or number of environments.
         """
-        self.core.check_state(state, "generator", "over")
-        if len(state["generator"]) != self.num_envs:
+        own = self._simulations.get_state()
+        generators = own.pop("generator")
+        check_state(own, state, "generator", "over")
+        if len(state["generator"]) != len(generators):
             raise ValueError(f"a state of {self.num_envs} environments has as many generators")
-        generators = [restored_generator(saved) for saved in state["generator"]]
-        self.core.set_state(state)
-        self._generators, self._drawn_from = generators, [-1] * self.num_envs
+        for saved in state["generator"]:
+            restored_generator(saved)
+        self._simulations.set_state(state)
         self._over = np.array(state["over"], bool)
+        steps = self._metric_names.index("length")
+        self._begun = ~self._over | (np.asarray(state["totals"])[:, steps] > 0)
 
 
 def info_of(infos: dict[str, Any], index: int) -> dict[str, Any]:
@@ -316,33 +352,3 @@ def _time_limit(steps: Any, horizon: int) -> int | None:
             f"max_episode_steps must be at most {horizon}, the task's horizon, got {steps}"
         )
     return steps if steps < horizon else None
-
-
-def _info(result: Step, figures: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {
-        "reward_terms": result.terms,
-        "metrics": figures,
-        "is_success": result.success,
-        "diverged": result.diverged,
-    }
-
-
-def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    """Infos in Gymnasium's form: each key with a mask, zeros where the mask is False."""
-    if not mask.all():
-        infos = _where(mask, infos)
-    out: dict[str, Any] = {}
-    for key, value in infos.items():
-        out[key] = _masked(value, mask) if isinstance(value, dict) else value
-        out["_" + key] = mask.copy()
-    return out
-
-
-def _where(mask: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
-    """Infos with zeros where the mask is False."""
-    return {
-        key: _where(mask, value)
-        if isinstance(value, dict)
-        else np.where(mask, value, value.dtype.type(0))
-        for key, value in infos.items()
-    }

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from vnl_envs import checks
+from vnl_envs.envs import workers
 from vnl_envs.envs.core import Core, Step
+from vnl_envs.envs.spread import SpreadCore
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
 from vnl_envs.scoring.intervals import around, bootstrap
 from vnl_envs.scoring.policies import Policy, PolicyError, PolicyLike, make_policy
 from vnl_envs.scoring.problems import Code
 from vnl_envs.tasks.metrics import STANDARD, Metric
+from vnl_envs.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,12 @@ def evaluate(
     num_envs: int = 16,
     threads: int = 0,
     progress: bool = False,
+    processes: int | Literal["auto"] = 1,
     **options: Any,
 ) -> Evaluation:
     """Run `episodes` episodes of a task, the same ones for every policy.
 
-    The result does not depend on `num_envs` or `threads`.
+    The result does not depend on `num_envs`, `threads` or `processes`.
 
     Args:
         task_id: a registered id.
@@ -123,8 +128,10 @@ def evaluate(
         episodes: how many; episode i is drawn from (seed, i).
         seed: see `episodes`.
         num_envs: simulations at a time.
-        threads: 0 uses every CPU.
+        threads: of each process; 0 divides the CPUs among the processes.
         progress: whether to show a bar.
+        processes: that step the simulations, at most one for each of them; the policy is asked in
+            this one. "auto" as many as pay.
         options: of the task.
 
     Raises:
@@ -134,13 +141,15 @@ def evaluate(
     episodes = checks.integer("episodes", episodes, 1)
     num_envs = checks.integer("num_envs", num_envs, 1)
     seed = checks.integer("seed", seed, 0)
-    core = Core(make_task(task_id, **options), min(num_envs, episodes), threads)
+    num = min(num_envs, episodes)
+    spread = min(workers.count(processes, num), num)
+    task = make_task(task_id, **options)
     seeds = [episode_seed(seed, number) for number in range(episodes)]
-    finished = run_episodes(core, make_policy(policy, core), seeds)
-    shown = tqdm(
-        finished, desc=task_id, total=episodes, unit="episode", disable=None if progress else True
-    )
-    ended = sorted(shown, key=lambda episode: episode.number)
+    with _core(task, num, threads, spread) as core:
+        finished = run_episodes(core, make_policy(policy, core), seeds)
+        shown = tqdm(finished, desc=task_id, total=episodes, unit="episode",
+                     disable=None if progress else True)  # fmt: skip
+        ended = sorted(shown, key=lambda episode: episode.number)
     metrics = STANDARD + core.task.metrics
     return Evaluation(
         task_id=task_id,
@@ -153,6 +162,15 @@ def evaluate(
         ends=np.array([e.end for e in ended], object),
         success=np.array([e.success for e in ended]),
     )
+
+
+def _core(
+    task: Task, num: int, threads: int, processes: int
+) -> contextlib.AbstractContextManager[Core]:
+    """A core in this process or spread over several, which end with it."""
+    if processes == 1:
+        return contextlib.nullcontext(Core(task, num, threads))
+    return SpreadCore(task, num, processes, threads)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,10 @@ class Imitation(Task):
         # Compared at every step: tracked bodies, then limbs.
         self._compared = np.concatenate([self._tracked, self._limbs])
         ref = self.reference
-        self._places = ref.xpos[:, self._compared]
+        # In memory row by row: taking rows of another order copies the whole table first.
+        self._places = np.ascontiguousarray(ref.xpos[:, self._compared])
+        self._quat = np.ascontiguousarray(ref.xquat[:, 0])
+        self._last = ref.length - 1
         # Observed at every step: the root's position with the tracked bodies', and its frame.
         points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
         self._points = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
@@ -243,11 +246,11 @@ class Imitation(Task):
         ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
         batch = physics.qpos.shape[:-1]
         # All frames' points at once, as one stacked product.
-        points = xp.asarray(self._points)[ahead].reshape((*batch, -1, 4))
+        points = _rows(self._points, ahead).reshape((*batch, -1, 4))
         inward = (points @ own.affine()).reshape((*ahead.shape, -1, 3))
         transposed = xp.matrix_transpose(own.rotation)[..., None, :, :]
-        rotation = transposed @ xp.asarray(self._rotation)[ahead]
-        joints = xp.asarray(self.reference.qpos)[ahead][..., 7:] - physics.qpos[..., None, 7:]
+        rotation = transposed @ _rows(self._rotation, ahead)
+        joints = _rows(self.reference.qpos, ahead)[..., 7:] - physics.qpos[..., None, 7:]
         return {
             "reference_position": inward[..., 0, :].reshape((*batch, -1)),
             "reference_rotation": rotation[..., :2].reshape((*batch, -1)),
@@ -270,8 +273,7 @@ class Imitation(Task):
     def available(self, episode: Episode) -> Array:
         """To the clip's last frame."""
         xp = namespace(episode["noise"])
-        last = xp.asarray(self.reference.length)[episode["clip"]] - 1
-        return xp.minimum(last - episode["start"], self.horizon)
+        return xp.minimum(_rows(self._last, episode["clip"]) - episode["start"], self.horizon)
 
     def data_digest(self) -> str:
         """Over the clips' names, labels, splits and frames."""
@@ -295,8 +297,7 @@ class Imitation(Task):
         """Index of the reference frame `step` (..., *) steps after the start, kept in the clip."""
         xp = namespace(step)
         start, clip = episode["start"], episode["clip"]
-        last, first = xp.asarray(self.reference.length)[clip] - 1, self.reference.first
-        first = xp.asarray(first)[clip]
+        last, first = _rows(self._last, clip), _rows(self.reference.first, clip)
         if step.ndim > start.ndim:
             start, last, first = start[..., None], last[..., None], first[..., None]
         return first + xp.minimum(start + step, last)
@@ -304,12 +305,12 @@ class Imitation(Task):
     def _distances(self, physics: Physics, now: Array) -> tuple[Array, Array]:
         """The distances of `_TERMS` to the reference frame, (..., 6), and of each limb, m."""
         xp = namespace(physics.qpos)
-        offset = xp.asarray(self.reference.qpos)[now] - physics.qpos
-        rates = xp.asarray(self.reference.qvel)[now][..., 6:] - physics.qvel[..., 6:]
-        places = xp.asarray(self._places)[now] - xp.take(physics.xpos, self._compared, axis=-2)
+        offset = _rows(self.reference.qpos, now) - physics.qpos
+        rates = _rows(self.reference.qvel, now)[..., 6:] - physics.qvel[..., 6:]
+        places = _rows(self._places, now) - xp.take(physics.xpos, self._compared, axis=-2)
         apart = xp.einsum("...i,...i->...", places, places)
         bodies, limbs = apart[..., : len(self._tracked)], apart[..., len(self._tracked) :]
-        quat = xp.asarray(self.reference.xquat)[now][..., 0, :]
+        quat = _rows(self._quat, now)
         cosine = (quat * physics.xquat[..., 0, :]).sum(axis=-1)
         squares = [
             _sum_squares(offset[..., :3]),
@@ -376,6 +377,12 @@ _TERMS = ("root_position", "root_orientation", "joints", "joint_velocity", "bodi
 _COMIC_TERMS = (
     "appendages", "body_quaternions", "center_of_mass", "joints_velocity", "termination",
 )  # fmt: skip
+
+
+def _rows(table: np.ndarray, index: Array) -> Array:
+    """Rows of a table, (..., *): as by indexing, in half the time."""
+    xp = namespace(index)
+    return xp.take(xp.asarray(table), index, axis=0)
 
 
 def _sum_squares(x: Array, axes: int = 1) -> Array:

@@ -56,6 +56,7 @@ class Accumulator:
         kinds = [metric.reduce for metric in self.metrics]
         self._add = np.array([kind in ("mean", "sum") for kind in kinds])
         self._max = np.array([kind == "max" for kind in kinds])
+        self._any_max = bool(self._max.any())
         self._mean = np.array([kind == "mean" for kind in kinds])
         self._one_step = np.array([name == "length" for name in self.names], float)
 
@@ -70,7 +71,7 @@ class Accumulator:
         xp = namespace(reward)
         ones = xp.ones_like(reward)
         row = columns(reward, ones, *(values[m.name] for m in self.metrics[2:]))
-        kept = xp.where(self._max, xp.maximum(state, row), row)
+        kept = xp.where(self._max, xp.maximum(state, row), row) if self._any_max else row
         return xp.where(self._add, state + row, kept)
 
     def count(self, state: Array) -> Array:

@@ -96,7 +96,10 @@ class Proprioception:
         xp = namespace(physics.qpos)
         qpos, qvel = physics.qpos, physics.qvel
         vectors = xp.concat(
-            [qvel[..., None, :3], physics.xpos[..., self._limbs, :] - own.position[..., None, :]],
+            [
+                qvel[..., None, :3],
+                xp.take(physics.xpos, self._limbs, axis=-2) - own.position[..., None, :],
+            ],
             axis=-2,
         )
         vectors = vectors @ own.rotation
@@ -123,9 +126,9 @@ class Proprioception:
             half, radius: of `geoms`, (..., n), m.
         """
         xp = namespace(physics.qpos)
-        centre = physics.geom_xpos[..., self.geoms, :]
+        centre = xp.take(physics.geom_xpos, self.geoms, axis=-2)
         # The third column of the orientation is the capsule's axis.
-        arm = physics.geom_xmat[..., self.geoms, 2::3] * half[..., None]
+        arm = xp.take(physics.geom_xmat, self.geoms, axis=-2)[..., 2::3] * half[..., None]
         n = len(self.geoms)
         height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
         lowest = xp.minimum(height[..., :n], height[..., n:]) - radius
