@@ -670,6 +670,7 @@ def test_registering() -> None:
     with restored_registry():
         vnl_envs.register_task("lab/Short-v3", body="rodent", task=GoalReaching, **SETTINGS)
         assert "lab/Short-v3" in vnl_envs.task_ids()
+        assert gymnasium.spec("lab/Short-v3").max_episode_steps == 10
         env = gymnasium.make("lab/Short-v3")
         env.reset(seed=0)
         zero = np.zeros(env.action_space.shape, np.float32)
@@ -698,6 +699,14 @@ def test_unknown_body(body: str) -> None:
     """The message lists what there is."""
     unchanged(lambda: vnl_envs.register_task("lab/X-v0", body, GoalReaching, **SETTINGS),
               "humanoid.*rodent")  # fmt: skip
+
+
+@pytest.mark.parametrize("horizon", [0, 10.0, "ten"])
+def test_bad_horizon(horizon: Any) -> None:
+    """Gymnasium is told of it at once, so it is a number of steps."""
+    settings = {**SETTINGS, "horizon": horizon}
+    unchanged(lambda: vnl_envs.register_task("lab/X-v0", "rodent", GoalReaching, **settings),
+              "horizon")  # fmt: skip
 
 
 def test_body_twice() -> None:

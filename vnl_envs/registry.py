@@ -104,19 +104,24 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
         body: name of a registered body.
         task: a `Task` subclass, or "module:Class" to import when first used.
         settings: keyword arguments of the task's constructor: its constants for this body; and
-            `perturbations`, if it has any by default.
+            `perturbations`, if it has any by default. Gymnasium's `max_episode_steps` is the
+            `horizon` among them.
 
     Raises:
-        ValueError: the id is taken, not of that form, or the body is unknown.
+        ValueError: the id is taken, not of that form, the body is unknown, or the horizon is no
+            number of steps.
     """
     _check_new(id)
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
+    horizon = settings.get("horizon")
+    if horizon is not None:
+        horizon = checks.integer("horizon", horizon, 1)
     gymnasium.register(
         id,
         entry_point="vnl_envs.envs.single:SingleEnv",
         vector_entry_point="vnl_envs.envs.vector:VectorEnv",
-        max_episode_steps=settings.get("horizon"),
+        max_episode_steps=horizon,
         kwargs={"task_id": id},
     )
     _ROWS[id] = Row(id, body, task, copy.deepcopy(settings))
