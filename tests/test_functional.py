@@ -581,6 +581,18 @@ def test_gymnasium_vector_with_jax_arrays(observation: str) -> None:
     assert ends > 0
 
 
+def test_jax_vector_draws_seeds_from_its_generator() -> None:
+    """A reset without a seed follows from `np_random`, and that from the last seed."""
+    one, two = JaxVectorEnv(GOAL, 2), JaxVectorEnv(GOAL, 2)
+    first = one.reset(seed=3)[0]
+    np.testing.assert_array_equal(two.reset(seed=3)[0], first)
+    second = one.reset()[0]
+    np.testing.assert_array_equal(two.reset()[0], second)
+    assert (np.asarray(second) != np.asarray(first)).any()
+    two.np_random.integers(2)
+    assert (np.asarray(two.reset()[0]) != np.asarray(one.reset()[0])).any()
+
+
 def test_environment_i_of_a_jax_vector_is_seeded_seed_plus_i() -> None:
     """As in every vector of ours."""
     many, _ = JaxVectorEnv(GOAL, NUM).reset(seed=10)

@@ -49,7 +49,6 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
-        self._seed = int(np.random.default_rng().integers(2**31))
         self.state: State | None = None
         self._compile()
 
@@ -83,17 +82,20 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes; simulation i draws its episodes from the key of seed + i.
 
+        Without a seed, `np_random` draws one; a seed seeds it, too.
+
         Raises:
             ValueError: an option, of which there is none.
         """
         if reset_options(options):
             raise ValueError(f"reset has no options here, got {sorted(options or {})}")
-        if seed is not None:
-            self._seed = checks.integer("seed", seed, 0)
-        seeds = jnp.arange(self.num_envs, dtype=jnp.uint32) + np.uint32(self._seed % 2**32)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        else:
+            seed = checks.integer("seed", seed, 0)
+            super().reset(seed=seed)
+        seeds = jnp.arange(self.num_envs, dtype=jnp.uint32) + np.uint32(seed % 2**32)
         self.state, observation = self._reset(jax.vmap(jax.random.PRNGKey)(seeds))
-        # The next reset without a seed begins other episodes.
-        self._seed += self.num_envs
         return observation, {}
 
     def step(
