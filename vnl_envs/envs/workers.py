@@ -64,7 +64,7 @@ serve(*map(int, sys.argv[2:]))
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _END_TIMEOUT = 10.0
 # With fewer simulations in each, processes were slower than threads: see docs/speed.md.
-_LEAST = 32
+_LEAST = 64
 
 
 class Process:
