@@ -151,14 +151,14 @@ def test_errors_reach_the_caller(backend: str) -> None:
     fine("""
 from vnl_envs.rendering import Picture
 world, env = vnl_envs.make_task(GOAL).world, made()
-picture = Picture(world, 32, 32, camera="nowhere")
+picture = Picture(world, 32, 32)
 data = env.unwrapped.data
 for call in (lambda f: f(), in_thread):
     def refused():
         try:
-            picture.draw(data)
-        except ValueError as error:
-            return "nowhere" in str(error)
+            picture.draw(data, ["no overlay"])
+        except AttributeError as error:
+            return "qpos" in str(error)
     assert call(refused)
 try:
     Picture(world, 10**6, 10**6)
