@@ -137,14 +137,19 @@ class Facade:
     get_state: Callable[[], dict[str, Any]]
 
     @property
+    def _own(self) -> Core:
+        """A core of this process, whether or not it is the one that steps."""
+        return self._face.core
+
+    @property
     def core(self) -> Core:
         """What joins task and engine, for tools that look inside."""
-        return self._face.core
+        return self._own
 
     @property
     def task(self) -> Task:
         """The task."""
-        return self._face.core.task
+        return self._own.task
 
     @property
     def dt(self) -> float:
@@ -154,12 +159,12 @@ class Facade:
     @property
     def layout(self) -> dict[str, slice]:
         """Name of each part of the flat observation -> its slice, in order."""
-        return dict(self._face.core.layout)
+        return dict(self._own.layout)
 
     @property
     def model(self) -> mujoco.MjModel:
         """The compiled model."""
-        return self._face.core.engine.model
+        return self._own.engine.model
 
     @property
     def env_hash(self) -> str:

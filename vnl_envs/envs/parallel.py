@@ -145,6 +145,10 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         return self._generator
 
     @property
+    def _own(self) -> RaceCore:
+        return self._core
+
+    @property
     def core(self) -> RaceCore:
         """What joins race and engine, for tools that look inside."""
         return self._core
