@@ -13,13 +13,17 @@ Array = Any
 """A NumPy or JAX array; tasks are written for both."""
 
 
+# Not as a union in the call: making one costs as much as the look.
+_NUMPY = (np.ndarray, np.generic)
+
+
 def namespace(array: Array) -> Any:
     """The array library of an array, `numpy` or `jax.numpy`, by the names of the Array API.
 
     `array_api_compat` answers for JAX alone: its wrappers around NumPy, which has all the names by
     itself since version 2.1, would double the time that a task takes for one simulation.
     """
-    if isinstance(array, np.ndarray | np.generic):
+    if isinstance(array, _NUMPY):
         return np
     return array_api_compat.array_namespace(array)
 

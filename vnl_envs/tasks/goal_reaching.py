@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from vnl_envs import checks
-from vnl_envs.physics import Array, Physics, columns, namespace, pick
+from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
@@ -179,8 +180,8 @@ class GoalReaching(Task):
     def goal(self, episode: Episode, index: Array) -> Array:
         """Position of the index-th goal, (..., 2), m."""
         goals = episode["goals"]
-        row = (index % GOALS)[..., None]
-        goal = columns(pick(goals[..., 0], row)[..., 0], pick(goals[..., 1], row)[..., 0])
+        first = namespace(index).arange(math.prod(index.shape)).reshape(index.shape) * GOALS
+        goal = goals.reshape((-1, 2)).take(first + index % GOALS, axis=0)
         return goal + (index // GOALS)[..., None] * goals[..., -1, :]
 
 

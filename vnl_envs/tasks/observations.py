@@ -98,7 +98,7 @@ class Proprioception:
         vectors = xp.concat(
             [
                 qvel[..., None, :3],
-                xp.take(physics.xpos, self._limbs, axis=-2) - own.position[..., None, :],
+                physics.xpos.take(self._limbs, axis=-2) - own.position[..., None, :],
             ],
             axis=-2,
         )
@@ -126,10 +126,10 @@ class Proprioception:
             half, radius: of `geoms`, (..., n), m.
         """
         xp = namespace(physics.qpos)
-        centre = xp.take(physics.geom_xpos, self.geoms, axis=-2)
+        centre = physics.geom_xpos.take(self.geoms, axis=-2)
         # The third column of the orientation is the capsule's axis.
-        arm = xp.take(physics.geom_xmat, self.geoms, axis=-2)[..., 2::3] * half[..., None]
+        arm = physics.geom_xmat.take(self.geoms, axis=-2)[..., 2::3] * half[..., None]
         n = len(self.geoms)
         height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
         lowest = xp.minimum(height[..., :n], height[..., n:]) - radius
-        return xp.where(lowest[..., self._groups].min(axis=-1) < 0, 1.0, 0.0)
+        return xp.where(lowest.take(self._groups, axis=-1).min(axis=-1) < 0, 1.0, 0.0)
