@@ -10,7 +10,7 @@ DOCUMENTED := registry envs.single envs.vector envs.member envs.parallel envs.sb
   envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
   tasks.metrics scoring.evaluate scoring.policies scoring.schema scoring.problems scoring.suites \
   scoring.scores scoring.intervals scoring.compare scoring.submission scoring.runner scoring.sandbox motion.clip motion.datasets motion.kinematics \
-  motion.readers motion.resample motion.splits motion.check motion.ground motion.dynamics motion.report motion.downloads \
+  motion.readers motion.resample motion.splits motion.check motion.ground motion.dynamics motion.generate.draw motion.generate.journey motion.report motion.downloads \
   motion.keypoints motion.markers motion.refit \
   identity physics perturbations counter bodies.constants bodies.limbs \
   scenes.world scenes.floor scenes.gap_corridor engines.native envs.core rendering

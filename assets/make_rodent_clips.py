@@ -3,9 +3,9 @@
     python assets/make_rodent_clips.py
 
 No recording of a rat may be shipped freely, so the gaits are generated. Timing follows published
-measurements (`rodent/motion.py` names them); a planner places the paws on the ground; running
-gaits bounce as the paws' forces make them; inverse kinematics finds the joints; the clips are
-checked against limits and ground as they are written. Nothing is random.
+measurements (`vnl_envs/motion/generate/motion.py` names them); a planner places the paws on the
+ground; running gaits bounce as the paws' forces make them; inverse kinematics finds the joints; the
+clips are checked against limits and ground as they are written. Nothing is random.
 
 Bonnan et al. 2016, PLoS ONE 11:e0149377 (rats walk with crouched forelimbs, elbows adducted and
 pointing back, hands pointing forward) was used to judge the pictures.
@@ -17,20 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rodent.generate import generate
-from rodent.motion import Motion
-from rodent.quality import measure
-
-from vnl_envs.bodies import RODENT, BodyModel
+from vnl_envs.bodies import RODENT
 from vnl_envs.bodies.body import Standing
-from vnl_envs.motion.clip import Clip, write_clips
+from vnl_envs.motion.clip import write_clips
+from vnl_envs.motion.generate.draw import make_clip
+from vnl_envs.motion.generate.motion import Motion
+from vnl_envs.motion.generate.quality import measure
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world
 
 ASSETS = Path(__file__).parent
-SOURCE = "vnl_envs gait generator"
-LICENCE = "Apache-2.0"
 
 _STEP: dict[str, Any] = {
     "lift": -0.005,
@@ -92,19 +88,6 @@ MOTIONS = (
     Motion("crouch_walk", "crouch", "train", speed=0.16, start=0.2, **_LOW),
     Motion("crouch_turn", "crouch", "test", speed=0.2, turn=0.6, start=0.9, **_LOW),
 )  # fmt: skip
-
-
-def make_clip(motion: Motion, body: BodyModel) -> Clip:
-    """The clip of a motion."""
-    return Clip(
-        name=motion.name,
-        qpos=generate(motion, body).astype(np.float32),
-        label=motion.label,
-        split=motion.split,
-        source=SOURCE,
-        licence=LICENCE,
-        session=motion.name,
-    )
 
 
 def main() -> None:

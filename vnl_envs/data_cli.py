@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from vnl_envs.motion.clip import Clip
     from vnl_envs.scenes.world import World
 
-app = typer.Typer(help="Motion: list, fetch, import, check and view it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Motion: list, fetch, import, generate, check and view it.", no_args_is_help=True
+)
 
 EMBEDDED = ("rodent", "humanoid")
 """The bodies that have clips in the package."""
+GENERATED = ("rodent",)
+"""The bodies whose motion can be made by rule."""
 SUFFIXES = (".h5", ".hdf5")
 """Of clip files: `gym.make(..., clips=...)` knows them by it."""
 UNKNOWN = "unknown"
@@ -147,8 +151,7 @@ def import_motion(
     from vnl_envs.motion.splits import split_by as split
 
     with one_line_errors():
-        if out.suffix not in SUFFIXES:
-            raise ValueError(f"a clip file's name ends in one of {SUFFIXES}, got {out.name!r}")
+        _clip_file(out)
         if test is not None and split_by is None:
             raise ValueError("--test needs --split-by: what stays together, session or subject")
         check_writable(out)
@@ -198,6 +201,43 @@ def _about_bad(bad: Sequence[ClipReport], kept: bool, written: bool) -> str:
     else:
         done = f"left out{'' if written else ', nothing was written'} (--keep-bad keeps them)"
     return f"bad: {len(bad)} {done}: {named}{more}"
+
+
+@app.command()
+def generate(
+    body: Annotated[str, typer.Option(help="whose motion: rodent")],
+    count: Annotated[int, typer.Option(help="how many clips")],
+    out: Annotated[Path, typer.Option(help="the .h5 clip file to write")],
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+) -> None:
+    """Make training clips by rule, with what is done drawn at random; all pass the check."""
+    from vnl_envs.files import check_writable
+    from vnl_envs.motion.clip import RATE, write_clips
+    from vnl_envs.motion.generate.draw import repertoire
+
+    # By label.
+    made, frames, dropped = (collections.Counter[str]() for _ in range(3))
+    with one_line_errors():
+        checks.choice("body", body, GENERATED)
+        _clip_file(out)
+        check_writable(out)
+        model = _world(body).body
+        clips = repertoire(model, count, seed, dropped)
+        start = time.monotonic()
+
+        def counted() -> Iterator[Clip]:
+            for clip in tqdm(clips, total=count, unit=" clips", disable=None):
+                made[clip.label] += 1
+                frames[clip.label] += len(clip)
+                yield clip
+
+        write_clips(out, counted(), model)
+        took = time.monotonic() - start
+    typer.echo(
+        f"wrote {out}: {count} clip{'s' * (count > 1)} ({_counts(made.elements(), sorted(made))}), "
+        f"{frames.total() / RATE:.1f} s of motion, {took / count:.1f} s per clip; "
+        f"the check dropped {dropped.total()}"
+    )
 
 
 @app.command()
@@ -253,6 +293,12 @@ def view(
         typer.echo(f"{start:7.1f} s  {shown.name}")
         start += min(_seconds([shown]), seconds)
     typer.echo(f"wrote {video}")
+
+
+def _clip_file(path: Path) -> None:
+    """Raise ValueError unless the tasks would know a file of this name for clips."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a clip file's name ends in one of {SUFFIXES}, got {path.name!r}")
 
 
 def _world(body: str) -> World:

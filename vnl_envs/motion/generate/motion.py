@@ -26,7 +26,7 @@ import numpy as np
 from vnl_envs.motion.clip import RATE
 
 FRAMES = 250
-"""Length of every clip."""
+"""Length of a clip, where nothing else is said."""
 
 TAU = 2 * np.pi
 LEGS = ("hind_L", "fore_L", "hind_R", "fore_R")
@@ -52,7 +52,7 @@ class Motion:
             and 0.5 the sequence is lateral with diagonal couplets; 0.5 is a trot.
         apart: of a right paw's touch-down behind the left one's, cycles; 0 is a bound.
         start: phase of the gait in the first frame, cycles.
-        runs: whether the trunk bounces as the paws' forces make it (`rodent.momentum`).
+        runs: whether the trunk bounces as the paws' forces make it (`momentum`).
         drive: of a running gait's hind limbs, forward force over body weight, mean over the cycle;
             the fore limbs brake as much.
         clearance: height of the toes in mid-swing, m.
@@ -72,7 +72,8 @@ class Motion:
         breath: vertical motion of breathing, m.
         rear: by how much the trunk is raised on the hind legs in the middle of a bout, rad.
         dip: by how much it is lowered in the middle of a bout, m.
-        bouts: how often the rat rears or dips in the clip.
+        bouts: how often the rat rears or dips.
+        seconds: how long it does all that.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Motion:
     rear: float = 0.0
     dip: float = 0.0
     bouts: int = 1
+    seconds: float = FRAMES / RATE
 
     @property
     def cycle(self) -> float:
@@ -128,8 +130,8 @@ class Motion:
         """How far the rat is in rearing or dipping, 0 to 1: still for a tenth of the bout, up in a
         quarter, down again at its end.
         """
-        duration = FRAMES / RATE / self.bouts
-        time = np.clip(time, 0.0, FRAMES / RATE) % duration
+        duration = self.seconds / self.bouts
+        time = np.clip(time, 0.0, self.seconds) % duration
         u = np.clip((min(time, duration - time) / duration - 0.1) / 0.24, 0.0, 1.0)
         return u**3 * (10 - 15 * u + 6 * u**2)
 
@@ -137,8 +139,52 @@ class Motion:
         """By how much the trunk is raised, rad."""
         return self.rear * self.bout(time)
 
+    def dipping(self, time: float) -> float:
+        """By how much the trunk is lowered, m."""
+        return self.dip * self.bout(time)
+
+    def tucking(self, time: float) -> float:
+        """How far the fore limbs are drawn up, 0 to 1."""
+        return self.bout(time) if self.rear else 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether the rat goes anywhere."""
+        return self.speed != 0
+
+    def now(self, time: float) -> Motion:
+        """The parameters at an instant: of one motion, always the same."""
+        return self
+
+    def distance(self, time: float) -> float:
+        """Way of the rat along its path, m."""
+        return self.speed * time
+
+    def curvature(self, time: float) -> float:
+        """Of the path, 1/m, left positive."""
+        return self.turn / self.speed if self.turn else 0.0
+
+    def path(self, distance: float) -> np.ndarray:
+        """(x, y, heading) at a distance along the path: a straight line or a circle."""
+        if self.turn == 0:
+            return np.array([distance, 0.0, 0.0])
+        radius = self.speed / self.turn
+        heading = distance / radius
+        return np.array([radius * np.sin(heading), radius * (1 - np.cos(heading)), heading])
+
+    def stride(self, leg: str, time: float) -> tuple[int, float]:
+        """Which stride of a paw an instant belongs to, each from touch-down to touch-down, and how
+        much of its swing is over, 0 to 1; negative while the paw stands.
+        """
+        step, progress = divmod(self.phase(time) - self.offset(leg), 1.0)
+        return int(step), (progress - self.duty) / (1 - self.duty)
+
+    def foothold(self, leg: str, step: int) -> float:
+        """Way of the rat along its path, m, in the middle of a paw's stance."""
+        return self.speed * ((step + self.offset(leg) + self.duty / 2 - self.start) * self.cycle)
+
     def carries(self, leg: str, time: float) -> bool:
         """Whether a paw should be on the ground."""
         if leg.startswith("fore") and self.rearing(time) > 0:
             return False
-        return self.speed == 0 or (self.phase(time) - self.offset(leg)) % 1.0 < self.duty
+        return not self.moves or self.stride(leg, time)[1] < 0

@@ -7,10 +7,11 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from rodent.footfalls import GIRDLE, path_frame, place
-from rodent.momentum import Bounce
-from rodent.motion import TAU, Motion
 from vnl_envs.bodies import BodyModel
+from vnl_envs.motion.generate.footfalls import GIRDLE, place
+from vnl_envs.motion.generate.journey import Course
+from vnl_envs.motion.generate.momentum import Bounce
+from vnl_envs.motion.generate.motion import TAU
 
 HIP = np.array([-0.060, 0.0, 0.047])
 """The hip joints in the standing pose, m (the model's): a rearing rat turns about them."""
@@ -24,36 +25,39 @@ ARCHES = {"vertebra_1_extend": 0.4, "vertebra_4_extend": 0.6}
 positive. The standing back is flexed at the first one, close to its limit."""
 
 
-def trunk(motion: Motion, time: float) -> dict[str, float]:
+def trunk(motion: Course, time: float) -> dict[str, float]:
     """Deviations of the trunk from its carriage: root (m, rad), yaw and flexion of the pelvis
     against it, rad.
     """
+    now = motion.now(time)
     angle = TAU * motion.phase(time)
-    fore = angle - TAU * motion.lag
+    fore = angle - TAU * now.lag
     slow = TAU * 0.23 * time
     return {
         # Each girdle turns so as to bring forward the side whose paw touches down.
-        "yaw": -0.5 * motion.spine * np.cos(fore),
-        "bend": -motion.spine * np.cos(angle) + 0.5 * motion.spine * np.cos(fore),
+        "yaw": -0.5 * now.spine * np.cos(fore),
+        "bend": -now.spine * np.cos(angle) + 0.5 * now.spine * np.cos(fore),
         # The trunk is over the side that carries.
-        "sway": motion.sway * (np.sin(fore) if motion.speed else np.sin(slow)),
-        "roll": -motion.roll * np.sin(fore),
-        "pitch": motion.pitch * np.cos(2 * fore),
-        "arch": motion.arch * np.cos(angle - TAU * FLEXED),
-        "height": motion.lift
-        - motion.dip * motion.bout(time)
-        - motion.bob * np.cos(2 * fore)
+        "sway": now.sway * (np.sin(fore) if motion.moves else np.sin(slow)),
+        "roll": -now.roll * np.sin(fore),
+        "pitch": now.pitch * np.cos(2 * fore),
+        "arch": now.arch * np.cos(angle - TAU * FLEXED),
+        "height": now.lift
+        - motion.dipping(time)
+        - now.bob * np.cos(2 * fore)
         # Resting rats breathe at about 1.5 Hz.
-        + motion.breath * np.sin(TAU * 1.5 * time),
+        + now.breath * np.sin(TAU * 1.5 * time),
     }
 
 
-def root_pose(motion: Motion, standing: np.ndarray, bounce: Bounce, time: float) -> np.ndarray:
+def root_pose(
+    motion: Course, standing: np.ndarray, bounce: Bounce | None, time: float
+) -> np.ndarray:
     """Pose of the root (7,) in the world."""
     move = trunk(motion, time)
-    forward, up, pitch = bounce.at(time)
-    frame = path_frame(motion, motion.speed * time + forward)
-    rise = motion.carriage + motion.rearing(time)
+    forward, up, pitch = bounce.at(time) if bounce else np.zeros(3)
+    frame = motion.path(motion.distance(time) + forward)
+    rise = motion.now(time).carriage + motion.rearing(time)
     c, s = np.cos(rise), np.sin(rise)
     # Nose up is a negative turn about the left axis.
     arm = standing[:3] - HIP
@@ -74,16 +78,17 @@ def rotate(axis: int, angle: float, quat: np.ndarray) -> np.ndarray:
     return result
 
 
-def head_target(motion: Motion, time: float) -> np.ndarray:
+def head_target(motion: Course, time: float) -> np.ndarray:
     """Orientation of the head (3, 3): level and along the path but for its own motion."""
     # A smooth start: the head's own motion begins from rest.
     ease = 1 - np.exp(-((time / 0.5) ** 2))
-    sweep = TAU * motion.head_rate * time
-    ahead = path_frame(motion, motion.speed * time + GIRDLE)[2]
-    yaw = ahead + ease * motion.head_yaw * np.sin(sweep)
+    now = motion.now(time)
+    sweep = TAU * now.head_rate * time
+    ahead = motion.path(motion.distance(time) + GIRDLE)[2]
+    yaw = ahead + ease * now.head_yaw * np.sin(sweep)
     # The neck takes back half of what rearing raises.
-    pitch = -ease * motion.head_pitch * np.sin(1.5 * sweep) - 0.5 * motion.rearing(time)
-    pitch -= motion.gaze
+    pitch = -ease * now.head_pitch * np.sin(1.5 * sweep) - 0.5 * motion.rearing(time)
+    pitch -= now.gaze
     quat = rotate(2, yaw, rotate(1, pitch, np.array([1.0, 0.0, 0.0, 0.0])))
     matrix = np.zeros(9)
     mujoco.mju_quat2Mat(matrix, quat)
@@ -91,7 +96,7 @@ def head_target(motion: Motion, time: float) -> np.ndarray:
 
 
 def set_back(
-    motion: Motion, body: BodyModel, straight: np.ndarray, qpos: np.ndarray, time: float
+    motion: Course, body: BodyModel, straight: np.ndarray, qpos: np.ndarray, time: float
 ) -> None:
     """Write lumbar and caudal bending of an instant into a pose.
 
@@ -102,7 +107,7 @@ def set_back(
         qpos: (nq,) written to.
         time: of the instant, s.
     """
-    curvature = motion.turn / motion.speed if motion.turn else 0.0
+    curvature = motion.curvature(time)
     move = trunk(motion, time)
     for name, part in ARCHES.items():
         column = 7 + body.joint_names.index(name)
@@ -114,5 +119,5 @@ def set_back(
     tail = [i for i, n in enumerate(body.joint_names) if n.startswith("vertebra_C") and "bend" in n]
     for order, joint in enumerate(tail[:6]):
         # A wave that runs to the tip; the axes of these joints point down, so left is positive.
-        wave = 0.4 * motion.spine * np.sin(angle - 0.5 * order)
+        wave = 0.4 * motion.now(time).spine * np.sin(angle - 0.5 * order)
         qpos[7 + joint] = wave + np.clip(0.02 * curvature, -0.1, 0.1)

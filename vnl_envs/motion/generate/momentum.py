@@ -14,9 +14,9 @@ from functools import lru_cache
 import mujoco
 import numpy as np
 
-from rodent.motion import LEGS, TAU, Motion
 from vnl_envs.bodies import BodyModel
 from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.generate.motion import LEGS, TAU, Motion
 from vnl_envs.motion.kinematics import forward_kinematics, velocities
 
 GRAVITY = 9.81
@@ -66,8 +66,6 @@ class Bounce:
 
     def at(self, time: float) -> np.ndarray:
         """What is added to the way forward, the height and the pitch of the root, (3,)."""
-        if not self.motion.runs:
-            return np.zeros(3)
         phase = self.motion.phase(time)
         forward, up = centre_of_mass(self.motion, self.hind_share)
         grid = np.arange(SAMPLES) / SAMPLES

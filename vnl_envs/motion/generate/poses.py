@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from rodent.footfalls import SETBACK, grip, paw_target, place
-from rodent.ik import Paw, Solver, Tail, leg_joints, neck_joints, orientation_task
-from rodent.momentum import EDGE, ROUNDS, STRIDES, Bounce
-from rodent.motion import FRAMES, LEGS, SWING, Motion
-from rodent.trunk import head_target, root_pose, rotate, set_back
 from vnl_envs.bodies import BodyModel
 from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.generate.footfalls import SETBACK, grip, paw_target, place
+from vnl_envs.motion.generate.ik import Paw, Solver, Tail, leg_joints, neck_joints, orientation_task
+from vnl_envs.motion.generate.journey import Course
+from vnl_envs.motion.generate.momentum import EDGE, ROUNDS, STRIDES, Bounce
+from vnl_envs.motion.generate.motion import LEGS, SWING, Motion
+from vnl_envs.motion.generate.trunk import head_target, root_pose, rotate, set_back
 
 PADDING = 15
 """Frames made before and after a clip, so that its ends are as smooth as its middle."""
@@ -21,12 +22,14 @@ LEAST_CLEARANCE = 0.8
 """Fraction of the planned height that a swinging paw keeps after smoothing. Chosen by eye."""
 
 
-def generate(motion: Motion, body: BodyModel, frames: int = FRAMES) -> np.ndarray:
-    """Poses (frames, nq) of a motion, starting at the origin and heading along +x."""
+def generate(motion: Course, body: BodyModel) -> np.ndarray:
+    """Poses (T, nq) of a motion, starting at the origin and heading along +x."""
     rat = Rat(body, motion)
+    frames = round(motion.seconds * RATE)
     times = np.arange(-PADDING, frames + PADDING) / RATE
-    bounce = Bounce.first(motion, rat.arms())
-    if motion.runs:
+    bounce = None
+    if isinstance(motion, Motion) and motion.runs:
+        bounce = Bounce.first(motion, rat.arms())
         few = np.arange(-EDGE, STRIDES * motion.cycle * RATE + EDGE) / RATE
         places = {leg: rat.way(leg, few) for leg in LEGS}
         for _ in range(ROUNDS):
@@ -42,7 +45,7 @@ class Rat:
         motion: what it does.
     """
 
-    def __init__(self, body: BodyModel, motion: Motion) -> None:
+    def __init__(self, body: BodyModel, motion: Course) -> None:
         self.body, self.motion = body, motion
         self.standing = body.standing_qpos.copy()
         self.standing[:2] = 0.0
@@ -70,14 +73,15 @@ class Rat:
     def posture(self, time: float) -> np.ndarray:
         """The pose (nq,) that the limbs prefer."""
         pose = self.standing.copy()
-        if self.motion.rear:
+        tucked = self.motion.tucking(time)
+        if tucked:
             for joint, angle in TUCKED.items():
                 for side in "LR":
                     column = 7 + self.body.joint_names.index(f"{joint}_{side}")
-                    pose[column] += self.motion.bout(time) * (angle - pose[column])
+                    pose[column] += tucked * (angle - pose[column])
         return pose
 
-    def poses(self, times: np.ndarray, bounce: Bounce) -> np.ndarray:
+    def poses(self, times: np.ndarray, bounce: Bounce | None) -> np.ndarray:
         """Poses (T, nq) at the times."""
         motion = self.motion
         solver = Solver(self.body, self.joints, self.standing, stiffness=1.0)
@@ -100,14 +104,14 @@ class Rat:
 
 
 def clear_swing(
-    motion: Motion, solver: Solver, paws: dict[str, Paw], pose: np.ndarray, time: float
+    motion: Course, solver: Solver, paws: dict[str, Paw], pose: np.ndarray, time: float
 ) -> None:
     """Lift the swinging paws of a pose by as little as keeps them clear of the ground, in place."""
     points = np.zeros((3, 2))
     tasks = [
         paw.clear(LEAST_CLEARANCE * paw_target(motion, leg, points, time)[1])
         for leg, paw in paws.items()
-        if motion.speed and not motion.carries(leg, time)
+        if motion.moves and not motion.carries(leg, time)
     ]
     if tasks:
         solver.neutral = pose[7 + solver.index].copy()
@@ -115,7 +119,7 @@ def clear_swing(
 
 
 def smooth_swings(
-    motion: Motion, body: BodyModel, times: np.ndarray, poses: np.ndarray
+    motion: Course, body: BodyModel, times: np.ndarray, poses: np.ndarray
 ) -> np.ndarray:
     """Swings as splines in joint space through stance and the middle of each swing.
 
@@ -126,10 +130,9 @@ def smooth_swings(
     low, high = body.joint_range.T
     for leg in LEGS:
         stance = np.array([motion.carries(leg, t) for t in times])
-        if stance.all() or not motion.speed:
+        if stance.all() or not motion.moves:
             continue
-        progress = np.array([(motion.phase(t) - motion.offset(leg)) % 1.0 for t in times])
-        swing = (progress - motion.duty) / (1 - motion.duty)
+        swing = np.array([motion.stride(leg, t)[1] for t in times])
         near = np.abs(swing[:, None] - motion.keys).min(axis=1) <= 0.5 / (RATE * SWING)
         keep = stance | near
         columns = [7 + i for i, n in enumerate(body.joint_names) if n in leg_joints(leg)]

@@ -183,7 +183,7 @@ def orientation_task(body: BodyModel, name: str, target: np.ndarray, weight: flo
 
     def residual(data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
         matrix = data.xmat[owner].reshape(3, 3)
-        error = sum(np.cross(target[:, i], matrix[:, i]) for i in range(3)) / 2
+        error = np.asarray(sum(np.cross(target[:, i], matrix[:, i]) for i in range(3))) / 2
         jac = np.zeros((3, body.model.nv))
         mujoco.mj_jacBody(body.model, data, None, jac, owner)
         return weight * error, weight * jac
@@ -239,6 +239,7 @@ def neck_joints(body: BodyModel) -> list[str]:
 def leg_joints(leg: str) -> list[str]:
     """Names of a limb's joints."""
     limb, side = leg.split("_")
+    stems: tuple[str, ...]
     if limb == "hind":
         stems = (
             "hip_{}_supinate",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from rodent.ik import Paw
-from rodent.motion import LEGS, Motion
 from vnl_envs.bodies import BodyModel
 from vnl_envs.motion.clip import RATE, Clip
+from vnl_envs.motion.generate.ik import Paw
+from vnl_envs.motion.generate.journey import Course
+from vnl_envs.motion.generate.motion import LEGS
 from vnl_envs.motion.kinematics import derive_reference
 
 
@@ -35,7 +36,7 @@ class Quality:
     speed: float
 
 
-def measure(motion: Motion, clip: Clip, body: BodyModel) -> Quality:
+def measure(motion: Course, clip: Clip, body: BodyModel) -> Quality:
     """Check a clip by forward kinematics."""
     reference = derive_reference([clip], body)
     data = mujoco.MjData(body.model)
@@ -57,14 +58,14 @@ def measure(motion: Motion, clip: Clip, body: BodyModel) -> Quality:
             else:
                 paths[leg].append(0.0)
             previous[leg] = centre
-    travelled = max(motion.speed * (len(clip) - 1) / RATE, 1e-9)
+    travelled = max(motion.distance((len(clip) - 1) / RATE), 1e-9)
     joints = reference.qpos[:, 7:]
     low, high = body.joint_range.T
     return Quality(
         penetration=max(0.0, -float(reference.clearance.min())),
         stance=(min(lows), max(lows)),
         slide=max(max(path) for path in paths.values()),
-        slide_fraction=sum(map(sum, paths.values())) / (4 * travelled) if motion.speed else 0.0,
+        slide_fraction=sum(map(sum, paths.values())) / (4 * travelled) if motion.moves else 0.0,
         margin=float(np.minimum(joints - low, high - joints).min()),
         speed=float(np.abs(reference.qvel[:, 6:]).max()),
     )

@@ -1,1 +1,0 @@
-"""Generator of the rat clips; `make_rodent_clips.py` has the table of motions."""
