@@ -34,7 +34,6 @@ class Baseline(NamedTuple):
 
 BASELINES = {
     "ppo": Baseline("PPO", ("ppo", "ppo_intention")),
-    "ppo-brax": Baseline("PPO, Brax", ("ppo_brax",)),
     "dmpo": Baseline("DMPO", ("dmpo",)),
 }
 """By the name of the bundle. Imitation by PPO is that of an intention network."""

@@ -94,6 +94,7 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
         "metrics": [repr(metric) for metric in task.metrics],
         "standing": _rounded(task.body.standing_qpos).decode(),
         "standing_control": _rounded(task.body.standing_control).decode(),
+        "control_per_action": _rounded(task.body.span).decode(),
         "body": {k: v for k, v in body.items() if k not in _NOT_MET},
         "joints": task.body.joint_names,
         "actuators": task.body.actuator_names,

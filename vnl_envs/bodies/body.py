@@ -228,6 +228,7 @@ class BodyModel:
         ego: (3, 3) columns forward, left, up in the root's frame.
         standing_qpos: (nq,) the standing pose at x = y = 0, heading along +x.
         standing_control: (nu,) controls that hold it.
+        span: (nu,) distance of that control to the actuator's farther limit.
         servos: whether the actuators are position servos.
     """
 
@@ -268,9 +269,10 @@ class BodyModel:
         biastype = model.actuator_biastype[self.ctrl]
         self.servos = bool((biastype == mujoco.mjtBias.mjBIAS_AFFINE).all())
         self.standing_qpos, self.standing_control = self._stand()
-        low, high = model.actuator_ctrlrange[self.ctrl].T
-        self._reach_low = self.standing_control - low
-        self._reach_high = high - self.standing_control
+        self._low, self._high = model.actuator_ctrlrange[self.ctrl].T.copy()
+        self.span = np.maximum(
+            self._high - self.standing_control, self.standing_control - self._low
+        )
 
     @property
     def nq(self) -> int:
@@ -326,16 +328,17 @@ class BodyModel:
     def control(self, action: Array) -> Array:
         """Controls of actions in [-1, 1], (..., nu) -> (..., nu).
 
-        0 is the standing pose's control and ±1 the actuator's limits, piecewise linear between.
+        Linear about the standing pose's control, which is 0, and clipped at the actuator's limits;
+        the farther one is at ±1. A map that is steeper on one side than on the other turns noise
+        without a mean into a torque with one.
         """
-        reach = namespace(action).where(action < 0, self._reach_low, self._reach_high)
-        return self.standing_control + action * reach
+        xp = namespace(action)
+        control = self.standing_control + action * self.span
+        return xp.minimum(xp.maximum(control, self._low), self._high)
 
     def action(self, control: np.ndarray) -> np.ndarray:
-        """The actions of controls, the inverse of `control`, (..., nu) -> (..., nu)."""
-        change = control - self.standing_control
-        reach = np.where(change < 0, self._reach_low, self._reach_high)
-        return np.clip(np.divide(change, reach, where=reach > 0, out=np.zeros_like(change)), -1, 1)
+        """The actions of controls within limits, the inverse of `control`, (..., nu)."""
+        return (control - self.standing_control) / self.span
 
     def capsules(self, *names: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows in the body's own geoms, half-lengths and radii (m) of spheres or capsules.

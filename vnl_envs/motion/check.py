@@ -82,10 +82,10 @@ FIGURES: dict[str, Figure] = {
     "start_acceleration": Figure("m/s²", "of the centre of mass in the first 0.2 s, worst"),
     "end_acceleration": Figure("m/s²", "of the centre of mass in the last 0.2 s, worst"),
     "abrupt": Figure(
-        "1", "acceleration in the first and last 0.2 s over what is common between them"
+        "1", "acceleration in the first and last 0.2 s over what is common between them", 2.0
     ),
     "abrupt_residual": Figure(
-        "weights", "part that no contact can give in the first and last 0.2 s, worst"
+        "weights", "part that no contact can give in the first and last 0.2 s, worst", 0.4
     ),
     "overloaded": Figure("1", "share of frames that ask an actuator for more than it gives"),
     "deficit": Figure("N m", "what the worst actuator lacks, 95th percentile"),
