@@ -56,7 +56,7 @@ class Branches(NamedTuple):
         chains: in order; one without layers passes on what it takes.
     """
 
-    chains: tuple[Sequence[Layer], ...]
+    chains: tuple[Sequence[Layer | Branches], ...]
 
 
 Chain = Sequence["Layer | Branches"]
@@ -76,6 +76,12 @@ def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
     """Dense layers, given by weights and biases, with tanh between them."""
     pairs = ((dense(*layer), Layer("Tanh")) for layer in layers)
     return [layer for pair in pairs for layer in pair][:-1]
+
+
+def added(one: Chain, other: Chain, size: int) -> list[Layer | Branches]:
+    """The sum of what two chains make of the same, of `size` numbers each."""
+    eye = np.eye(size)
+    return [Branches((one, other)), dense(np.hstack([eye, eye]), np.zeros(size))]
 
 
 def part(span: slice) -> Layer:

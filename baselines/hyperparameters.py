@@ -18,7 +18,8 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
     """The hyperparameters of a task: those under "default", then those under its id.
 
     Args:
-        kind: a dataclass of numbers, texts and lists of integers, whose fields are the keys.
+        kind: a dataclass of numbers, texts, lists of integers and mappings, whose fields are the
+            keys.
         name: of the YAML file in `FOLDER`.
         task_id: the task; one that the file does not name has the defaults.
         file: another YAML file, in the place of that one.
@@ -59,6 +60,12 @@ def _checked(path: Path, name: str, kind: Any, value: Any) -> Any:
         return value
     if kind == "bool" and isinstance(value, bool):
         return value
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "dict[str, Any]" and isinstance(value, dict):
+        return value
+    if kind == "list[dict[str, Any]]" and isinstance(value, list):
+        return [_checked(path, name, "dict[str, Any]", v) for v in value]
     if (
         kind in ("list[int]", "Sequence[int]")
         and isinstance(value, list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import typer
 
+from baselines.run import rows_of
 from vnl_envs.files import written_whole
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,11 +40,11 @@ def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
         rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
     )
     for axis, log in zip(axes.flat, logs, strict=False):
-        rows_of = _rows(log)
-        _panel(axis, log.stem, rows_of, untrained.get(log.stem, {}))
+        logged = rows_of(log)
+        _panel(axis, log.stem, logged, untrained.get(log.stem, {}))
         if beside is not None:
-            last = int(rows_of[-1]["step"])
-            shared = [row for row in _rows(beside / log.name) if int(row["step"]) <= last]
+            last = int(logged[-1]["step"])
+            shared = [row for row in rows_of(beside / log.name) if int(row["step"]) <= last]
             style = {"marker": ".", "color": "tab:green"}
             axis.plot(*_curve(shared, "return"), label=f"mean action, {beside.name}", **style)
     for axis in axes.flat[len(logs) :]:
@@ -54,11 +54,6 @@ def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110)
     plt.close(figure)
-
-
-def _rows(log: Path) -> list[dict[str, str]]:
-    with log.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _curve(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[float]]:

@@ -34,6 +34,9 @@ RECORD, LOG, CHECKPOINT, POLICY = (
     "policy.onnx",
 )
 
+SAVE_EVERY = 60.0
+"""Seconds of training that a stop without notice may lose, or one iteration."""
+
 EVALUATION_SEED = 1000
 """Of the episodes by which training follows its policy; scores that are reported use another."""
 
@@ -75,8 +78,7 @@ class Run:
                              "or give another --out")  # fmt: skip
         self.resumed = resume and self.checkpoint.is_file()
         if self.resumed:
-            with (folder / LOG).open(newline="") as file:
-                self._rows: list[dict[str, Any]] = list(csv.DictReader(file))
+            self._rows: list[dict[str, Any]] = list(rows_of(folder / LOG))
         else:
             self._rows = []
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +169,12 @@ class Run:
     def close(self) -> None:
         """Close TensorBoard's file."""
         self._board.close()
+
+
+def rows_of(log: Path) -> list[dict[str, str]]:
+    """The rows of a log."""
+    with log.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _version(package: str) -> str | None:
@@ -264,7 +272,7 @@ class Training(ABC):
             self._resume(self.run.load())
         else:
             self.begin(None)
-        self._since = time.perf_counter()
+        self._since = self._saved = time.perf_counter()
 
     def _resume(self, saved: dict[str, Any]) -> None:
         """Go on from a state that was kept.
@@ -319,6 +327,9 @@ class Training(ABC):
     def prepare(self, interrupt: Interrupt) -> None:  # noqa: B027  most need nothing
         """What comes before the first iteration; it leaves off when an interrupt is asked for."""
 
+    def evaluated(self) -> None:  # noqa: B027  most need nothing
+        """What follows an evaluation."""
+
     def close(self) -> None:
         """End what runs beside this process, and the log."""
         self.run.close()
@@ -364,6 +375,7 @@ class Training(ABC):
             row = self._log(evaluate)
         if evaluate:
             bar.set_postfix({"return": f"{row['return']:.4g}"})
+        if evaluate or time.perf_counter() - self._saved > SAVE_EVERY:
             self._save()
 
     def _log(self, evaluate: bool) -> dict[str, Any]:
@@ -377,10 +389,13 @@ class Training(ABC):
                 self.best = row["return"]
                 self.export(self.run.policy)
         self.run.log(row)
+        if evaluate:
+            self.evaluated()
         return row
 
     def _save(self) -> None:
         self.run.save({**self.get_state(), "best": self.best, "seconds": self.seconds})
+        self._saved = time.perf_counter()
 
 
 def finish(training: Training, steps: int) -> None:

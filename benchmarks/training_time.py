@@ -1,83 +1,103 @@
-"""Where a training second of the PPO baseline goes.
+"""Where a training second of the PPO baseline goes, beside Stable-Baselines3's PPO.
 
-python -m benchmarks.training_time vnl/RodentGoalReaching-v0 --updates 40
+    python -m benchmarks.training_time
+
+Both with the hyperparameters of their baselines; they take turns, an update each. The parts of an
+update of ours are compiled and timed by themselves. Writes `results/training_time.json` beside this
+file and prints a markdown table.
 """
 
 from __future__ import annotations
 
-import json
-import time
+import functools
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import torch
 import typer
+from stable_baselines3.common.vec_env import VecNormalize
 
-from baselines import hyperparameters
-from baselines.ppo import PPO, Hyperparameters, Network, training_envs
-from vnl_envs import benchmark
+from baselines import hyperparameters, ppo, ppo_sb3
+from benchmarks.measuring import in_turns, rates, write_results
+from vnl_envs import SB3VecEnv, make_functional, wrap_for_training
 
-
-class Stopwatch:
-    """Adds up the time that calls of some methods take."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def watch(self, name: str, owner: Any, method: str) -> None:
-        """Time every call of `owner.method` under `name`."""
-        called, self.seconds[name] = getattr(owner, method), 0.0
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return called(*args, **kwargs)
-            finally:
-                self.seconds[name] += time.perf_counter() - start
-
-        setattr(owner, method, timed)
+TASKS = ("vnl/RodentGoalReaching-v0", "vnl/HumanoidGoalReaching-v0")
+SB3_STEPS = 32 * 64
+"""Control steps of an update of `ppo_sb3`."""
 
 
-def measure(task_id: str, updates: int) -> dict[str, Any]:
-    """Steps per second of training, and fractions of its time.
-
-    "physics" is the engine's step, "task" the rest of the environment's (rewards, observations,
-    resets), "policy" choosing actions, "update" the gradient steps, "python" what remains: SB3's
-    loop, normalisation and its buffer.
+class Parts:
+    """One of our updates, and its parts: collection, estimation and gradient steps.
 
     Args:
         task_id: a registered id.
-        updates: how many, after two that are not counted.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task_id)
+        env = make_functional(task_id, "native")
+        network = ppo.Network(env.task, env.layout, self.h)
+        self._algorithm = ppo.PPO(wrap_for_training(env), self.h, network)
+        self._state = self._algorithm.init(jnp.uint32(0))
+        self._collect = jax.jit(self._algorithm._collect)
+        self._prepare = jax.jit(self._algorithm._prepare)
+        self._learn = jax.jit(functools.partial(self._algorithm._learn, cloning=False))
+
+    def update(self) -> None:
+        """The whole, one program."""
+        self._state, _ = jax.block_until_ready(self._algorithm.iterate(self._state))
+
+    def rollout(self) -> None:
+        """Collection alone."""
+        self._rolled = jax.block_until_ready(self._collect(self._state))
+
+    def gradient_steps(self) -> None:
+        """Estimation and gradient steps on what `rollout` collected."""
+        state, rollout, _ = self._rolled
+        jax.block_until_ready(self._learn(*self._prepare(state, rollout)))
+
+
+def measure(task_id: str, updates: int) -> dict[str, Any]:
+    """Steps per second of both, and seconds of the parts of one of our updates.
+
+    Args:
+        task_id: a registered id.
+        updates: counted ones of each.
     """
     torch.set_num_threads(1)
-    h = hyperparameters.load(Hyperparameters, Network.file, task_id)
-    model = PPO(training_envs(task_id, h), h, seed=0)
-    size = h.update_steps
-    model.learn(2 * size, reset_num_timesteps=False)
-    watch = Stopwatch()
-    watch.watch("physics", model.vector.core.engine, "step")
-    watch.watch("environment", model.vector, "step")
-    watch.watch("policy", model.policy, "forward")
-    watch.watch("update", model, "train")
-    start = time.perf_counter()
-    model.learn(updates * size, reset_num_timesteps=False)
-    total = time.perf_counter() - start
-    spent = watch.seconds
-    spent["task"] = spent.pop("environment") - spent["physics"]
-    spent["python"] = total - sum(spent.values())
-    return {
-        "task": task_id,
-        "steps_per_s": updates * size / total,
-        "fractions": {name: seconds / total for name, seconds in spent.items()},
+    ours = Parts(task_id)
+    model = ppo_sb3.make_model(VecNormalize(SB3VecEnv(task_id, 32), gamma=0.99), 0)
+    # As many steps as one of ours.
+    many = ours.h.update_steps // SB3_STEPS * SB3_STEPS
+    contenders = {
+        "PPO": ours.update,
+        "rollout": ours.rollout,
+        "gradient steps": ours.gradient_steps,
+        "SB3": functools.partial(model.learn, many, reset_num_timesteps=False),
     }
+    spent = in_turns(contenders, updates, uncounted=2)
+    trainers = {name: spent[name] for name in ("PPO", "SB3")}
+    medians = {name: np.median(rows, axis=0).tolist() for name, rows in spent.items()}
+    ratio = float(np.median(spent["SB3"][:, 0] / spent["PPO"][:, 0]))
+    return {
+        "task": task_id, "steps": many, "trainers": rates(trainers, many, "steps"),
+        "seconds_and_cpu_seconds": medians, "ratio": ratio,
+    }  # fmt: skip
 
 
-def main(
-    task_ids: Annotated[list[str], typer.Argument(help="task ids")],
-    updates: Annotated[int, typer.Option(min=1, help="counted updates")] = 20,
-) -> None:
-    """Measure where the time goes and print it as JSON."""
-    rows = [measure(task_id, updates) for task_id in task_ids]
-    print(json.dumps({"machine": benchmark.machine(), "rows": rows}, indent=2))
+def main(updates: Annotated[int, typer.Option(min=1, help="counted ones of each")] = 8) -> None:
+    """Measure, write and print."""
+    rows = [measure(task_id, updates) for task_id in TASKS]
+    write_results("training_time", {"rows": rows}, "jax", "torch", "stable-baselines3")
+    headings = ("task", "PPO, steps/s", "SB3", "ratio", "rollout, s", "gradient steps, s")
+    print("| " + " | ".join(headings) + " |\n" + "|---" * len(headings) + "|")
+    for row in rows:
+        ours, theirs = (row["trainers"][name]["steps_per_s"] for name in ("PPO", "SB3"))
+        seconds = row["seconds_and_cpu_seconds"]
+        print(f"| `{row['task']}` | {ours:.0f} | {theirs:.0f} | {row['ratio']:.2f} | "
+              f"{seconds['rollout'][0]:.2f} | {seconds['gradient steps'][0]:.2f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

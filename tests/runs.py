@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from baselines import hyperparameters
@@ -35,6 +37,27 @@ def log_of(run: Path) -> list[dict[str, str]]:
 def state_of(run: Path) -> dict[str, Any]:
     """A run's newest checkpoint, without what differs each time."""
     return {k: v for k, v in read_tree(run / CHECKPOINT).items() if k != "seconds"}
+
+
+@contextlib.contextmanager
+def sharing_programs() -> Iterator[None]:
+    """Runs of PPO that are alike use what was compiled for the first of them."""
+    from baselines.ppo import training
+
+    programs: dict[str, Any] = {}
+    make = training.PPO
+
+    def shared(env: Any, h: Any, network: Any, teacher: Any = None) -> Any:
+        about = env.unwrapped._arguments, h, network.name, dict(network.identity)
+        # The tracking policy is the same for all; experts are not.
+        key = repr((*about, getattr(teacher, "__qualname__", None)))
+        if "experts" in key or key not in programs:
+            programs[key] = make(env, h, network, teacher)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "PPO", shared)
+        yield
 
 
 def dmpo_settings(task_id: str, **changes: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -11,32 +12,46 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import imageio.v2 as imageio
+import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
+import stable_baselines3
+import torch
 import yaml
-from runs import log_of, state_of, write_hyperparams
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from runs import log_of, sharing_programs, state_of, write_hyperparams
 from support import assert_same, invoke, one_line
 
-from baselines import hyperparameters, ppo
+from baselines import hyperparameters, ppo, ppo_sb3
 from baselines.checkpoint import read_tree, write_tree
 from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
 from baselines.plot import draw
 from baselines.ppo.__main__ import main
-from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
+from baselines.ppo.algorithm import Rollout, adapted, generalized_advantage
+from baselines.ppo.base import Track
+from baselines.ppo.networks import Gaussian
+from baselines.ppo.starts import BINS, FailureStarts, preferred
+from baselines.ppo.variants import variant
+from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
 from baselines.score import score
+from vnl_envs import registry
 
 TASK = "vnl/RodentGoalReaching-v0"
 FILE = hyperparameters.FOLDER / ppo.Network.file
-TINY = {"num_envs": 2, "rollout": 8, "epochs": 2, "minibatch": 8, "layers": [8, 8], "log_every": 2,
-        "evaluate_every": 4, "evaluation_episodes": 1}  # fmt: skip
-UPDATE = TINY["num_envs"] * TINY["rollout"]  # type: ignore[operator]
+TINY = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatch_size": 8, "layers": [8, 8],
+        "critic_layers": [8, 8], "log_every": 2, "evaluate_every": 4,
+        "evaluation_episodes": 1}  # fmt: skip
+UPDATE = TINY["num_envs"] * TINY["num_steps"]  # type: ignore[operator]
 
 
 def hyperparams(folder: Path, **changes: Any) -> Path:
@@ -49,6 +64,12 @@ def run(folder: Path, steps: int, *more: str, task: str = TASK, **changes: Any) 
     path = hyperparams(folder, **changes)
     arguments = ["--task", task, "--steps", str(steps), "--out", str(folder / "run")]
     return invoke(main, *arguments, "--hyperparams", path, *more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once() -> Iterator[None]:
+    with sharing_programs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +110,15 @@ def test_a_resumed_run_reaches_the_same_bits(short: Path, tmp_path: Path, update
 def test_a_signal_ends_a_run_with_its_state(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = ppo.PPO.learn
+    advance = ppo.Training.advance
 
-    def interrupted(self: ppo.PPO, *args: Any, **kwargs: Any) -> Any:
-        if self.num_timesteps == 4 * UPDATE:
+    def interrupted(self: ppo.Training) -> None:
+        if self.steps == 4 * UPDATE:
             os.kill(os.getpid(), signal.SIGINT)
-        return learn(self, *args, **kwargs)
+        advance(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ppo.PPO, "learn", interrupted)
+        patched.setattr(ppo.Training, "advance", interrupted)
         result = run(tmp_path, 8 * UPDATE)
     assert result.exit_code != 0
     assert state_of(tmp_path / "run")["model"]["steps"] == 5 * UPDATE
@@ -167,6 +188,12 @@ def test_an_interrupt_gives_the_signals_back() -> None:
         ({"gamma": "much"}, "gamma must be of type float"),
         ({"layers": 3}, "layers must be of type list[int]"),
         ({"epochs": 1.5}, "epochs must be of type int"),
+        ({"minibatch_size": 3}, "num_envs * num_steps = 16 does not divide into minibatches of 3"),
+        ({"base": "stand"}, "base must be 'none' or 'track', got 'stand'"),
+        ({"base": "track"}, "only an imitation task with servos"),
+        ({"starts": "failures"}, "needs an imitation task whose starts are drawn"),
+        ({"cloning_steps": 8}, "only an imitation task with servos"),
+        ({"constants": {"speed": 1}}, "vnl/RodentGoalReaching-v0 has no constants ['speed']"),
     ],
 )
 def test_wrong_hyperparameters_are_refused(
@@ -208,7 +235,7 @@ def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
     assert set(yaml.safe_load(FILE.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
         h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task_id)
-        assert h.update_steps % h.minibatch == 0
+        assert h.update_steps % h.minibatch_size == 0
 
 
 def test_unknown_tasks_and_foreign_folders_are_refused(short: Path, tmp_path: Path) -> None:
@@ -233,7 +260,7 @@ def test_a_checkpoint_of_another_body_is_refused(short: Path, tmp_path: Path) ->
     assert "is not a checkpoint" in message
 
 
-@pytest.mark.parametrize("path", [("best",), ("episodes",), ("model", "step_sizes")])
+@pytest.mark.parametrize("path", [("best",), ("updates",), ("level",)])
 def test_a_checkpoint_that_lacks_something_is_refused(
     short: Path, tmp_path: Path, path: tuple[str, ...]
 ) -> None:
@@ -293,21 +320,30 @@ def test_onnx_runtime_is_told_to_send_nothing(tmp_path: Path) -> None:
 def test_survival_is_rewarded_in_training_alone(short: Path, tmp_path: Path) -> None:
     """The critic learns another value; the log's returns stay those of the task."""
     assert run(tmp_path, 4 * UPDATE, survival=10.0).exit_code == 0
-    mine, other = (state_of(f / "run")["model"]["statistics"]["ret_rms"] for f in (tmp_path, short))
-    assert mine["mean"] > 10 > other["mean"]
+    mine, other = (returns_of(f / "run") for f in (tmp_path, short))
+    assert mine > 10 > other
     assert all(float(row["return"]) < 10 for row in log_of(tmp_path / "run") if row["return"])
+
+
+def returns_of(folder: Path) -> float:
+    """Mean of the critic's targets in a run's last state."""
+    training = ppo.Training(TASK, 0, "native", folder, True, loaded(folder))
+    return float(training.state.returns.mean[0])
+
+
+def loaded(folder: Path) -> ppo.Hyperparameters:
+    """The hyperparameters of a run."""
+    return ppo.Hyperparameters(**json.loads((folder / RECORD).read_text())["hyperparameters"])
 
 
 def test_the_newest_policy_is_exported_from_a_run(short: Path, tmp_path: Path) -> None:
     """From arrays alone, it acts as the network of that state does."""
     export_run(short / "run", tmp_path / "p.onnx")
-    state = read_tree(short / "run" / CHECKPOINT)["model"]
-    h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, hyperparams(tmp_path))
-    model = ppo.PPO(ppo.training_envs(TASK, h), h, seed=1)
-    model.set_state(state)
+    training = ppo.Training(TASK, 0, "native", short / "run", True, loaded(short / "run"))
     policy = OnnxPolicy.load(tmp_path / "p.onnx")
-    observations = model.vector.core.observation
-    np.testing.assert_allclose(policy(observations), model.mean_action(observations), atol=1e-5)
+    observations = np.asarray(training.state.envs.obs)
+    expected = training.mean_action(observations)
+    np.testing.assert_allclose(policy(observations), expected, atol=1e-5)
     assert np.abs(policy(observations)).max() > 0
     with pytest.raises(FileNotFoundError, match="no run in"):
         export_run(tmp_path, tmp_path / "p.onnx")
@@ -368,22 +404,196 @@ def test_curves_are_drawn_from_a_log(short: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
-    """A hundred updates earn several times what random actions do (4, and zero actions 0)."""
+    """A dozen updates earn several times what random actions do (4, and zero actions 0)."""
     out = tmp_path / "run"
-    result = invoke(main, "--task", TASK, "--steps", 204800, "--out", out)
+    result = invoke(main, "--task", TASK, "--steps", 200_000, "--out", out)
     assert result.exit_code == 0, result.output
     with (out / LOG).open(newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["return"]) > 8
 
 
-def test_the_step_size_follows_the_divergence(tmp_path: Path) -> None:
-    """It grows where no update reaches the target, and falls where every one exceeds it."""
-    sizes = {}
-    for target in (1e-9, 1e9):
-        folder = tmp_path / str(target)
-        folder.mkdir()
-        assert run(folder, 2 * UPDATE, target_kl=target).exit_code == 0
-        actor, critic = state_of(folder / "run")["model"]["step_sizes"]
-        sizes[target], default = actor, yaml.safe_load(FILE.read_text())["default"]
-        assert critic == default["critic_step_size"]
-    assert sizes[1e-9] < default["step_size"] < sizes[1e9]
+def test_the_learning_rate_follows_the_divergence() -> None:
+    """It grows below half of the target, falls above twice of it, and stays within bounds."""
+    kl = jnp.asarray([0.04, 0.1, 0.21])
+    np.testing.assert_allclose(adapted(jnp.asarray(1e-4), kl, 0.1), [1.2e-4, 1e-4, 1e-4 / 1.2])
+    assert adapted(jnp.asarray(1e-5), jnp.asarray(1.0), 0.1) == np.float32(1e-5)
+    assert adapted(jnp.asarray(2e-3), jnp.asarray(0.0), 0.1) == np.float32(2e-3)
+
+
+def test_advantages_are_the_sums_that_define_them() -> None:
+    """Against the definition, with a failure, a time limit and episodes that go on."""
+    rng, steps = np.random.default_rng(0), 6
+    reward, value, following = rng.random((3, steps, 3))
+    done, terminated = np.zeros((2, steps, 3))
+    done[2, 0] = terminated[2, 0] = done[3, 1] = 1
+    blank = jnp.zeros(())
+    rollout = Rollout(blank, blank, blank, blank, blank, reward, terminated, done, blank)
+    h = SimpleNamespace(gamma=0.9, gae_lambda=0.8)
+    expected = np.zeros((steps, 3))
+    for t, i in np.ndindex(steps, 3):
+        for k in range(t, steps):
+            error = reward[k, i] + 0.9 * (1 - terminated[k, i]) * following[k, i] - value[k, i]
+            expected[t, i] += (0.9 * 0.8) ** (k - t) * error
+            if done[k, i]:
+                break
+    got = generalized_advantage(rollout, value, following, h)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_the_divergence_and_the_likelihood_are_a_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    means, deviations = rng.normal(size=(2, 4, 3)), rng.uniform(0.5, 2, (2, 4, 3))
+    one, other = (
+        Gaussian(jnp.asarray(m), jnp.asarray(d), 0.0)
+        for m, d in zip(means, deviations, strict=True)
+    )
+    normals = [
+        torch.distributions.Normal(*map(torch.as_tensor, p))
+        for p in zip(means, deviations, strict=True)
+    ]
+    expected = torch.distributions.kl_divergence(*normals).sum(-1)
+    np.testing.assert_allclose(one.divergence(other), expected, rtol=1e-5)
+    actions = rng.normal(size=(2, 4, 3))
+    likelihoods = [normals[0].log_prob(torch.as_tensor(a)).sum(-1).numpy() for a in actions]
+    mine = [one.log_prob(jnp.asarray(a)) for a in actions]
+    np.testing.assert_allclose(mine[0] - mine[1], likelihoods[0] - likelihoods[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("task_id", ["vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0"])
+def test_the_base_is_the_tracking_policy(task_id: str, tmp_path: Path) -> None:
+    """Of the observation alone, in JAX and in ONNX, as the file of a residual policy has it."""
+    env = gymnasium.make_vec(task_id, num_envs=16).unwrapped
+    observations, _ = env.reset(seed=0)
+    for _ in range(3):
+        observations = env.step(env.action_space.sample())[0]
+    expected = np.clip(env.task.track(env.episodes, env.carries), -1, 1)
+    base = Track.of(env.task, env.layout)
+    np.testing.assert_allclose(base(observations), expected, atol=1e-5)
+    size = observations.shape[1]
+    write_onnx(tmp_path / "p.onnx", base.layers(), (size, env.task.body.nu), {})
+    np.testing.assert_allclose(
+        OnnxPolicy.load(tmp_path / "p.onnx")(observations), expected, atol=1e-5
+    )
+
+
+IMITATION = "vnl/RodentImitation-v0"
+
+
+def imitating(folder: Path, updates: int, resume: bool = False, **changes: Any) -> ppo.Training:
+    """A run of imitation that adds to the tracking policy and starts where it failed."""
+    changes = {"base": "track", "starts": "failures", "evaluate_every": 100, **changes}
+    h = hyperparameters.load(
+        ppo.Hyperparameters, ppo.Network.file, TASK, hyperparams(folder, **changes)
+    )
+    training = ppo.Training(IMITATION, 0, "native", folder / "run", resume, h)
+    assert training(updates * UPDATE)
+    return training
+
+
+def test_a_residual_with_failure_starts_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    # With limits at which every episode fails at once.
+    constants = {"limit": {"joints": 1e-3}}
+    whole = imitating(tmp_path / "whole", 4, constants=constants)
+    imitating(tmp_path / "parts", 2, constants=constants)
+    parts = imitating(tmp_path / "parts", 4, resume=True, constants=constants)
+    assert_same(whole.get_state()["state"], parts.get_state()["state"])
+    assert float(whole.state.failures.sum()) > UPDATE
+    export_run(tmp_path / "whole" / "run", tmp_path / "p.onnx")
+    observations = np.asarray(whole.state.envs.obs)
+    actions = OnnxPolicy.load(tmp_path / "p.onnx")(observations)
+    np.testing.assert_allclose(actions, whole.mean_action(observations), atol=1e-5)
+    # What was trained on had other limits; what is recorded and scored is the task itself.
+    assert whole.run.identity["env_hash"] == gymnasium.make(IMITATION).unwrapped.env_hash
+    assert score(tmp_path / "whole" / "run" / POLICY, episodes=1)["task"] == IMITATION
+
+
+@given(
+    arrays(np.float32, BINS, elements=st.floats(0, 100, width=32)),
+    st.integers(0, 2**24 - 1),
+)
+def test_a_preferred_start_is_a_uniform_number(failures: np.ndarray, bits: int) -> None:
+    u = float(preferred(jnp.float32(bits * 2.0**-24), jnp.asarray(failures)))
+    assert 0 <= u < 1
+    assert u * 2**24 == int(u * 2**24)
+
+
+def test_starts_are_preferred_where_episodes_failed() -> None:
+    """Four fifths in the bin that failed, the rest everywhere; evenly where none has."""
+    u = jnp.arange(0, 1, 2.0**-12)
+    failures = jnp.zeros(BINS).at[7].set(3.0)
+    drawn = np.asarray(preferred(u, failures))
+    counts = np.histogram(drawn, BINS, (0, 1))[0] / len(u)
+    assert counts[7] == pytest.approx(0.8 + 0.2 / BINS, abs=2e-3)
+    np.testing.assert_allclose(np.delete(counts, 7), 0.2 / BINS, atol=1e-3)
+    even = np.histogram(preferred(u, jnp.zeros(BINS)), BINS, (0, 1))[0]
+    assert np.ptp(even) <= 2
+    # Within a bin as well.
+    inside = drawn[(drawn >= 7 / BINS) & (drawn < 8 / BINS)] * BINS - 7
+    np.testing.assert_allclose(np.quantile(inside, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.01)
+
+
+def test_a_bin_holds_the_frame_half_a_second_before() -> None:
+    env = FailureStarts(IMITATION, "native", clips=["walk", "trot"], split="all")
+    first, second = env.task.reference.length
+    count = len(env.task.starts)
+    for number, start, step, at in (
+        (0, 100, 20, 95), (0, 3, 4, 0), (1, 50, 5, first - 10 + 30),
+        (1, 0, second - 1, first - 10 + second - 26),
+    ):  # fmt: skip
+        data = SimpleNamespace(
+            episode={"clip": jnp.asarray(number), "start": jnp.asarray(start)},
+            carry={"step": jnp.asarray(step)},
+        )
+        assert int(env._bin(data)) == at * BINS // count
+
+
+def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
+    """They change what is trained on, not what is recorded and evaluated; and they resume."""
+    levels = [{"distance": [0.1, 0.2]}, {"distance": [0.3, 0.4]}]
+    changes = {"levels": levels, "level_metric": "length", "evaluate_every": 1, "log_every": 1}
+
+    def run_on(folder: Path, updates: int, resume: bool = False, **more: Any) -> ppo.Training:
+        folder.mkdir(exist_ok=True)
+        path = hyperparams(folder, **{**changes, "promote": 1.0, "demote": 0.0, **more})
+        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
+        training = ppo.Training(TASK, 0, "native", folder / "run", resume, h)
+        assert training(updates * UPDATE)
+        return training
+
+    up = run_on(tmp_path / "up", 2)
+    assert [row["level"] for row in log_of(tmp_path / "up" / "run")] == ["0", "1"]
+    assert up.algorithm.env.task.distance == [0.3, 0.4]
+    run_on(tmp_path / "parts", 1)
+    again = run_on(tmp_path / "parts", 2, resume=True)
+    assert_same(up.get_state()["state"], again.get_state()["state"])
+    # Below `demote`, back.
+    up.h = dataclasses.replace(up.h, promote=1e9, demote=1e9)
+    up.evaluated()
+    assert up.level == 0
+
+
+def test_a_variant_differs_in_its_constants_alone() -> None:
+    assert variant(TASK, {}) == TASK
+    name = variant(IMITATION, {"limit": {"joints": 1.0}})
+    assert name == variant(IMITATION, {"limit": {"joints": 1.0}})
+    assert name.startswith("training/RodentImitation-")
+    one, other = (registry.task_settings(i) for i in (name, IMITATION))
+    assert one == {**other, "limit": {**other["limit"], "joints": 1.0}}
+    with pytest.raises(ValueError, match=r"limit has no constants \['x'\]"):
+        variant(IMITATION, {"limit": {"x": 1}})
+    with pytest.raises(ValueError, match="limit must be a mapping"):
+        variant(IMITATION, {"limit": 1})
+
+
+def test_stable_baselines3s_own_save_goes_on_and_is_scored(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ("--task", TASK, "--out", out)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ppo_sb3, "_NUM_ENVS", 2)
+        assert invoke(ppo_sb3.main, *command, "--steps", 128).exit_code == 0
+        assert "is there: go on with --resume" in one_line(invoke(ppo_sb3.main, *command))
+        assert invoke(ppo_sb3.main, *command, "--steps", 256, "--resume").exit_code == 0
+    assert stable_baselines3.PPO.load(out / "model.zip").num_timesteps == 256
+    assert score(out / POLICY, episodes=1)["algorithm"] == "ppo_sb3"

@@ -40,10 +40,11 @@ from baselines.dmpo.losses import (
 from baselines.dmpo.replay import Replay, Step, Streams
 from baselines.dmpo.sb3 import transitions
 from baselines.dmpo.settings import Settings
-from baselines.dmpo.state import Statistics, Transitions
+from baselines.dmpo.state import Transitions
 from baselines.dmpo.training import OnDevice, Training
 from baselines.export import OnnxPolicy, export_run
 from baselines.run import term_column
+from baselines.statistics import Statistics
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
 TASK = "vnl/HumanoidGoalReaching-v0"

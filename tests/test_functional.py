@@ -163,7 +163,7 @@ def test_put_goes_on_from_a_state(task_id: str) -> None:
 def test_episodes_are_multiples_of_2_to_the_minus_24() -> None:
     """Uniform numbers lie in [0, 1), and all 24 bits are used."""
     env = functional(GOAL)
-    u = np.asarray(jax.vmap(env._uniforms)(keys(200))).astype(np.float64)
+    u = np.asarray(jax.vmap(env.uniforms)(keys(200))).astype(np.float64)
     scaled = u * 2**24
     assert (scaled == np.floor(scaled)).all()
     assert u.min() >= 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from stable_baselines3.common.vec_env import VecNormalize
+from runs import sharing_programs
 from support import assert_same, invoke, one_line
 
 import vnl_envs
@@ -29,44 +27,47 @@ from baselines.checkpoint import read_tree, write_tree
 from baselines.dmpo import Hyperparameters as DmpoHyperparameters
 from baselines.dmpo import Learner
 from baselines.dmpo.__main__ import main as dmpo
-from baselines.dmpo.state import MOST_DEVIATIONS, Transitions
+from baselines.dmpo.export import acting_state as dmpo_acting_state
+from baselines.dmpo.state import Transitions
 from baselines.dmpo.training import Training as DmpoTraining
 from baselines.export import OnnxPolicy, export_run, write_onnx
-from baselines.intention import LATENT
-from baselines.intention import dmpo as flax_intention
-from baselines.intention import ppo as torch_intention
-from baselines.intention.ppo import Hyperparameters, Intention, decoder_of, divergence
+from baselines.intention import LATENT, network
+from baselines.intention import dmpo as intention_dmpo
+from baselines.intention.ppo import Intention, decoder_of
 from baselines.layout import proprioception
+from baselines.ppo import teachers
 from baselines.ppo.__main__ import main as ppo_main
-from baselines.run import CHECKPOINT, LOG, POLICY, Interrupt
+from baselines.ppo.export import acting_state
+from baselines.run import CHECKPOINT, LOG, POLICY
 from baselines.score import score
 from baselines.transfer.__main__ import main as transfer
 from baselines.transfer.bundle import BundleError, Decoder, describe, from_run
-from baselines.transfer.ppo import Decoded
-from baselines.transfer.wrappers import REACH, LatentEnv, LatentVecEnv
-from vnl_envs import SB3VecEnv
+from baselines.transfer.ppo import network_of
+from baselines.transfer.wrappers import REACH, LatentEnv
 
 TASK, OTHER = "vnl/RodentImitation-v0", "vnl/RodentGoalReaching-v0"
-TINY = {"num_envs": 2, "rollout": 8, "epochs": 2, "minibatch": 8, "layers": [8, 8], "log_every": 1,
-        "evaluate_every": 2, "evaluation_episodes": 1, "cloning_steps": 16,
-        "critic_updates": 1}  # fmt: skip
+TINY = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatch_size": 8, "layers": [8, 8],
+        "critic_layers": [8, 8], "log_every": 1, "evaluate_every": 2, "evaluation_episodes": 1,
+        "cloning_steps": 16}  # fmt: skip
 UPDATE = 16
 
 
-def tiny(kind: type[ppo.Hyperparameters] = Hyperparameters) -> Any:
-    """Small hyperparameters of the intention network, or of PPO."""
-    file = Intention.file if kind is Hyperparameters else ppo.Network.file
+def tiny(file: str = Intention.file, **changes: Any) -> ppo.Hyperparameters:
+    """Small hyperparameters of a network's file."""
     default = yaml.safe_load((hyperparameters.FOLDER / file).read_text())["default"]
-    names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{**default, **{k: v for k, v in TINY.items() if k in names}})
+    return ppo.Hyperparameters(**{**default, **TINY, **changes})
 
 
-def train(folder: Path, steps: int, resume: bool = False, task: str = TASK,
-          network: ppo.Network | None = None) -> ppo.Training:  # fmt: skip
-    network = network or Intention()
-    training = ppo.Training(task, 0, folder, resume, tiny(network.kind), network)
+def train(folder: Path, steps: int, resume: bool = False, experts: Any = ()) -> ppo.Training:
+    training = ppo.Training(TASK, 0, "native", folder, resume, tiny(), Intention, experts)
     assert training(steps)
     return training
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once() -> Iterator[None]:
+    with sharing_programs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def training(folder: Path) -> ppo.Training:
-    """A run of cloning, an update of the critic, and four of both."""
-    return train(folder, 6 * UPDATE)
+    """A run of an update of cloning and three of PPO."""
+    return train(folder, 4 * UPDATE)
 
 
 @pytest.fixture(scope="module")
@@ -88,149 +89,107 @@ def decoder(training: ppo.Training, folder: Path) -> Decoder:
 # --- The network under PPO ---
 
 
-def test_the_divergence_is_torchs_own() -> None:
+def test_the_divergence_is_that_of_two_gaussians() -> None:
     rng = np.random.default_rng(0)
-    mean, log_variance = torch.as_tensor(rng.normal(size=(2, 5, LATENT)))
+    mean, apart, log_variance, prior = torch.as_tensor(rng.normal(size=(4, 5, LATENT)))
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(
-        normal(mean, (0.5 * log_variance).exp()), normal(0.0, 1.0)
+        normal(mean + apart, (0.5 * log_variance).exp()), normal(mean, (0.5 * prior).exp())
     ).sum(dim=-1)
-    np.testing.assert_allclose(divergence(mean, log_variance), expected)
-    other = flax_intention.divergence(jnp.asarray(mean), jnp.asarray(log_variance))
-    np.testing.assert_allclose(other, expected, rtol=1e-5)
-
-
-def seen(model: ppo.PPO, num: int = 16) -> torch.Tensor:
-    """Observations and noise as the network takes them."""
-    rng = np.random.default_rng(0)
-    return torch.as_tensor(rng.normal(size=(num, model.observation_space.shape[0]))).float()
+    mine = network.divergence(*(jnp.asarray(x.numpy()) for x in (apart, log_variance, prior)))
+    np.testing.assert_allclose(mine, expected, rtol=1e-5)
 
 
 def test_the_loss_sees_what_acted(training: ppo.Training) -> None:
-    """The ratio of likelihoods is 1 before an update, as the noise is part of the observation."""
-    policy, x = training.model.policy, seen(training.model)
-    actions, values, likelihood = policy(x)
-    again_values, again, _ = policy.evaluate_actions(x, actions)
-    torch.testing.assert_close(again, likelihood, rtol=0, atol=0)
-    torch.testing.assert_close(again_values, values, rtol=0, atol=0)
-    other = torch.cat([x[:, :-LATENT], torch.zeros(len(x), LATENT)], dim=-1)
-    assert (policy.get_distribution(other).mode() != policy.get_distribution(x).mode()).any()
-    # The critic does not see the noise.
-    torch.testing.assert_close(policy.predict_values(other), values, rtol=0, atol=0)
+    """The same noise gives the same action; the latent's divergence does not depend on it."""
+    state, noise = training.state, np.random.default_rng(0).normal(size=(2, LATENT))
+    policy = training.algorithm.policy
+    one, again, other = (policy(state, state.envs.obs, n) for n in (noise, noise, -noise))
+    assert_same(one._asdict(), again._asdict())
+    assert (one.mean != other.mean).any()
+    np.testing.assert_array_equal(one.latent_kl, other.latent_kl)
+    assert (one.latent_kl > 0).all()
 
 
-def test_the_entropys_place_holds_the_divergence(training: ppo.Training) -> None:
-    """With its sign and its weight, and gradients of likelihood and KL reach the encoder."""
-    model = training.model
-    policy, x = model.policy, seen(model)
-    encoder = policy.mlp_extractor.policy_net.encoder
-    mean, log_variance = encoder(x[:, :-LATENT]).chunk(2, dim=-1)
-    _, likelihood, place = policy.evaluate_actions(x, torch.zeros(len(x), 38))
-    torch.testing.assert_close(-place, divergence(mean, log_variance))
-    assert model.ent_coef == training.h.kl_weight
-    assert model.figure("entropy_loss") > 0
-    for loss in (likelihood, place):
-        gradients = torch.autograd.grad(loss.mean(), list(encoder.parameters()), retain_graph=True)
-        assert all(bool(g.abs().sum() > 0) for g in gradients)
+@pytest.mark.parametrize("cloning", [False, True])
+def test_gradients_reach_encoder_prior_and_decoder(training: ppo.Training, cloning: bool) -> None:
+    algorithm = training.algorithm
+    state, rollout, _ = algorithm._collect(training.state)
+    _, batch = algorithm._prepare(state, rollout)
+    gradient, _ = jax.grad(algorithm.loss, has_aux=True)(state.params, batch, cloning)
+    modules = gradient["actor"]["params"]["bottleneck"]
+    assert {"encoder", "latent", "prior_0", "prior", "decoder_0"} <= set(modules)
+    assert all(bool(jnp.abs(g).sum() > 0) for g in jax.tree.leaves(modules))
 
 
 def test_the_log_has_divergence_terms_and_lifespan(training: ppo.Training) -> None:
-    columns = training.run.columns
-    assert {"latent_kl", "length", "survived"} <= set(columns)
-    vector = training.model.vector
-    assert {f"reward_{name}" for name in vector.task.reward_terms} <= set(columns)
-    face = training.model.face
-    face.reset()
-    done = np.zeros(face.num_envs, bool)
-    while not done.any():
-        _, reward, done, _ = face.step(np.ones((face.num_envs, 38), np.float32))
-        # Of ended episodes too.
-        np.testing.assert_allclose(sum(face.reward_terms.values()), reward, rtol=1e-6)
+    rows = log_rows(training.run.folder)
+    assert all(float(row["latent_kl"]) > 0 for row in rows)
+    terms = [float(rows[0][f"reward_{name}"]) for name in training.algorithm.env.task.reward_terms]
+    assert 0 < sum(terms) < 1
+    assert {"length", "survived"} <= set(rows[0])
 
 
-@pytest.mark.parametrize("steps", [4 * UPDATE, 5 * UPDATE])
-def test_a_resumed_run_reaches_the_same_bits(
-    training: ppo.Training, folder: Path, tmp_path: Path, steps: int
-) -> None:
-    train(tmp_path / "run", steps)
-    train(tmp_path / "run", 6 * UPDATE, resume=True)
-    one, other = (read_tree(f / CHECKPOINT)["model"] for f in (folder, tmp_path / "run"))
-    assert one["observation"].shape == (2, 851 + LATENT)
-    assert_same(one, other)
+def log_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / LOG).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def test_statistics_have_no_noise(training: ppo.Training) -> None:
-    assert (
-        training.model.observed.mean.shape == training.model.vector.single_observation_space.shape
-    )
-    assert training.model.observation_space.shape == (851 + LATENT,)
+def test_a_resumed_run_reaches_the_same_bits(training: ppo.Training, tmp_path: Path) -> None:
+    """Also one that stopped in the midst of cloning's end."""
+    train(tmp_path / "run", UPDATE)
+    again = train(tmp_path / "run", 4 * UPDATE, resume=True)
+    assert_same(training.get_state()["state"], again.get_state()["state"])
 
 
 def test_the_exported_policy_is_the_one_without_noise(
     training: ppo.Training, folder: Path, tmp_path: Path
 ) -> None:
     export_run(folder, tmp_path / "p.onnx")
-    observations = training.model.vector.core.observation
+    observations = np.asarray(training.state.envs.obs)
     actions = OnnxPolicy.load(tmp_path / "p.onnx")(observations)
-    np.testing.assert_allclose(actions, training.model.mean_action(observations), atol=1e-5)
-    x = training.model.normalise.normalize_obs(observations)
-    policy = training.model.policy
-    x = torch.cat([torch.as_tensor(x), torch.zeros(len(x), LATENT)], dim=-1)
-    np.testing.assert_allclose(
-        actions, policy.get_distribution(x).mode().detach().clip(-1, 1), atol=1e-5
-    )
+    np.testing.assert_allclose(actions, training.mean_action(observations), atol=1e-5)
     assert OnnxPolicy.load(folder / POLICY).metadata["network"] == "intention"
 
 
-def test_cloning_comes_near_the_tracking_policy() -> None:
-    """In the states that it gets into, its error falls far below that of the first network."""
-    h = dataclasses.replace(tiny(), cloning_steps=6000, num_envs=8, rollout=32, minibatch=64,
-                            layers=[64, 64], critic_step_size=3e-3)  # fmt: skip
-    model = ppo.PPO(VecNormalize(SB3VecEnv(TASK, h.num_envs)), h, 0, Intention())
-
-    def error() -> float:
-        vector = model.vector
-        aims = vector.task.track(vector.episodes, vector.carries)
-        actions = model.mean_action(vector.core.observation)
-        return float(((actions - aims) ** 2).mean())
-
-    model.normalise.reset()
-    before = error()
-    model.network.prepare(model, dataclasses.replace(h, critic_updates=0), Interrupt())
-    assert error() < before / 3
+def test_cloning_comes_near_the_teacher(tmp_path: Path) -> None:
+    """In the states that it gets into, its error falls well below that of the first network."""
+    h = tiny(num_envs=8, num_steps=32, minibatch_size=64, layers=[64, 64], epochs=8,
+             critic_learning_rate=3e-3, cloning_steps=6000)  # fmt: skip
+    training = ppo.Training(TASK, 0, "native", tmp_path / "run", False, h, Intention)
+    errors = []
+    while training.steps < 6000:
+        training.advance()
+        errors.append(training._rows[-1]["cloning_error"])
+    assert errors[-1] < 0.7 * errors[0]
 
 
-def test_an_interrupted_cloning_begins_again(
-    training: ppo.Training, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no state in the midst of it; the message says so, and the end is the same."""
-    path = tmp_path / "h.yml"
-    path.write_text(yaml.safe_dump({"default": dataclasses.asdict(tiny())}))
-    command = ("--task", TASK, "--network", "intention", "--steps", 6 * UPDATE,
-               "--hyperparams", path, "--out", tmp_path / "run")  # fmt: skip
-    clone = torch_intention.clone
-
-    def interrupted(*arguments: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        clone(*arguments)
-
-    for more in ((), ("--resume",)):
-        with monkeypatch.context() as patched:
-            patched.setattr(torch_intention, "clone", interrupted)
-            result = invoke(ppo_main, *command, *more)
-        assert isinstance(result.exception, SystemExit)
-        assert result.exception.code == (
-            "interrupted: there was no state to keep yet: the same command begins again"
-        )
-        assert not (tmp_path / "run" / CHECKPOINT).exists()
-    assert invoke(ppo_main, *command).exit_code == 0
-    one, other = (read_tree(f / CHECKPOINT)["model"] for f in (folder, tmp_path / "run"))
-    assert_same(one, other)
-
-
-def test_cloning_needs_a_reference(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cloning_steps needs an imitation task"):
-        train(tmp_path / "run", UPDATE, task=OTHER)
+def test_experts_are_cloned_each_on_its_clips(training: ppo.Training, tmp_path: Path) -> None:
+    """Of two, on the clips of their runs; and a clip without one is named."""
+    runs = []
+    for clip in ("walk", "trot"):
+        h = tiny(ppo.Network.file, cloning_steps=0, base="track")
+        expert = ppo.Training(TASK, len(runs), "native", tmp_path / clip, False, h,
+                              options={"clips": [clip], "split": "all"})  # fmt: skip
+        assert expert(2 * UPDATE)
+        runs.append(expert)
+    folders = [expert.run.folder for expert in runs]
+    env = vnl_envs.make_functional(TASK, "native", clips=["trot", "walk"], split="all")
+    teacher = teachers.experts(env, folders)
+    envs = vnl_envs.wrap_for_training(env).reset(jax.random.split(jax.random.PRNGKey(0), 8))
+    clips = np.asarray(envs.data.episode["clip"])
+    assert len(set(clips)) == 2
+    names = [clip.name for clip in env.task.reference.clips]
+    by_clip = dict(zip(("walk", "trot"), runs, strict=True))
+    expected = np.concatenate([
+        by_clip[names[clip]].mean_action(observation[None])
+        for clip, observation in zip(clips, np.asarray(envs.obs), strict=True)
+    ])  # fmt: skip
+    np.testing.assert_allclose(teacher(envs), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"no expert has learnt the clips \['trot'\]"):
+        teachers.experts(env, folders[:1])
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        teachers.experts(env, [tmp_path])
 
 
 # --- The bundle ---
@@ -242,11 +201,10 @@ def test_a_bundle_comes_back(decoder: Decoder, training: ppo.Training, tmp_path:
     assert_same(again.tree(), read_tree(tmp_path / "d.safetensors"))
     assert again.digest == decoder.digest
     assert again.origin == {**decoder.origin}
-    observed = training.model.observed
+    observed, env = training.state.observed, training.algorithm.env
     np.testing.assert_array_equal(again.mean, observed.mean[: again.own])
-    epsilon = training.model.normalise.epsilon
-    np.testing.assert_array_equal(again.deviation, np.sqrt(observed.var + epsilon)[: again.own])
-    again.check(training.model.vector.task, training.model.vector.layout)
+    np.testing.assert_array_equal(again.deviation, observed.deviation[: again.own])
+    again.check(env.task, env.layout)
 
 
 def drop_last(own: dict[str, int]) -> dict[str, int]:
@@ -275,11 +233,9 @@ def swapped(names: tuple[str, ...]) -> tuple[str, ...]:
     ],
 )
 def test_a_bundle_of_something_else_is_refused(
-    decoder: Decoder, training: ppo.Training, change: Callable[[Decoder], Any], words: str
+    decoder: Decoder, change: Callable[[Decoder], Any], words: str
 ) -> None:
     other = dataclasses.replace(decoder, **change(decoder))
-    with pytest.raises(BundleError, match=words):
-        LatentVecEnv(training.model.face, other)
     with pytest.raises(BundleError, match=words):
         LatentEnv(gymnasium.make(OTHER), other)
 
@@ -288,7 +244,9 @@ def test_a_bundle_of_something_else_is_refused(
     ("change", "words"),
     [
         (lambda t: t.pop("layers"), "lacks \\['layers'\\]"),
-        (lambda t: t.update(version=2), "not a vnl_envs-decoder file of version 1"),
+        (lambda t: t.update(version=1), "not a vnl_envs-decoder file of version 2"),
+        (lambda t: t.pop("prior"), "lacks \\['prior'\\]"),
+        (lambda t: t["prior"].pop(), "do not follow|numbers for 120 moments"),
         (lambda t: t["layers"].pop(0), "do not follow one another"),
         (lambda t: t.update(layers=[]), "do not follow one another"),
         (lambda t: t.update(layers="x"), "unpack|values"),
@@ -296,7 +254,7 @@ def test_a_bundle_of_something_else_is_refused(
         (lambda t: t.update(mean=t["mean"][1:]), "its mean is not of 201 observations"),
         (lambda t: t.update(deviation=t["deviation"] * 0), "a deviation of 0"),
         (lambda t: t.update(mean=t["mean"] * np.nan), "not finite"),
-        (lambda t: t.update(actuators=t["actuators"][1:]), "38 actions for 37 actuators"),
+        (lambda t: t.update(actuators=t["actuators"][1:]), "38 numbers for 37 actuators"),
     ],
 )
 def test_a_damaged_bundle_is_refused(
@@ -339,55 +297,66 @@ def test_the_layouts_first_part_is_the_bodys_own() -> None:
 def test_the_encoders_latent_drives_the_decoder_as_before(
     decoder: Decoder, training: ppo.Training
 ) -> None:
-    """Through both wrappers: the same actions, so the same states, as by the whole policy."""
-    model = training.model
-    encoder = model.policy.mlp_extractor.policy_net.encoder
-
-    def latents(observations: np.ndarray) -> np.ndarray:
-        x = torch.as_tensor(model.normalise.normalize_obs(observations))
-        with torch.no_grad():
-            mean, _ = encoder(x).chunk(2, dim=-1)
-        assert float(mean.abs().max()) < REACH
-        return mean.numpy() / REACH
-
-    whole, vector = SB3VecEnv(TASK, 3), LatentVecEnv(SB3VecEnv(TASK, 3), decoder)
-    single, episode = LatentEnv(gymnasium.make(TASK), decoder), vnl_envs.SingleEnv(TASK)
-    for env in (whole, vector):
-        env.seed(0)
-    observations = [whole.reset(), vector.reset(), single.reset(seed=0)[0][None]]
-    episode.reset(seed=0)
+    """Through the wrapper: the same actions, so the same states, as by the whole policy."""
+    env, whole = LatentEnv(gymnasium.make(TASK), decoder), gymnasium.make(TASK)
+    observations = [env.reset(seed=0)[0], whole.reset(seed=0)[0]]
     for _ in range(5):
-        one, other, alone = observations
-        actions = model.mean_action(one)
-        np.testing.assert_allclose(decoder(REACH * latents(one), one), actions, atol=1e-6)
-        assert np.ptp(actions) > 0
-        observations = [
-            whole.step(actions)[0], vector.step(latents(other))[0],
-            single.step(latents(alone)[0])[0][None],
-        ]  # fmt: skip
-        np.testing.assert_allclose(observations[1], observations[0], atol=1e-3)
-        np.testing.assert_allclose(observations[2][0], observations[0][0], atol=1e-3)
-    assert single.action_space == vector.action_space == gymnasium.spaces.Box(-1, 1, (LATENT,))
+        one, other = observations
+        apart = encoded(training, one[None])
+        assert np.abs(apart).max() < REACH
+        action = training.mean_action(other[None])[0]
+        np.testing.assert_allclose(decoder.act(one[None], apart)[0], action, atol=1e-5)
+        observations = [env.step(apart[0] / REACH)[0], whole.step(action)[0]]
+        np.testing.assert_allclose(*observations, atol=1e-3)
+    assert env.action_space == gymnasium.spaces.Box(-1, 1, (LATENT,))
+
+
+def encoded(training: ppo.Training, observations: np.ndarray) -> np.ndarray:
+    """What the encoder adds to the prior's mean."""
+    state, noise = training.state, jnp.zeros((len(observations), LATENT))
+    _, captured = training.network.actor.apply(
+        state.params["actor"], observations, state.observed.normalise(observations), noise,
+        capture_intermediates=True,
+    )  # fmt: skip
+    latent = captured["intermediates"]["bottleneck"]["latent"]["__call__"][0]
+    return np.asarray(latent)[:, :LATENT]
 
 
 def test_latents_are_trained_by_ppo(decoder: Decoder, tmp_path: Path) -> None:
     """A run that resumes to the same bits; its policy is one of observations to actions."""
-    whole = train(tmp_path / "whole", 4 * UPDATE, task=OTHER, network=Decoded(decoder))
-    train(tmp_path / "parts", 2 * UPDATE, task=OTHER, network=Decoded(decoder))
-    train(tmp_path / "parts", 4 * UPDATE, resume=True, task=OTHER, network=Decoded(decoder))
-    one, other = (read_tree(tmp_path / f / CHECKPOINT)["model"] for f in ("whole", "parts"))
-    assert_same(one, other)
+
+    def run(name: str, updates: int, resume: bool = False, with_: Decoder = decoder) -> Any:
+        h = tiny(ppo.Network.file, cloning_steps=0)
+        training = ppo.Training(OTHER, 0, "native", tmp_path / name, resume, h, network_of(with_))
+        assert training(updates * UPDATE)
+        return training
+
+    whole = run("whole", 4)
+    run("parts", 2)
+    parts = run("parts", 4, resume=True)
+    assert_same(whole.get_state()["state"], parts.get_state()["state"])
+    acting = read_tree(tmp_path / "whole" / CHECKPOINT)["model"]
     # The decoder has not learnt.
-    assert Decoder.from_tree(one["decoder"]).digest == decoder.digest
-    observations = whole.model.vector.core.observation
+    assert Decoder.from_tree(acting["decoder"]).digest == decoder.digest
+    observations = np.asarray(whole.state.envs.obs)
     export_run(tmp_path / "whole", tmp_path / "p.onnx")
     actions = OnnxPolicy.load(tmp_path / "p.onnx")(observations)
     assert actions.shape == (2, 38)
-    np.testing.assert_allclose(actions, whole.model.mean_action(observations), atol=1e-5)
+    np.testing.assert_allclose(actions, whole.mean_action(observations), atol=1e-5)
     layers = [(weight * 2, bias) for weight, bias in decoder.layers]
     with pytest.raises(ValueError, match="its decoder is"):
-        train(tmp_path / "whole", 5 * UPDATE, resume=True, task=OTHER,
-              network=Decoded(dataclasses.replace(decoder, layers=layers)))  # fmt: skip
+        run("whole", 5, resume=True, with_=dataclasses.replace(decoder, layers=layers))
+
+
+def test_latents_begin_at_the_prior(decoder: Decoder) -> None:
+    """The first mean action of a high level is near what the prior alone does."""
+    env = vnl_envs.make_functional(OTHER, "native")
+    made = network_of(decoder)(env.task, env.layout, tiny(ppo.Network.file))
+    raw = vnl_envs.VectorEnv(OTHER, 4).reset(seed=0)[0]
+    params = made.actor.init(jax.random.PRNGKey(0), raw, raw, raw[:, :0])
+    mean = made.applied(raw, made.actor.apply(params, raw, raw, raw[:, :0]).mean)
+    apart = np.zeros((4, LATENT))
+    np.testing.assert_allclose(mean, decoder.act(raw, apart), atol=0.1)
 
 
 # --- The network under DMPO ---
@@ -406,7 +375,7 @@ def transitions(size: int, nu: int, num: int = 8) -> Transitions:
 
 
 def learner(decoder: Decoder | None, size: int = 204) -> Learner:
-    network = flax_intention.IntentionPolicy(38, 201, (8, 8), 0.2, 0.1, decoder)
+    network = intention_dmpo.IntentionPolicy(38, 201, (8, 8), 0.2, 0.1, decoder)
     return Learner(size, 38, SETTINGS, network)
 
 
@@ -425,9 +394,11 @@ def test_dmpo_learns_encoder_and_decoder(decoder: Decoder, reused: bool) -> None
     for name in names:
         leaves = (jax.tree.leaves(s.policy["params"][name]) for s in (before, state))
         changed[name] = any(bool((a != b).any()) for a, b in zip(*leaves, strict=True))
-    learnt = {"encoder", "latent", "std"}
-    learnt |= set() if reused else {"decoder_0", "decoder_1", "mean"}
+    learnt = {"bottleneck", "std"} | (set() if reused else {"mean"})
     assert changed == dict.fromkeys(learnt, True)
+    modules = set(state.policy["params"]["bottleneck"])
+    assert ("decoder_0" in modules) != reused
+    assert ("prior" in modules) != reused
 
 
 def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder, tmp_path: Path) -> None:
@@ -438,21 +409,18 @@ def test_dmpo_acts_through_the_reused_decoder(decoder: Decoder, tmp_path: Path) 
     state = one.init(jax.random.PRNGKey(0))
     state = one.observe(state, jnp.asarray(observations * 3 + 1))
     x = one._seen(state, jnp.asarray(observations))
-    np.testing.assert_allclose(
-        x[:, :201], decoder.normalise(observations[:, :201].astype(float)), atol=1e-3
-    )
+    np.testing.assert_allclose(x[:, :201], decoder.normalise(observations[:, :201]), atol=1e-3)
     np.testing.assert_allclose(
         x[:, 201:], state.statistics.normalise(jnp.asarray(observations))[:, 201:], rtol=1e-6
     )
     _, captured = one.policy.apply(
         state.policy, x, jnp.zeros((6, LATENT)), capture_intermediates=True
     )
-    encoded = captured["intermediates"]["latent"]["__call__"][0]
-    expected = decoder(np.asarray(encoded)[:, :LATENT], observations)
+    encoded = captured["intermediates"]["bottleneck"]["latent"]["__call__"][0]
+    expected = decoder.act(observations, np.asarray(encoded)[:, :LATENT])
     np.testing.assert_allclose(one.act_mean(state, jnp.asarray(observations)), expected, atol=1e-4)
-    layers = flax_intention.layers_of(
-        state.policy, (state.statistics.mean, state.statistics.deviation), 201, decoder
-    )
+    acting = {**acting_of(state), "decoder": decoder.tree()}
+    layers = intention_dmpo.Intention.layers(acting, True)
     write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
     np.testing.assert_allclose(
         OnnxPolicy.load(tmp_path / "p.onnx")(observations), expected, atol=1e-5
@@ -481,34 +449,36 @@ def test_dmpos_network_is_exported_and_bundled(tmp_path: Path) -> None:
     observations = transitions(204, 38).observation * 3
     state = one.observe(state, jnp.asarray(observations))
     state = state._replace(policy=jax.tree.map(lambda p: p + 0.05, state.policy))
-    mean, deviation = map(np.asarray, (state.statistics.mean, state.statistics.deviation))
-    layers = flax_intention.layers_of(state.policy, (mean, deviation), 201)
+    acting = {**acting_of(state), "about": describe(env.task, env.layout)}
+    layers = intention_dmpo.Intention.layers(acting, True)
     write_onnx(tmp_path / "p.onnx", layers, (204, 38), {})
     actions = one.act_mean(state, jnp.asarray(observations))
     np.testing.assert_allclose(
         OnnxPolicy.load(tmp_path / "p.onnx")(observations), actions, atol=1e-5
     )
-    about = describe(env.task, env.layout)
-    bundle = Decoder.of(
-        about, (mean, deviation), MOST_DEVIATIONS, flax_intention.decoder_layers(state.policy), {}
-    )
+    bundle = intention_dmpo.decoder_of(acting, {})
     x = one._seen(state, jnp.asarray(observations))
     _, captured = one.policy.apply(
         state.policy, x, jnp.zeros((8, LATENT)), capture_intermediates=True
     )
-    encoded = captured["intermediates"]["latent"]["__call__"][0]
+    encoded = captured["intermediates"]["bottleneck"]["latent"]["__call__"][0]
     np.testing.assert_allclose(
-        bundle(np.asarray(encoded)[:, :LATENT], observations), actions, atol=1e-5
+        bundle.act(observations, np.asarray(encoded)[:, :LATENT]), actions, atol=1e-5
     )
 
 
-def quick(**more: Any) -> flax_intention.Settings:
+def acting_of(state: Any) -> dict[str, Any]:
+    """What a checkpoint has of a learner's state."""
+    return dmpo_acting_state(state, 0)
+
+
+def quick(**more: Any) -> intention_dmpo.Settings:
     small = {
         "policy_layers": [8, 8], "critic_layers": [8, 8], "batch_size": 8, "num_envs": 2,
         "unroll": 2, "warmup": 8, "capacity": 100, "log_every": 1, "evaluate_every": 2,
         "evaluation_episodes": 1, "samples_per_insert": 2.0,
     }  # fmt: skip
-    own = hyperparameters.load(flax_intention.Settings, flax_intention.Intention.file, OTHER)
+    own = hyperparameters.load(intention_dmpo.Settings, intention_dmpo.Intention.file, OTHER)
     return dataclasses.replace(own, **small, **more)
 
 
@@ -517,7 +487,7 @@ def test_a_run_of_dmpo_is_logged_exported_and_bundled(
     decoder: Decoder, tmp_path: Path, reused: bool
 ) -> None:
     def training(resume: bool, decoder: Decoder | None) -> DmpoTraining:
-        network = flax_intention.Intention(decoder)
+        network = intention_dmpo.Intention(decoder)
         return DmpoTraining(OTHER, 0, "native", tmp_path / "run", resume, quick(), network)
 
     whole = training(False, decoder if reused else None)
@@ -549,13 +519,14 @@ def test_a_run_of_dmpo_is_logged_exported_and_bundled(
 def test_a_network_is_for_tasks_whose_observations_begin_with_the_bodys_own() -> None:
     task = vnl_envs.make_task(OTHER)
     with pytest.raises(ValueError, match="must begin with proprioception/"):
-        flax_intention.Intention().policy(task, {"task/goal": slice(0, 3)}, quick())
+        intention_dmpo.Intention().policy(task, {"task/goal": slice(0, 3)}, quick())
     with pytest.raises(ValueError, match="needs `normalise`"):
-        flax_intention.Intention().policy(task, {}, quick(normalise=False))
+        intention_dmpo.Intention().policy(task, {}, quick(normalise=False))
 
 
-def test_a_models_state_has_its_decoder(training: ppo.Training, decoder: Decoder) -> None:
-    assert decoder_of(training.model.get_state(), {}).digest == decoder.digest
+def test_a_state_has_its_decoder(training: ppo.Training, decoder: Decoder) -> None:
+    acting = acting_state(training.state, training.network.about())
+    assert decoder_of(acting, {}).digest == decoder.digest
 
 
 def test_a_run_has_options_of_its_task(tmp_path: Path) -> None:
@@ -567,7 +538,7 @@ def test_a_run_has_options_of_its_task(tmp_path: Path) -> None:
                       "--hyperparams", file, "--out", tmp_path / "run", *more)  # fmt: skip
 
     file = tmp_path / "tiny.yml"
-    file.write_text(yaml.safe_dump({"default": {**vars(tiny()), "cloning_steps": 0}}))
+    file.write_text(yaml.safe_dump({"default": vars(tiny(cloning_steps=0))}))
     option = f"clips={json.dumps(names)}"
     assert run("-o", option).exit_code == 0
     record = score(tmp_path / "run" / POLICY, episodes=1)
@@ -616,16 +587,15 @@ def test_the_command_lines_say_what_is_wrong(
 
 
 def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
-    path = hyperparameters.FOLDER / flax_intention.Intention.file
+    path = hyperparameters.FOLDER / intention_dmpo.Intention.file
     assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
-        d = hyperparameters.load(flax_intention.Settings, path.name, task_id)
+        d = hyperparameters.load(intention_dmpo.Settings, path.name, task_id)
         # Rewards are in [0, 1].
         assert d.highest_return == pytest.approx(1 / (1 - d.discount))
     path = hyperparameters.FOLDER / Intention.file
     assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
-        h = hyperparameters.load(Hyperparameters, path.name, task_id)
-        assert h.update_steps % h.minibatch == 0
-        # Only imitation has a tracking policy to clone.
+        h = hyperparameters.load(ppo.Hyperparameters, path.name, task_id)
+        # Only imitation has something to clone.
         assert bool(h.cloning_steps) == ("Imitation" in task_id)

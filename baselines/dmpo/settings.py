@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from baselines.dmpo.networks import layers_of
-from baselines.dmpo.state import MOST_DEVIATIONS, Hyperparameters
+from baselines.dmpo.state import Hyperparameters
 from baselines.export import Chain, normaliser
+from baselines.statistics import MOST_DEVIATIONS
 
 ALGORITHM = "dmpo"
 

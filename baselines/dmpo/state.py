@@ -19,12 +19,11 @@ from baselines.dmpo.losses import (
     policy_loss,
 )
 from baselines.dmpo.networks import ATOMS, Critic, Gaussian, Policy
+from baselines.statistics import Statistics
 
 Params = Any
 Array = Any
 """NumPy's or JAX's."""
-MOST_DEVIATIONS = 10.0
-"""Bound on normalised observations."""
 
 
 @dataclass(frozen=True)
@@ -99,48 +98,6 @@ class Transitions(NamedTuple):
 def in_batches(transitions: Transitions, count: int) -> Transitions:
     """Transitions (K·B, ...) as `count` = K batches, (K, B, ...)."""
     return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), transitions)
-
-
-class Statistics(NamedTuple):
-    """Running mean and variance of observations (Chan et al. 1979, pairwise).
-
-    Attributes:
-        number: () of observations.
-        mean, squares: (D,); squares are summed squared deviations.
-    """
-
-    number: jax.Array
-    mean: jax.Array
-    squares: jax.Array
-
-    @classmethod
-    def empty(cls, size: int) -> Statistics:
-        """Of no observation yet."""
-        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
-
-    def including(self, observations: jax.Array) -> Statistics:
-        """With more observations (n, D)."""
-        n = observations.shape[0]
-        count = self.number + n
-        mean = observations.mean(axis=0)
-        apart = mean - self.mean
-        squares = jnp.sum((observations - mean) ** 2, axis=0)
-        return Statistics(
-            count,
-            self.mean + apart * (n / count),
-            self.squares + squares + apart**2 * (self.number * n / count),
-        )
-
-    def normalise(self, observations: jax.Array) -> jax.Array:
-        """Observations (..., D) in standard deviations from the mean, within ±`MOST_DEVIATIONS`."""
-        apart = (observations - self.mean) / self.deviation
-        return jnp.clip(apart, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-
-    @property
-    def deviation(self) -> jax.Array:
-        """Standard deviations (D,); 1 where nothing has varied yet."""
-        std = jnp.sqrt(self.squares / jnp.maximum(self.number, 1.0))
-        return jnp.where(std > 1e-4, std, 1.0)
 
 
 class LearnerState(NamedTuple):

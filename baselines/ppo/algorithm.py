@@ -1,170 +1,360 @@
-"""Stable-Baselines3's PPO with a step size that follows the divergence, and its whole state."""
+"""Proximal policy optimisation (PPO, Schulman et al. 2017), one jitted program an update.
+
+The algorithm from top to bottom: `PPO.iterate` collects a rollout from functional environments,
+estimates advantages, and takes gradient steps on minibatches of it.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
-import stable_baselines3
-import torch
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
+import jax
+import jax.numpy as jnp
+import optax
 
 from baselines.ppo.hyperparameters import Hyperparameters
-from baselines.ppo.network import Network
-from vnl_envs import SB3VecEnv, VectorEnv
+from baselines.ppo.networks import Critic, Gaussian, Network
+from baselines.ppo.starts import BINS, FAILURES_KEPT, failed, preferring
+from baselines.statistics import Statistics
+
+_LEARNING_RATES = 1e-5, 2e-3
+_LEARNING_RATE_FACTOR = 1.2
+_RETURN_DEVIATION = 1e-3
+"""Below this, returns have not varied yet, and are not divided by their deviation."""
+Teacher = Callable[[Any], jax.Array]
+TERM = "reward/"
+"""Before the name of a reward's term in a functional environment's metrics."""
 
 
-class PPO(stable_baselines3.PPO):
-    """Stable-Baselines3's, with a step size for the critic and one for the actor that follows KL.
+class TrainState(NamedTuple):
+    """Everything that training goes on from.
 
-    The rule is that of Schulman's own code: a divergence of more than twice the target makes the
-    step size smaller by 1.5, one of less than half of it larger.
-
-    Args:
-        env: a normalised vector environment.
-        h: hyperparameters.
-        seed: of networks, noise and environments.
-        network: the policy's.
+    Attributes:
+        params: of "actor" and "critic".
+        adam: Adam's moments.
+        learning_rate: () the actor's, which follows the KL divergence.
+        observed: statistics of observations (D,).
+        returns: statistics of the critic's targets (1,).
+        failures: counts of failures by which starts are drawn, see `FailureStarts`.
+        envs: the batch of environments.
+        key: of what is drawn.
+        steps: () control steps so far, of all environments together.
     """
 
-    _BOUNDS, _FACTOR = (1e-5, 3e-3), 1.5
+    params: dict[str, Any]
+    adam: Any
+    learning_rate: jax.Array
+    observed: Statistics
+    returns: Statistics
+    failures: jax.Array
+    envs: Any
+    key: jax.Array
+    steps: jax.Array
+
+
+class Rollout(NamedTuple):
+    """Control steps of a batch of environments, (T, B, ...) each.
+
+    Attributes:
+        observation: (D,) before the step.
+        noise: what the network was given beside it.
+        target: the teacher's action there; zeros without a teacher.
+        action: before it is applied to the body.
+        policy: the distribution that it was drawn from.
+        reward: with what training adds to it.
+        terminated, done: whether the episode ended by a failure, or at all.
+        next_observation: (D,) after the step, before a new episode begins.
+    """
+
+    observation: jax.Array
+    noise: jax.Array
+    target: jax.Array
+    action: jax.Array
+    policy: Gaussian
+    reward: jax.Array
+    terminated: jax.Array
+    done: jax.Array
+    next_observation: jax.Array
+
+
+class Batch(NamedTuple):
+    """Samples of a rollout for gradient steps, (N, ...) each.
+
+    Attributes:
+        raw: (D,) observations; observation: (D,) they as networks see them.
+        noise, target, action, policy: as in `Rollout`.
+        advantage: zero mean, unit deviation.
+        value: the critic's target, zero mean, unit deviation.
+    """
+
+    raw: jax.Array
+    observation: jax.Array
+    noise: jax.Array
+    target: jax.Array
+    action: jax.Array
+    policy: Gaussian
+    advantage: jax.Array
+    value: jax.Array
+
+
+class PPO:
+    """PPO on a batch of functional environments.
+
+    Args:
+        env: batched, with automatic resets: what `vnl_envs.wrap_for_training` made.
+        h: hyperparameters.
+        network: the actor's.
+        teacher: the batch of environments -> actions (B, nu) that `clone` teaches; None for none.
+
+    Attributes:
+        init: a state before learning, from a seed () uint32.
+        iterate: a state -> the next one and figures; see `_iterate`.
+        clone: the same, but the actor learns what the teacher does.
+    """
 
     def __init__(
-        self, env: VecNormalize, h: Hyperparameters, seed: int, network: Network | None = None
+        self, env: Any, h: Hyperparameters, network: Network, teacher: Teacher | None = None
     ) -> None:
-        self.network = network or Network()
-        env = self.network.outside(env)  # type: ignore[assignment]
-        super().__init__(
-            self.network.policy,
-            env,
-            n_steps=h.rollout,
-            batch_size=h.minibatch,
-            n_epochs=h.epochs,
-            gamma=h.gamma,
-            gae_lambda=h.gae_lambda,
-            clip_range=h.clip_range,
-            ent_coef=self.network.entropy(h),
-            max_grad_norm=h.max_grad_norm,
-            policy_kwargs={
-                "net_arch": {"pi": h.layers, "vf": h.layers},
-                "activation_fn": torch.nn.Tanh,
-                "log_std_init": math.log(h.sigma),
-                **self.network.arguments(env, h),
-            },
-            seed=seed,
-            device="cpu",
+        self.env, self.h, self.network, self.teacher = env, h, network, teacher
+        self.critic: Any = Critic(tuple(h.critic_layers))
+        self.optimizer = optax.chain(
+            optax.clip_by_global_norm(h.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
-        critic = [*self.policy.mlp_extractor.value_net.parameters(),
-                  *self.policy.value_net.parameters()]  # fmt: skip
-        own = {id(p) for p in critic}
-        actor = [p for p in self.policy.parameters() if id(p) not in own]
-        self.policy.optimizer = torch.optim.Adam(
-            [{"params": actor, "lr": h.step_size}, {"params": critic, "lr": h.critic_step_size}],
-            eps=1e-5,
+        self.init = jax.jit(self._init)
+        self.iterate, self.clone = (
+            jax.jit(functools.partial(self._iterate, cloning=cloning), donate_argnums=0)
+            for cloning in (False, True)
         )
-        self._target_kl = h.target_kl
-        # The run has a log of its own; this one keeps the last values of each update.
-        self.set_logger(Logger(None, []))
 
-    def _update_learning_rate(self, optimizers: Any) -> None:
-        """Step sizes are set below, not by a schedule."""
-
-    def train(self) -> None:
-        """One update, after which the actor's step size is adapted."""
-        super().train()
-        actor = self.policy.optimizer.param_groups[0]
-        kl, (low, high) = self.figure("approx_kl"), self._BOUNDS
-        if kl > 2 * self._target_kl:
-            actor["lr"] = max(actor["lr"] / self._FACTOR, low)
-        elif kl < self._target_kl / 2:
-            actor["lr"] = min(actor["lr"] * self._FACTOR, high)
-
-    def figure(self, name: str) -> float:
-        """A figure of the last update, by its name in Stable-Baselines3's log."""
-        return float(self.logger.name_to_value[f"train/{name}"])
-
-    @property
-    def normalise(self) -> VecNormalize:
-        """The wrapper that normalises observations and rewards."""
-        wrapper = self.get_vec_normalize_env()
-        assert wrapper is not None
-        return wrapper
-
-    @property
-    def vector(self) -> VectorEnv:
-        """The environments."""
-        return self.face.env
-
-    @property
-    def face(self) -> SB3VecEnv:
-        """They as Stable-Baselines3 sees them, without what wraps them."""
-        face = self.normalise.unwrapped
-        assert isinstance(face, SB3VecEnv)
-        return face
-
-    @property
-    def observed(self) -> RunningMeanStd:
-        """Mean and variance of the observations."""
-        assert isinstance(self.normalise.obs_rms, RunningMeanStd)
-        return self.normalise.obs_rms
-
-    def mean_action(self, observations: np.ndarray) -> np.ndarray:
-        """The policy without its noise: observations (n, D), not normalised, to actions (n, nu)."""
-        assert self.observation_space.shape is not None
-        seen = self.normalise.normalize_obs(observations)
-        assert isinstance(seen, np.ndarray)
-        # Noise that a network takes with its observations is 0.
-        noise = self.observation_space.shape[0] - seen.shape[1]
-        seen = np.pad(seen, ((0, 0), (0, noise)))
-        return self.network.actions(observations, self.predict(seen, deterministic=True)[0])
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything that the coming updates depend on, between two of them."""
-        wrapper = self.normalise
-        return {
-            **self.network.get_state(),
-            "steps": self.num_timesteps,
-            "updates": self._n_updates,
-            "parameters": {k: v.numpy() for k, v in self.policy.state_dict().items()},
-            "clip_observation": wrapper.clip_obs,
-            "epsilon": wrapper.epsilon,
-            "step_sizes": [group["lr"] for group in self.policy.optimizer.param_groups],
-            "moments": [
-                {k: v.numpy() for k, v in moments.items()}
-                for moments in self.policy.optimizer.state_dict()["state"].values()
-            ],
-            "observation": self._last_obs,
-            "starts": self._last_episode_starts,
-            "statistics": {name: vars(getattr(wrapper, name)) for name in _STATISTICS},
-            "returns": wrapper.returns,
-            "environments": self.vector.get_state(),
-            "torch": torch.get_rng_state().numpy(),
-            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+    def _init(self, seed: jax.Array) -> TrainState:
+        """A state before learning; a first rollout tells what observations are like."""
+        key, actor_key, critic_key, env_key = jax.random.split(jax.random.PRNGKey(seed), 4)
+        envs = self.env.reset(jax.random.split(env_key, self.h.num_envs))
+        size = envs.obs.shape[-1]
+        raw, noise = jnp.zeros((1, size)), jnp.zeros((1, self.network.noise_size))
+        params = {
+            "actor": self.network.actor.init(actor_key, raw, raw, noise),
+            "critic": self.critic.init(critic_key, raw),
         }
+        state = TrainState(
+            params, self.optimizer.init(params), jnp.asarray(self.h.learning_rate, jnp.float32),
+            Statistics.empty(size), Statistics.empty(1), jnp.zeros(BINS), envs, key,
+            jnp.zeros((), jnp.int32),
+        )  # fmt: skip
+        state, rollout, _ = self._collect(state)
+        return state._replace(observed=state.observed.including(_flat(rollout.observation)))
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `get_state`; the coming updates give the same bits."""
-        wrapper, optimizer = self.normalise, self.policy.optimizer
-        self.num_timesteps, self._n_updates = state["steps"], state["updates"]
-        self.policy.load_state_dict({k: torch.tensor(v) for k, v in state["parameters"].items()})
-        groups = optimizer.state_dict()["param_groups"]
-        for group, step_size in zip(groups, state["step_sizes"], strict=True):
-            group["lr"] = step_size
-        moments = {
-            i: {k: torch.tensor(v) for k, v in moments.items()}
-            for i, moments in enumerate(state["moments"])
+    def _iterate(self, state: TrainState, cloning: bool) -> tuple[TrainState, dict[str, jax.Array]]:
+        """A rollout and its gradient steps; the state that is given is used up.
+
+        Returns figures to log: `episodes` counts those that ended, `episode_return` and
+        `episode_length` are sums over them, `reward/…` means of the reward's terms over steps.
+        """
+        state, rollout, figures = self._collect(state)
+        state, batch = self._prepare(state, rollout)
+        state, learnt = self._learn(state, batch, cloning)
+        observed = state.observed.including(_flat(rollout.observation))
+        steps = state.steps + self.h.num_envs * self.h.num_steps
+        return state._replace(observed=observed, steps=steps), {**figures, **learnt}
+
+    # Collect
+
+    def policy(self, state: TrainState, raw: jax.Array, noise: jax.Array) -> Gaussian:
+        """The distribution of actions at observations (..., D) as environments give them."""
+        observation = state.observed.normalise(raw)
+        return self.network.actor.apply(state.params["actor"], raw, observation, noise)
+
+    def mean_action(self, state: TrainState, raw: jax.Array) -> jax.Array:
+        """The body's action without noise, (..., nu), at observations (..., D)."""
+        noise = jnp.zeros((*raw.shape[:-1], self.network.noise_size))
+        return self.network.applied(raw, self.policy(state, raw, noise).mean)
+
+    def renewed(self, state: TrainState) -> TrainState:
+        """The state with new episodes in every environment, as after a change of the task."""
+        key, own = jax.random.split(state.key)
+        envs = jax.jit(self.env.reset)(jax.random.split(own, self.h.num_envs))
+        return state._replace(envs=envs, key=key)
+
+    def _collect(self, state: TrainState) -> tuple[TrainState, Rollout, dict[str, jax.Array]]:
+        h, nu = self.h, self.network.action_size
+
+        def step(envs: Any, key: jax.Array) -> tuple[Any, tuple[Rollout, dict[str, jax.Array]]]:
+            noise_key, action_key = jax.random.split(key)
+            noise = jax.random.normal(noise_key, (h.num_envs, self.network.noise_size))
+            policy = self.policy(state, envs.obs, noise)
+            drawn = jax.random.normal(action_key, (h.num_envs, nu))
+            action = policy.mean + policy.deviation * drawn
+            after = self.env.step(envs, self.network.applied(envs.obs, action))
+            terminated = after.done * (1.0 - after.info["truncation"])
+            target = self.teacher(envs) if self.teacher else jnp.zeros_like(action)
+            reward, last = after.reward + h.survival, after.info["final_obs"]
+            taken = Rollout(
+                envs.obs, noise, target, action, policy, reward, terminated, after.done, last
+            )
+            return after, (taken, {**_episode_sums(after), **failed(after, terminated)})
+
+        key, own = jax.random.split(state.key)
+        with preferring(self.env, state.failures):
+            envs, (rollout, sums) = jax.lax.scan(
+                step, state.envs, jax.random.split(own, h.num_steps)
+            )
+        sums = {name: values.sum(axis=0) for name, values in sums.items()}
+        failures = FAILURES_KEPT * state.failures + sums.pop("failures", 0.0)
+        figures = {
+            k: v / (h.num_envs * h.num_steps) if k.startswith(TERM) else v for k, v in sums.items()
         }
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self._last_obs, self._last_episode_starts = state["observation"], state["starts"]
-        for name in _STATISTICS:
-            vars(getattr(wrapper, name)).update(state["statistics"][name])
-        wrapper.returns = state["returns"]
-        self.vector.set_state(state["environments"])
-        torch.set_rng_state(torch.tensor(state["torch"]))
-        np.random.set_state(state["numpy"])  # noqa: NPY002
+        return state._replace(envs=envs, failures=failures, key=key), rollout, figures
+
+    # Estimate
+
+    def value(self, state: TrainState, observation: jax.Array) -> jax.Array:
+        """The return to be expected at normalised observations (..., D)."""
+        scaled = self.critic.apply(state.params["critic"], observation)
+        return state.returns.mean[0] + _deviation(state.returns) * scaled
+
+    def _prepare(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Batch]:
+        """Advantages and targets, and what the returns are like."""
+        observation = state.observed.normalise(rollout.observation)
+        value = self.value(state, observation)
+        following = self.value(state, state.observed.normalise(rollout.next_observation))
+        advantage = generalized_advantage(rollout, value, following, self.h)
+        target = advantage + value
+        returns = state.returns.including(target.reshape(-1, 1))
+        batch = Batch(
+            rollout.observation, observation, rollout.noise, rollout.target, rollout.action,
+            rollout.policy,
+            (advantage - advantage.mean()) / (advantage.std() + 1e-8),
+            (target - returns.mean[0]) / _deviation(returns),
+        )  # fmt: skip
+        return state._replace(returns=returns), jax.tree.map(_flat, batch)
+
+    # Learn
+
+    def _learn(
+        self, state: TrainState, batch: Batch, cloning: bool
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Passes over the batch, in minibatches of another order each."""
+        h = self.h
+        key, own = jax.random.split(state.key)
+        total, size = h.num_envs * h.num_steps, h.minibatch_size
+        orders = jax.vmap(functools.partial(jax.random.permutation, x=total))(
+            jax.random.split(own, h.epochs)
+        )
+
+        def step(carry: Any, rows: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+            params, adam, learning_rate = carry
+            minibatch = jax.tree.map(lambda x: x[rows], batch)
+            return self._update(params, adam, learning_rate, minibatch, cloning)
+
+        carry = state.params, state.adam, state.learning_rate
+        carry, figures = jax.lax.scan(step, carry, orders.reshape(-1, size))
+        params, adam, learning_rate = carry
+        last = {name: values[-1] for name, values in figures.items()}
+        figures = {**last, "learning_rate": learning_rate, "explained": figures["explained"].mean()}
+        return state._replace(
+            params=params, adam=adam, learning_rate=learning_rate, key=key
+        ), figures
+
+    def _update(
+        self, params: Any, adam: Any, learning_rate: jax.Array, batch: Batch, cloning: bool
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """One gradient step, after which the actor's learning rate is adapted."""
+        gradient, figures = jax.grad(self.loss, has_aux=True)(params, batch, cloning)
+        change, adam = self.optimizer.update(gradient, adam)
+        constant = self.h.critic_learning_rate
+        rates = {"actor": constant if cloning else learning_rate, "critic": constant}
+        params = {
+            name: jax.tree.map(lambda p, d, rate=rate: p - rate * d, params[name], change[name])
+            for name, rate in rates.items()
+        }
+        if not cloning:
+            learning_rate = adapted(learning_rate, figures["kl"], self.h.target_kl)
+        return (params, adam, learning_rate), figures
+
+    def loss(
+        self, params: Any, batch: Batch, cloning: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The actor's loss with the critic's squared error, and figures.
+
+        Cloning, the actor's is a variational bound as in Merel et al. 2019: squared error in units
+        of the action's deviation. The states are the actor's own (DAgger, Ross et al. 2011).
+        """
+        h = self.h
+        new = self.network.actor.apply(params["actor"], batch.raw, batch.observation, batch.noise)
+        ratio = jnp.exp(new.log_prob(batch.action) - batch.policy.log_prob(batch.action))
+        if cloning:
+            actor = 0.5 * jnp.sum(((new.mean - batch.target) / h.sigma) ** 2, axis=-1)
+        else:
+            actor = -surrogate(ratio, batch.advantage, h.clip_range)
+        error = self.critic.apply(params["critic"], batch.observation) - batch.value
+        weight = h.cloning_kl_weight if cloning else h.kl_weight
+        loss = (actor + weight * new.latent_kl + 0.5 * error**2).mean()
+        figures = {
+            "kl": batch.policy.divergence(new).mean(),
+            "clipped": (jnp.abs(ratio - 1.0) > h.clip_range).mean(),
+            "sigma": new.deviation.mean(),
+            "latent_kl": new.latent_kl.mean(),
+            "explained": 1.0 - error.var() / (batch.value.var() + 1e-8),
+            "cloning_error": jnp.abs(new.mean - batch.target).mean(),
+        }
+        return loss, figures
 
 
-_STATISTICS = ("obs_rms", "ret_rms")
+def surrogate(ratio: jax.Array, advantage: jax.Array, clip_range: float) -> jax.Array:
+    """The clipped surrogate, eq. 7 of Schulman et al. 2017, (...,)."""
+    clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
+    return jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def generalized_advantage(
+    rollout: Rollout, value: jax.Array, following: jax.Array, h: Hyperparameters
+) -> jax.Array:
+    """Generalised advantage estimates (Schulman et al. 2016), (T, B).
+
+    A time limit is no failure: the return goes on with the value of the last observation.
+
+    Args:
+        rollout: control steps (T, B).
+        value, following: of their observations and next observations, (T, B).
+        h: `gamma` and `gae_lambda`.
+    """
+    error = rollout.reward + h.gamma * (1.0 - rollout.terminated) * following - value
+
+    def backward(later: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+        error, done = now
+        advantage = error + h.gamma * h.gae_lambda * (1.0 - done) * later
+        return advantage, advantage
+
+    zero = jnp.zeros_like(error[0])
+    return jax.lax.scan(backward, zero, (error, rollout.done), reverse=True)[1]
+
+
+def adapted(learning_rate: jax.Array, kl: jax.Array, target: float) -> jax.Array:
+    """The next learning rate: lower above twice the target, higher below half of it."""
+    low, high = _LEARNING_RATES
+    lower = jnp.maximum(learning_rate / _LEARNING_RATE_FACTOR, low)
+    higher = jnp.minimum(learning_rate * _LEARNING_RATE_FACTOR, high)
+    return jnp.where(kl > 2 * target, lower, jnp.where(kl < target / 2, higher, learning_rate))
+
+
+def _deviation(returns: Statistics) -> jax.Array:
+    deviation = returns.deviation[0]
+    return jnp.where(deviation > _RETURN_DEVIATION, deviation, 1.0)
+
+
+def _episode_sums(after: Any) -> dict[str, jax.Array]:
+    """What a step adds to the log, summed over environments."""
+    totals = after.info["episode_metrics"]
+    return {
+        "episodes": after.done.sum(),
+        "episode_return": (totals["sum_reward"] * after.done).sum(),
+        "episode_length": (totals["length"] * after.done).sum(),
+        **{k: v.sum() for k, v in after.metrics.items() if k.startswith(TERM)},
+    }
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """(T, B, ...) -> (T·B, ...)."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from baselines.export import Layer, write_onnx
-from baselines.ppo.network import MLP, network_class
+from baselines.ppo.algorithm import TrainState
+from baselines.ppo.registered import network_class
 
 
-def export_state(state: dict[str, Any], path: Path, identity: dict[str, Any]) -> None:
-    """Write the mean action of a `PPO.get_state` as ONNX."""
-    layers = network_class(identity.get("network", MLP)).layers(state)
+def acting_state(state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What acting needs of a state, as a checkpoint can hold it.
+
+    Args:
+        state: of training.
+        about: what the network says of itself.
+    """
+    return {
+        "steps": int(state.steps),
+        "actor": jax.tree.map(np.asarray, state.params["actor"]),
+        "mean": np.asarray(state.observed.mean),
+        "deviation": np.asarray(state.observed.deviation),
+        **about,
+    }
+
+
+def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, Any]) -> None:
+    """Write the mean action of an `acting_state` as ONNX.
+
+    Args:
+        acting: the state.
+        path: ends in .onnx.
+        identity: of the run: its record, kept in the file.
+    """
+    layers = network_class(identity["network"]).layers(acting)
     last = layers[-1]
     # A policy ends in a dense layer, weights (outputs, inputs) first.
     assert isinstance(last, Layer)
-    sizes = len(state["statistics"]["obs_rms"]["mean"]), len(last.arrays[0])
-    write_onnx(path, layers, sizes, {**identity, "steps": state["steps"]})
+    sizes = len(acting["mean"]), len(last.arrays[0])
+    write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})

@@ -3,61 +3,95 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from vnl_envs import checks
+
+NONE, TRACK = "none", "track"
+BASES = (NONE, TRACK)
+DRAWN, FAILURES = "drawn", "failures"
+STARTS = (DRAWN, FAILURES)
 
 
 @dataclass(frozen=True)
-class Common:
-    """Those of both: Stable-Baselines3's PPO and Brax's.
+class Hyperparameters:
+    """Those of the algorithm, and of the run.
 
     Attributes:
-        num_envs, rollout: environments, and steps of each between two updates.
+        num_envs, num_steps: environments, and steps of each between two updates.
         epochs: passes over a rollout.
+        minibatch_size: samples in a gradient step.
         gamma, gae_lambda: discount, and the mixture of Schulman et al. 2016.
         clip_range: of the probability ratio.
-        target_kl: divergence from the policy that collected, to which the step size is adapted.
-        step_size: Adam's at the start.
+        target_kl: divergence from the policy that collected, which the actor's learning rate
+            follows.
+        learning_rate: Adam's for the actor at the start.
+        critic_learning_rate: Adam's for the critic, which stays.
         max_grad_norm: bound on the gradient's norm.
-        entropy: weight of the entropy bonus.
+        survival: reward for every step, in training only.
         sigma: standard deviation of the actions at the start, in the action's range of [-1, 1].
-        layers: widths of the hidden layers, of the actor and of the critic, tanh.
-        clip_observation: bound on normalised observations.
+        layers, critic_layers: widths of the hidden layers, ELU.
+        base: what the policy adds to: "none", the standing pose, or "track", an imitation task's
+            tracking policy.
+        starts: "drawn" as the task draws them, or "failures": an imitation task's episodes start
+            rather where they have failed.
+        kl_weight: of a latent's divergence from its prior (β), per nat.
+        cloning_steps: control steps in which the actor first clones a teacher.
+        cloning_kl_weight: β of that, per nat.
+        constants: of the task in training, beside its own: the task's settings by name, whose
+            mappings are merged. Evaluation has the task's own.
+        levels: the same, one set after the other: training begins with the first. An evaluation on
+            the present level whose `level_metric` is above `promote` leads to the next, one below
+            `demote` back.
+        level_metric, promote, demote: see `levels`.
         log_every, evaluate_every: updates between rows of the log, and between evaluations.
         evaluation_episodes: episodes of an evaluation.
     """
 
     num_envs: int
-    rollout: int
+    num_steps: int
     epochs: int
+    minibatch_size: int
     gamma: float
     gae_lambda: float
     clip_range: float
     target_kl: float
-    step_size: float
+    learning_rate: float
+    critic_learning_rate: float
     max_grad_norm: float
-    entropy: float
+    survival: float
     sigma: float
     layers: list[int]
-    clip_observation: float
+    critic_layers: list[int]
+    base: str
+    starts: str
+    kl_weight: float
+    cloning_steps: int
+    cloning_kl_weight: float
+    constants: dict[str, Any]
+    levels: list[dict[str, Any]]
+    level_metric: str
+    promote: float
+    demote: float
     log_every: int
     evaluate_every: int
     evaluation_episodes: int
 
+    def __post_init__(self) -> None:
+        """Check names, and that a rollout divides into minibatches.
+
+        Raises:
+            ValueError: there is no such base or start, or it does not.
+        """
+        checks.choice("base", self.base, BASES)
+        checks.choice("starts", self.starts, STARTS)
+        if self.update_steps % self.minibatch_size:
+            raise ValueError(
+                f"num_envs * num_steps = {self.update_steps} does not divide into minibatches "
+                f"of {self.minibatch_size}"
+            )
+
     @property
     def update_steps(self) -> int:
         """Control steps of all environments between two updates."""
-        return self.num_envs * self.rollout
-
-
-@dataclass(frozen=True)
-class Hyperparameters(Common):
-    """Those of Stable-Baselines3's, whose `step_size` is the actor's.
-
-    Attributes:
-        minibatch: samples in a gradient step.
-        critic_step_size: Adam's, which stays.
-        survival: reward for every step, in training only.
-    """
-
-    minibatch: int
-    critic_step_size: float
-    survival: float
+        return self.num_envs * self.num_steps

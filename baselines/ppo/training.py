@@ -1,136 +1,164 @@
-"""A run of PPO on a task's vector environment, and its log."""
+"""A run of PPO on a task's functional environment, and its log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import torch
-from stable_baselines3.common.callbacks import BaseCallback
 
-from baselines import hyperparameters, run
+from baselines import run
 from baselines.export import check_exported
-from baselines.ppo.algorithm import PPO
-from baselines.ppo.environments import training_envs
-from baselines.ppo.export import export_state
-from baselines.ppo.hyperparameters import Hyperparameters
-from baselines.ppo.network import ALGORITHM, Network
+from baselines.jax_trees import leaves_of, with_leaves
+from baselines.ppo import teachers
+from baselines.ppo.algorithm import PPO, TERM, Teacher
+from baselines.ppo.export import acting_state, export_state
+from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
+from baselines.ppo.networks import Network
+from baselines.ppo.starts import FailureStarts
+from baselines.ppo.variants import merged, variant
+from vnl_envs import FunctionalEnv, make_task, wrap_for_training
+from vnl_envs.identity import env_hash
 from vnl_envs.tasks.metrics import STANDARD
 
-
-class Rows(BaseCallback):
-    """Figures of training since they were last taken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[dict[str, float]] = []
-
-    def take(self) -> list[dict[str, float]]:
-        """They, once."""
-        rows, self.rows = self.rows, []
-        return rows
-
-
-class Episodes(Rows):
-    """The metrics of every episode that has ended."""
-
-    def _on_step(self) -> bool:
-        self.rows += [info["metrics"] for info in self.locals["infos"] if "metrics" in info]
-        return True
-
-
-class Terms(Rows):
-    """The reward's terms of every step, means over the environments."""
-
-    def _on_step(self) -> bool:
-        assert isinstance(self.model, PPO)
-        terms = self.model.face.reward_terms
-        self.rows.append({name: float(values.mean()) for name, values in terms.items()})
-        return True
+ALGORITHM = "ppo"
+_EPISODES = ("training_return", "training_length", "training_episodes", "level")
+_FIGURES = ("kl", "learning_rate", "sigma", "clipped", "explained", "latent_kl", "cloning_error")
 
 
 class Training(run.Training):
     """One run of PPO; see `run.Training`.
 
     Args:
-        task_id: a registered id.
-        seed: of everything random.
+        task_id, seed, impl: what is trained on.
         folder: of the run.
         resume: whether to go on with the run in the folder.
         h: hyperparameters.
-        network: the policy's.
+        network: makes the actor's.
+        experts: folders of runs that are cloned first, for `h.cloning_steps`; without, that is the
+            tracking policy.
         options: of the task.
 
     Raises:
-        ValueError: an unknown id or option, a task that the network is not for, or a folder with
-            another run in it.
+        ValueError: an unknown id, option or implementation, a task that the network is not for, or
+            a folder with another run in it.
     """
 
     def __init__(
-        self, task_id: str, seed: int, folder: Path, resume: bool, h: Hyperparameters,
-        network: Network | None = None, options: Mapping[str, Any] | None = None,
+        self, task_id: str, seed: int, impl: str, folder: Path, resume: bool, h: Hyperparameters,
+        network: type[Network] = Network, experts: Sequence[Path] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        torch.set_num_threads(1)
-        self.network = network or Network()
-        envs = training_envs(task_id, h, self.network, **(options or {}))
-        self.model = PPO(envs, h, seed, self.network)
-        self.episodes, self.terms = Episodes(), Terms()
-        vector = self.model.vector
-        identity = {"algorithm": ALGORITHM, "env_hash": vector.env_hash, **self.network.identity}
-        metrics = [metric.name for metric in STANDARD + vector.task.metrics]
-        terms = (
-            [run.term_column(name) for name in vector.task.reward_terms]
-            if self.network.terms
-            else []
-        )
-        columns = [*_FIGURES, *self.network.figures, *terms, *metrics]
-        self.callbacks: list[BaseCallback] = [self.episodes, *([self.terms] if terms else [])]
+        options = dict(options or {})
+        self._made, self._experts = (task_id, impl, network, options), experts
+        self.h, self.level = h, 0
+        env = self._enter(self.level)
+        self._rows: list[dict[str, float]] = []
+        self._updates = 0
+        identity = {
+            "algorithm": ALGORITHM, "network": network.name, "impl": env.impl,
+            "env_hash": env_hash(task_id, make_task(task_id, **options)),
+            "experts": [folder.name for folder in experts], **self.network.identity,
+        }  # fmt: skip
+        terms = [run.term_column(name) for name in env.task.reward_terms]
+        metrics = [metric.name for metric in STANDARD + env.task.metrics]
+        columns = [*_EPISODES, *_FIGURES, *terms, *metrics]
         super().__init__(task_id, seed, h, identity, folder, columns, resume, options)
+
+    def _enter(self, level: int) -> FunctionalEnv:
+        """Train on the task with a level's constants from now on."""
+        _, impl, network, options = self._made
+        made = FailureStarts if self.h.starts == FAILURES else FunctionalEnv
+        env = made(self._task_of(level), impl, **options)
+        self.network = network(env.task, env.layout, self.h)
+        teacher = _teacher(env, self._experts) if self.h.cloning_steps else None
+        self.algorithm = PPO(wrap_for_training(env), self.h, self.network, teacher)
+        self._mean_action = jax.jit(self.algorithm.mean_action)
+        self.level = level
+        return env
+
+    def _task_of(self, level: int) -> str:
+        constants = self.h.constants
+        if self.h.levels:
+            constants = merged(constants, self.h.levels[level])
+        return variant(self._made[0], constants)
 
     @property
     def steps(self) -> int:
         """Control steps so far, of all environments together."""
-        return self.model.num_timesteps
+        return self._updates * self.h.update_steps
 
     @property
     def iteration(self) -> int:
         """Updates so far."""
-        return self.model._n_updates // self.h.epochs
+        return self._updates
 
     def begin(self, saved: dict[str, Any] | None) -> None:
         """Start, from nothing or from what `get_state` gave."""
-        if saved:
-            self.model.set_state(saved["model"])
-            self.episodes.rows, self.terms.rows = saved["episodes"], saved["terms"]
+        if saved and saved["level"] != self.level:
+            self._enter(saved["level"])
+        seed = jnp.asarray(self.seed, jnp.uint32)
+        if not saved:
+            self.state = self.algorithm.init(seed)
+        else:
+            like = jax.eval_shape(self.algorithm.init, seed)
+            self.state = with_leaves(like, saved["state"])
+            self._updates, self._rows = saved["updates"], saved["rows"]
 
     def get_state(self) -> dict[str, Any]:
-        """The model's, and what the log has not had yet."""
+        """What acting needs, and what training goes on from."""
         return {
-            "model": self.model.get_state(), "episodes": self.episodes.rows,
-            "terms": self.terms.rows,
+            "model": acting_state(self.state, self.network.about()),
+            "state": leaves_of(self.state), "updates": self._updates, "rows": self._rows,
+            "level": self.level,
         }  # fmt: skip
 
-    def prepare(self, interrupt: run.Interrupt) -> None:
-        """What the network needs before the first update."""
-        self.network.prepare(self.model, self.h, interrupt)
-
     def advance(self) -> None:
-        """One rollout and one update, as 1 step is less than both."""
-        self.model.learn(1, callback=self.callbacks, reset_num_timesteps=False)
+        """One rollout and its gradient steps."""
+        cloning = self.steps < self.h.cloning_steps
+        update = self.algorithm.clone if cloning else self.algorithm.iterate
+        self.state, figures = update(self.state)
+        self._updates += 1
+        self._rows.append({name: float(value) for name, value in figures.items()})
+
+    def evaluated(self) -> None:
+        """Go to the next level or back, by an evaluation on the present one."""
+        if not self.h.levels:
+            return
+        score = run.follow(
+            self._task_of(self.level), self.mean_action, self.h.evaluation_episodes, **self.options
+        )[self.h.level_metric]
+        change = int(score > self.h.promote) - int(score < self.h.demote)
+        level = min(max(self.level + change, 0), len(self.h.levels) - 1)
+        if level != self.level:
+            self._enter(level)
+            self.state = self.algorithm.renewed(self.state)
+
+    def figures(self) -> dict[str, float]:
+        """Sampled episodes, and means over updates."""
+        rows, self._rows = self._rows, []
+        sums = {name: sum(row[name] for row in rows) for name in rows[-1]}
+        episodes = sums["episodes"]
+        terms = {name: sums[name] for name in sums if name.startswith(TERM)}
+        return {
+            "training_return": sums["episode_return"] / episodes if episodes else math.nan,
+            "training_length": sums["episode_length"] / episodes if episodes else math.nan,
+            "training_episodes": episodes,
+            "level": self.level,
+            **{name: sums[name] / len(rows) for name in _FIGURES},
+            **{
+                run.term_column(name.removeprefix(TERM)): value / len(rows)
+                for name, value in terms.items()
+            },
+        }
 
     def mean_action(self, observations: np.ndarray) -> np.ndarray:
         """The policy without its noise: observations (n, D) to actions (n, nu)."""
-        return self.model.mean_action(observations)
-
-    def figures(self) -> dict[str, Any]:
-        """Of episodes and the last update."""
-        row = _figures(self.model, self.episodes.take())
-        row |= {name: self.model.figure(of) for name, of in self.network.figures.items()}
-        if terms := self.terms.take():
-            row |= {run.term_column(name): run.means(terms, name) for name in terms[0]}
-        return row
+        return np.clip(self._mean_action(self.state, observations), -1.0, 1.0)
 
     def export(self, path: Path) -> None:
         """Write the policy's mean action as ONNX, and check it against the policy.
@@ -138,33 +166,10 @@ class Training(run.Training):
         Raises:
             RuntimeError: they differ.
         """
-        export_state(self.model.get_state(), path, self.run.identity)
-        observed = self.model.observed
-        check_exported(path, self.mean_action, observed.mean, np.sqrt(observed.var))
+        acting = acting_state(self.state, self.network.about())
+        export_state(acting, path, self.run.identity)
+        check_exported(path, self.mean_action, acting["mean"], acting["deviation"])
 
 
-_FIGURES = ("training_return", "training_length", "training_episodes", "kl", "step_size", "sigma",
-            "explained_variance")  # fmt: skip
-
-
-def _figures(model: PPO, rows: list[dict[str, float]]) -> dict[str, Any]:
-    """What the log has of training itself: sampled episodes and the last update."""
-    figures = (
-        run.means(rows, "return"), run.means(rows, "length"), len(rows), model.figure("approx_kl"),
-        model.policy.optimizer.param_groups[0]["lr"], model.figure("std"),
-        model.figure("explained_variance"),
-    )  # fmt: skip
-    return dict(zip(_FIGURES, figures, strict=True))
-
-
-def finish(
-    task: str, seed: int, out: Path, steps: int, resume: bool, file: Path | None, network: Network,
-    options: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Train to the end, or leave with a message where the run was interrupted.
-
-    Raises:
-        ValueError, OSError: see `Training` and `hyperparameters.load`.
-    """
-    h = hyperparameters.load(network.kind, network.file, task, file)
-    run.finish(Training(task, seed, out, resume, h, network, options), steps)
+def _teacher(env: FunctionalEnv, folders: Sequence[Path]) -> Teacher:
+    return teachers.experts(env, folders) if folders else teachers.tracking(env)

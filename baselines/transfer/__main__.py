@@ -1,4 +1,4 @@
-"""PPO with a reused decoder: the hyperparameters and the budget are those of `baselines.ppo`.
+"""PPO with a reused decoder: what it learns is added to the decoder's own prior.
 
 python -m baselines.transfer --task vnl/RodentJumpGap-v0 --decoder rat.safetensors --out runs/gap
 """
@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from baselines import ppo
+from baselines import hyperparameters, ppo, run
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.transfer.bundle import Decoder
-from baselines.transfer.ppo import Decoded
+from baselines.transfer.ppo import Decoded, network_of
 from vnl_envs.terminal import TaskOptions, parse_options
 
 
@@ -24,15 +24,18 @@ def main(
     out: Out,
     steps: Steps = 3_000_000,
     seed: Seed = 0,
+    impl: Annotated[str, typer.Option(help="auto, native, warp or jax")] = "auto",
     resume: Resume = False,
     hyperparams: HyperparameterFile = None,
     option: TaskOptions = None,
 ) -> None:
-    """Train a policy by PPO whose actions are the latents of a decoder that does not learn."""
+    """Train a policy by PPO over a decoder that does not learn."""
     try:
-        network = Decoded(Decoder.read(decoder))
+        network = network_of(Decoder.read(decoder))
+        h = hyperparameters.load(ppo.Hyperparameters, Decoded.file, task, hyperparams)
         options = parse_options(option)
-        ppo.finish(task, seed, out, steps, resume, hyperparams, network, options)
+        training = ppo.Training(task, seed, impl, out, resume, h, network, options=options)
+        run.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

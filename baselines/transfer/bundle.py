@@ -23,8 +23,9 @@ from baselines.layout import proprioception
 from baselines.run import CHECKPOINT, RECORD
 from vnl_envs import Task
 from vnl_envs.motion.clip import fingerprint
+from vnl_envs.physics import namespace
 
-FORMAT, VERSION = "vnl_envs-decoder", 1
+FORMAT, VERSION = "vnl_envs-decoder", 2
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
@@ -46,6 +47,8 @@ class Decoder:
         bound: on an observation, in deviations from the mean.
         layers: weights (outputs, inputs) and biases (outputs,), tanh between them; the first takes
             the latent, then the proprioception.
+        prior: the like from the proprioception to the latent's mean and log-variance, which were
+            learnt with it.
         origin: the run that it comes from.
     """
 
@@ -57,6 +60,7 @@ class Decoder:
     deviation: np.ndarray
     bound: float
     layers: Layers
+    prior: Layers
     origin: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -65,16 +69,20 @@ class Decoder:
         Raises:
             BundleError: they do not.
         """
-        sizes = [LATENT + self.own, *(len(bias) for _, bias in self.layers)]
-        shapes = list(zip(sizes[1:], sizes, strict=False))
-        if not self.layers or [weight.shape for weight, _ in self.layers] != shapes:
-            raise BundleError(f"its layers do not follow one another from {sizes[0]} inputs")
-        if sizes[-1] != len(self.actuators):
-            raise BundleError(f"it gives {sizes[-1]} actions for {len(self.actuators)} actuators")
+        for layers, first in ((self.layers, LATENT + self.own), (self.prior, self.own)):
+            sizes = [first, *(len(bias) for _, bias in layers)]
+            shapes = list(zip(sizes[1:], sizes, strict=False))
+            if not layers or [weight.shape for weight, _ in layers] != shapes:
+                raise BundleError(f"its layers do not follow one another from {first} inputs")
+        for layers, last, what in (
+            (self.layers, len(self.actuators), "actuators"), (self.prior, 2 * LATENT, "moments"),
+        ):  # fmt: skip
+            if (count := len(layers[-1][1])) != last:
+                raise BundleError(f"it gives {count} numbers for {last} {what}")
         for name in ("mean", "deviation"):
             if getattr(self, name).shape != (self.own,):
                 raise BundleError(f"its {name} is not of {self.own} observations")
-        numbers = [self.mean, self.deviation, *(x for layer in self.layers for x in layer)]
+        numbers = self._numbers()
         if not all(np.isfinite(x).all() for x in numbers) or not (self.deviation > 0).all():
             raise BundleError("it has numbers that are not finite, or a deviation of 0")
 
@@ -87,22 +95,31 @@ class Decoder:
     def digest(self) -> str:
         """16 hexadecimal digits that name its numbers."""
         digest = hashlib.sha256()
-        for array in (self.mean, self.deviation, *(x for layer in self.layers for x in layer)):
+        for array in self._numbers():
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
-    def __call__(self, latent: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        """Actions (n, nu) float32, of latents (n, `LATENT`) at flat observations (n, D)."""
-        own = self.normalise(observations[:, : self.own].astype(np.float64))
-        x = np.concatenate([latent, own], axis=1).astype(np.float32)
-        for weight, bias in self.layers[:-1]:
-            x = np.tanh(x @ weight.T + bias)
-        weight, bias = self.layers[-1]
-        return np.clip(x @ weight.T + bias, -1.0, 1.0)
+    def _numbers(self) -> list[np.ndarray]:
+        layers = [*self.layers, *self.prior]
+        return [self.mean, self.deviation, *(x for layer in layers for x in layer)]
+
+    def act(self, observations: Any, apart: Any) -> Any:
+        """Actions (..., nu); NumPy's or JAX's.
+
+        Args:
+            observations: (..., D) flat, as environments give them.
+            apart: (..., `LATENT`) what is added to the prior's mean; 0 is what the body would do
+                next by itself.
+        """
+        own = self.normalise(observations[..., : self.own])
+        xp = namespace(own)
+        latent = perceptron(self.prior, own)[..., :LATENT] + apart
+        return perceptron(self.layers, xp.concat([latent, own], axis=-1)).clip(-1.0, 1.0)
 
     def normalise(self, own: Any) -> Any:
-        """Proprioception (..., P) as in the decoder's own training; NumPy's or JAX's."""
-        return ((own - self.mean) / self.deviation).clip(-self.bound, self.bound)
+        """Proprioception (..., P) as in the decoder's own training, float32."""
+        scaled = (own - self.mean) / self.deviation
+        return scaled.clip(-self.bound, self.bound).astype(np.float32)
 
     def check(self, task: Task, layout: Mapping[str, slice]) -> None:
         """Raise BundleError unless it fits a task with this layout of observations."""
@@ -134,7 +151,8 @@ class Decoder:
         try:
             parts = {name: tree[name] for name in names}
             parts["actuators"] = tuple(tree["actuators"])
-            parts["layers"] = [(weight, bias) for weight, bias in tree["layers"]]
+            for name in ("layers", "prior"):
+                parts[name] = [(weight, bias) for weight, bias in tree[name]]
             return cls(**parts)
         except (TypeError, AttributeError, ValueError) as error:
             raise BundleError(str(error)) from None
@@ -159,22 +177,34 @@ class Decoder:
     @classmethod
     def of(
         cls, about: Mapping[str, Any], statistics: tuple[Any, Any], bound: float, layers: Layers,
-        origin: Mapping[str, Any],
+        prior: Layers, origin: Mapping[str, Any],
     ) -> Decoder:  # fmt: skip
         """A decoder that was trained on a task.
 
         Args:
             about: what `describe` says of the task.
             statistics: mean and deviation of the whole observation, (D,) each.
-            bound, layers, origin: see the class.
+            bound, layers, prior, origin: see the class.
         """
         own = sum(about["proprioception"].values())
         mean, deviation = (np.asarray(x, np.float64)[:own].copy() for x in statistics)
-        single = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
         return cls(
             **{**about, "actuators": tuple(about["actuators"])}, mean=mean, deviation=deviation,
-            bound=bound, layers=single, origin=origin,
+            bound=bound, layers=_single(layers), prior=_single(prior), origin=origin,
         )  # fmt: skip
+
+
+def _single(layers: Layers) -> Layers:
+    return [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
+
+
+def perceptron(layers: Layers, x: Any) -> Any:
+    """Dense layers with tanh between them, of (..., inputs); NumPy's or JAX's."""
+    xp = namespace(x)
+    for weight, bias in layers[:-1]:
+        x = xp.tanh(x @ weight.T + bias)
+    weight, bias = layers[-1]
+    return x @ weight.T + bias
 
 
 def describe(task: Task, layout: Mapping[str, slice]) -> dict[str, Any]:

@@ -1,49 +1,70 @@
-"""PPO whose actions are a decoder's latents; the command is `python -m baselines.transfer`."""
+"""PPO whose actions are what is added to a decoder's prior; `python -m baselines.transfer`."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
 
 from baselines import ppo
-from baselines.export import Branches, Chain, Layer, clip, normaliser, part, perceptron
+from baselines.export import Branches, Chain, Layer, added, clip, normaliser, part, perceptron
+from baselines.intention import LATENT
+from baselines.intention.network import prior_mean
+from baselines.ppo.networks import Actor, mlp_layers
 from baselines.transfer.bundle import Decoder
-from baselines.transfer.wrappers import REACH, LatentVecEnv
+from baselines.transfer.wrappers import REACH
 
 
 class Decoded(ppo.Network):
-    """The feed-forward actor and critic, with a decoder between actor and body.
+    """The feed-forward actor, with a decoder between it and the body.
 
     Args:
+        task, layout, h: see `ppo.Network`.
         decoder: it.
+
+    Raises:
+        BundleError: the decoder does not fit the task.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    name = "decoder"
+
+    def __init__(
+        self, task: Any, layout: Mapping[str, slice], h: ppo.Hyperparameters, decoder: Decoder
+    ) -> None:
+        decoder.check(task, layout)
         self.decoder = decoder
-        self.identity = {"network": "decoder", "decoder": decoder.digest}
+        self.identity = {"decoder": decoder.digest}
+        self.action_size = LATENT
+        self.actor = Actor(LATENT, tuple(h.layers), h.sigma)
 
-    def inside(self, env: VecEnv) -> VecEnv:
-        """With latents as actions."""
-        return LatentVecEnv(env, self.decoder)
+    def applied(self, raw: jax.Array, action: jax.Array) -> jax.Array:
+        """The decoder's action (..., nu), of actions (..., `LATENT`) at observations (..., D)."""
+        return self.decoder.act(raw, REACH * action.clip(-1.0, 1.0))
 
-    def actions(self, observations: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """The decoder's."""
-        return self.decoder(REACH * outputs, observations)
-
-    def get_state(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """The decoder, so that a checkpoint can be exported without its bundle."""
         return {"decoder": self.decoder.tree()}
 
     @staticmethod
-    def layers(state: dict[str, Any]) -> Chain:
-        """The actor's mean and the normalised proprioception, then the decoder."""
-        decoder = Decoder.from_tree(state["decoder"])
-        actor = [*ppo.mean_layers(state), clip(-1, 1), Layer("Mul", (np.array(REACH, np.float32),))]
+    def layers(acting: Mapping[str, Any]) -> Chain:
+        """The actor's mean and the prior's, then the decoder."""
+        decoder = Decoder.from_tree(acting["decoder"])
+        reach = Layer("Mul", (np.array(REACH, np.float32),))
+        actor = [*mlp_layers(acting), clip(-1, 1), reach]
         scaled = normaliser(decoder.mean, decoder.deviation, decoder.bound)
         own = [part(slice(0, decoder.own)), *scaled]
-        return [Branches((actor, own)), *perceptron(decoder.layers)]
+        latent = added(actor, [*own, *prior_mean(decoder)], LATENT)
+        return [Branches((latent, own)), *perceptron(decoder.layers)]
 
 
 NETWORK = Decoded
+
+
+def network_of(decoder: Decoder) -> Any:
+    """The class of networks with this decoder, as `ppo.Training` takes it."""
+    made: Any = functools.partial(Decoded, decoder=decoder)
+    made.name = Decoded.name
+    return made

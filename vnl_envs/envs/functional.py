@@ -160,7 +160,7 @@ class FunctionalEnv:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Neither C's simulations nor traced functions can be copied: they are made again.
-        return _remade, (self._arguments,)
+        return _remade, (type(self), self._arguments)
 
     # Functions
 
@@ -218,8 +218,16 @@ class FunctionalEnv:
     def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
         """The state, but with data and observation of a new episode where `done`."""
         whole = self._whole(state.data)
-        data = lean(self._backend.restart(self._model(), whole, done, self._uniforms(rng)))
+        data = lean(self._backend.restart(self._model(), whole, done, self.uniforms(rng)))
         return apart(state.replace(data=data, obs=self._observe(data)))
+
+    def uniforms(self, rng: jax.Array) -> jax.Array:
+        """What an episode is made of, (uniforms,) float32: multiples of 2^-24 in [0, 1).
+
+        A subclass may draw others.
+        """
+        bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
+        return (bits >> (32 - _UNIFORM_BITS)).astype(jnp.float32) * 2.0**-_UNIFORM_BITS
 
     # What trainers ask for
 
@@ -362,13 +370,8 @@ class FunctionalEnv:
         """Whether the engine's buffers are smaller than all contacts that could ever be."""
         return self.impl == "warp"
 
-    def _uniforms(self, rng: jax.Array) -> jax.Array:
-        """Multiples of 2^-24 in [0, 1), (uniforms,) float32, as Gymnasium's generators draw."""
-        bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
-        return (bits >> (32 - _UNIFORM_BITS)).astype(jnp.float32) * 2.0**-_UNIFORM_BITS
-
     def _begin(self, rng: jax.Array) -> Data:
-        return self._backend.begin(self._model(), self._uniforms(rng))
+        return self._backend.begin(self._model(), self.uniforms(rng))
 
     def _whole(self, data: Data) -> Data:
         """The inverse of `lean`."""
@@ -428,5 +431,5 @@ class FunctionalEnv:
                 )
 
 
-def _remade(arguments: dict[str, Any]) -> FunctionalEnv:
-    return FunctionalEnv(**arguments)
+def _remade(kind: type[FunctionalEnv], arguments: dict[str, Any]) -> FunctionalEnv:
+    return kind(**arguments)

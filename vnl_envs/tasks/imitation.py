@@ -51,6 +51,10 @@ class Imitation(Task):
             there.
         noise: greatest deviation of each joint angle at the start, rad.
         reward: "gaussian" or "comic" (dm_control's, which does not lie in [0, 1]).
+
+    Attributes:
+        reference: the clips, frame by frame.
+        starts: (P, 2) clip and frame of every start, in the order of the first uniform number.
     """
 
     options = {  # noqa: RUF012
@@ -94,7 +98,7 @@ class Imitation(Task):
         self.sigma, self.limit = sigma, limit
         self.reference_frames = frames
         self.start = start
-        self._starts = self._possible_starts(start)
+        self.starts = self._possible_starts(start)
         self._sigma = np.array([sigma[name] for name in _TERMS])
         joints = len(self.body.joint_names)
         self.uniforms = 1 + joints
@@ -148,9 +152,9 @@ class Imitation(Task):
     def episode(self, u: Array) -> Episode:
         """Clip (...,), start frame (...,), and the joints' start noise (..., nj) rad."""
         xp = namespace(u)
-        count = len(self._starts)
+        count = len(self.starts)
         pair = xp.minimum(xp.astype(u[..., 0] * count, xp.int32), count - 1)
-        starts = xp.asarray(self._starts, dtype=xp.int32)[pair]
+        starts = xp.asarray(self.starts, dtype=xp.int32)[pair]
         return {
             "clip": starts[..., 0],
             "start": starts[..., 1],

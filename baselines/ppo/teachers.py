@@ -1,0 +1,84 @@
+"""What an actor can clone: the tracking policy, or experts of one or some clips each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from baselines.checkpoint import read_tree
+from baselines.ppo.algorithm import Teacher
+from baselines.ppo.base import Track
+from baselines.ppo.networks import Actor
+from baselines.run import CHECKPOINT, RECORD
+from baselines.statistics import MOST_DEVIATIONS
+
+
+def tracking(env: Any) -> Teacher:
+    """The tracking policy of an imitation task.
+
+    Raises:
+        ValueError: the task has none.
+    """
+    track = Track.of(env.task, env.layout)
+    return lambda envs: track(envs.obs)
+
+
+def experts(env: Any, folders: Sequence[Path]) -> Teacher:
+    """The policies of PPO runs, each for the clips that it was trained on.
+
+    Args:
+        env: of an imitation task.
+        folders: of the runs.
+
+    Raises:
+        ValueError: a clip of the task has no expert, or a run is not of the task's body.
+        FileNotFoundError: there is no run in a folder.
+    """
+    records = [_record(folder) for folder in folders]
+    names = [clip.name for clip in env.task.reference.clips]
+    owner = {name: i for i, record in enumerate(records) for name in _clips(record)}
+    if missing := [name for name in names if name not in owner]:
+        raise ValueError(f"no expert has learnt the clips {missing}")
+    actors = [_actor(read_tree(folder / CHECKPOINT)["model"]) for folder in folders]
+    chosen = np.array([owner[name] for name in names])
+
+    def teacher(envs: Any) -> jax.Array:
+        actions = jnp.stack([actor(envs.obs) for actor in actors])
+        expert = jnp.asarray(chosen)[envs.data.episode["clip"]]
+        return jnp.take_along_axis(actions, expert[None, :, None], axis=0)[0]
+
+    return teacher
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if not (folder / RECORD).is_file():
+        raise FileNotFoundError(f"no run in {str(folder)!r}")
+    return json.loads((folder / RECORD).read_text())
+
+
+def _clips(record: dict[str, Any]) -> list[str]:
+    clips = record["options"].get("clips", [])
+    return clips.split(",") if isinstance(clips, str) else list(clips)
+
+
+def _actor(acting: dict[str, Any]) -> Any:
+    """The mean action of a checkpoint's "model", (B, D) -> (B, nu), in [-1, 1]."""
+    torso = acting["actor"]["params"]["torso"]
+    sizes = tuple(len(torso[f"Dense_{i}"]["bias"]) for i in range(len(torso)))
+    base = Track(**acting["base"]) if "base" in acting else None
+    size = len(acting["actor"]["params"]["mean"]["bias"])
+    module: Any = Actor(size, sizes, 1.0, base)
+
+    def act(raw: jax.Array) -> jax.Array:
+        scaled = (raw - acting["mean"]) / acting["deviation"]
+        scaled = jnp.clip(scaled, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        mean = module.apply(acting["actor"], raw, scaled, raw[..., :0]).mean
+        return jnp.clip(mean, -1.0, 1.0)
+
+    return act

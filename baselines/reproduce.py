@@ -1,0 +1,180 @@
+"""Every run behind the published numbers: python -m baselines.reproduce [NAME ...].
+
+Runs, or goes on with, what of `campaign.yml` is missing, in its order; a stop at any time loses a
+minute of work at most. What a finished run leaves for the repository, its curve, policy and scores,
+goes to `baselines/results` and `baselines/checkpoints` under the row's name.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from baselines.run import CHECKPOINT, LOG, POLICY, rows_of
+from baselines.score import score
+from baselines.transfer.bundle import from_run
+from vnl_envs.files import written_whole
+
+HERE = Path(__file__).parent
+TABLE, RESULTS, CHECKPOINTS = HERE / "campaign.yml", HERE / "results", HERE / "checkpoints"
+EPISODES = 100
+"""Of each policy in a score."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: unique.
+        command: a module of `baselines` and its arguments, without steps, seed and folder.
+        steps: of all environments together.
+        seeds: one run each.
+        hours: "cpu" and "gpu", wall hours expected of a run, None where not measured.
+        bundle: whether the run's decoder is kept.
+    """
+
+    name: str
+    command: str
+    steps: int
+    seeds: Sequence[int]
+    hours: dict[str, float | None]
+    bundle: bool = False
+
+    def folder(self, runs: Path, seed: int) -> Path:
+        """Of a run."""
+        return runs / f"{self.name}-{seed}"
+
+    def stem(self, seed: int) -> str:
+        """Of the files that a run leaves for the repository."""
+        return f"{self.name}-{seed}"
+
+    def published(self, seed: int) -> bool:
+        """Whether a run's scores are there."""
+        return (RESULTS / f"{self.stem(seed)}.json").is_file()
+
+    def arguments(self, runs: Path, seed: int, others: dict[str, Row]) -> list[str]:
+        """The command line of a run."""
+        firsts = {name: row.folder(runs, row.seeds[0]) for name, row in others.items()}
+        bundles = {f"{name}.decoder": CHECKPOINTS / f"{row.stem(row.seeds[0])}.safetensors"
+                   for name, row in others.items()}  # fmt: skip
+        module, *arguments = shlex.split(self.command)
+        known = {**firsts, **bundles}
+        arguments = [_filled(argument, known) for argument in arguments]
+        folder = self.folder(runs, seed)
+        more = ["--resume"] if (folder / CHECKPOINT).is_file() else []
+        return [
+            sys.executable, "-m", f"baselines.{module}", *arguments, "--steps", str(self.steps),
+            "--seed", str(seed), "--out", str(folder), *more,
+        ]  # fmt: skip
+
+
+def _filled(argument: str, known: dict[str, Path]) -> str:
+    if argument.startswith("{") and argument.endswith("}"):
+        name = argument[1:-1]
+        if name not in known:
+            raise ValueError(f"a command names {argument}, there are {sorted(known)}")
+        return str(known[name])
+    return argument
+
+
+def read_table(path: Path = TABLE) -> dict[str, Row]:
+    """The rows by name, in order.
+
+    Raises:
+        ValueError: a row lacks something or has something else.
+    """
+    rows = {}
+    for name, parts in yaml.safe_load(path.read_text()).items():
+        try:
+            rows[name] = Row(name, **parts)
+        except TypeError as error:
+            raise ValueError(f"{path.name}: {name}: {error}") from None
+    return rows
+
+
+def steps_of(folder: Path) -> int:
+    """Steps in the log of a run; 0 where there is none."""
+    log = folder / LOG
+    rows = rows_of(log) if log.is_file() else []
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
+    """Run a row to its end, or go on with it.
+
+    Raises:
+        SystemExit: it was interrupted or failed; it has said why.
+    """
+    code = subprocess.call(row.arguments(runs, seed, others))
+    if code:
+        sys.exit(code)
+
+
+def publish(row: Row, seed: int, runs: Path) -> None:
+    """Keep a finished run's curve, best policy, decoder and scores in the repository."""
+    folder, stem = row.folder(runs, seed), row.stem(seed)
+    RESULTS.mkdir(exist_ok=True)
+    CHECKPOINTS.mkdir(exist_ok=True)
+    shutil.copy(folder / LOG, RESULTS / f"{stem}.csv")
+    shutil.copy(folder / POLICY, CHECKPOINTS / f"{stem}.onnx")
+    if row.bundle:
+        from_run(folder).write(CHECKPOINTS / f"{stem}.safetensors")
+    record = {"row": row.name, **score(folder / POLICY, EPISODES)}
+    with written_whole(RESULTS / f"{stem}.json") as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def status(rows: dict[str, Row], runs: Path) -> Table:
+    """What is there and what is missing."""
+    table = Table(title="campaign", title_justify="left")
+    for heading in ("row", "seed", "million steps", "of", "hours, 2 cores", "hours, GPU", "state"):
+        table.add_column(heading, justify="left" if heading in ("row", "state") else "right")
+    for row in rows.values():
+        for seed in row.seeds:
+            done = steps_of(row.folder(runs, seed))
+            state = "published" if row.published(seed) else "running" if done else "missing"
+            hours = ("-" if h is None else f"{h:g}" for h in (row.hours["cpu"], row.hours["gpu"]))
+            table.add_row(
+                row.name, str(seed), f"{done / 1e6:.2f}", f"{row.steps / 1e6:g}", *hours, state
+            )
+    return table
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="rows; all by default")] = None,
+    runs: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
+    listed: Annotated[bool, typer.Option("--list", help="show what there is, run nothing")] = False,
+    table: Annotated[Path, typer.Option(help="another table")] = TABLE,
+) -> None:
+    """Run what is missing of the campaign."""
+    try:
+        rows = read_table(table)
+        if unknown := sorted(set(names or ()) - set(rows)):
+            raise ValueError(f"no rows {unknown}; there are {list(rows)}")
+        if listed:
+            Console().print(status(rows, runs))
+            return
+        for row in (rows[name] for name in names or rows):
+            for seed in row.seeds:
+                if not row.published(seed):
+                    train(row, seed, runs, rows)
+                    publish(row, seed, runs)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

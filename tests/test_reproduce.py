@@ -1,0 +1,122 @@
+"""The campaign's table and command: what is missing is run, what is there is left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from runs import write_hyperparams
+from support import invoke, one_line
+
+import vnl_envs
+from baselines import hyperparameters, ppo, reproduce
+from baselines.export import OnnxPolicy
+from baselines.ppo.__main__ import main as ppo_main
+from baselines.transfer.__main__ import main as transfer_main
+
+TASK = "vnl/RodentGoalReaching-v0"
+SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 1, "minibatch_size": 16, "layers": [8],
+         "critic_layers": [8], "log_every": 1, "evaluate_every": 2, "evaluation_episodes": 1,
+         "cloning_steps": 0}  # fmt: skip
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of two rows, the second with the first one's decoder, whose files go elsewhere."""
+    for name in ("RESULTS", "CHECKPOINTS"):
+        monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
+    monkeypatch.setattr(reproduce, "EPISODES", 1)
+    folders = {name: tmp_path / name for name in ("ppo", "intention")}
+    files = {}
+    for name, folder in folders.items():
+        folder.mkdir()
+        origin = hyperparameters.FOLDER / ("ppo.yml" if name == "ppo" else "ppo_intention.yml")
+        files[name] = write_hyperparams(folder, origin, SMALL)
+    table = tmp_path / "campaign.yml"
+    rows = {
+        "rat-imitation": {
+            "command": f"ppo --network intention --task vnl/RodentImitation-v0 "
+            f"--hyperparams {files['intention']}",
+            "steps": 32, "seeds": [0], "hours": {"cpu": 0.1, "gpu": None}, "bundle": True,
+        },
+        "rat-goals-reused": {
+            "command": f"transfer --task {TASK} --hyperparams {files['ppo']} "
+            "--decoder {rat-imitation.decoder}",
+            "steps": 32, "seeds": [0, 1], "hours": {"cpu": 0.1, "gpu": None},
+        },
+    }  # fmt: skip
+    table.write_text(yaml.safe_dump(rows, sort_keys=False))
+    return table
+
+
+def inside(arguments: list[str]) -> int:
+    """A command of a row in this process, as its imports take longer than it does."""
+    module, *rest = arguments[2:]
+    main: Any = {"baselines.ppo": ppo_main, "baselines.transfer": transfer_main}[module]
+    return invoke(main, *rest).exit_code
+
+
+def test_a_campaign_runs_from_start_to_table(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+
+    def call(arguments: list[str]) -> int:
+        called.append(arguments)
+        return inside(arguments)
+
+    monkeypatch.setattr(reproduce.subprocess, "call", call)
+    command = ("--table", campaign, "--runs", tmp_path / "runs")
+    before = invoke(reproduce.main, *command, "--list")
+    assert before.output.count("missing") == 3
+    assert not called
+    result = invoke(reproduce.main, *command)
+    assert result.exit_code == 0, result.output
+    assert len(called) == 3
+    for stem in ("rat-imitation-0", "rat-goals-reused-0", "rat-goals-reused-1"):
+        record = json.loads((tmp_path / "results" / f"{stem}.json").read_text())
+        assert record["steps"] == 32
+        assert (tmp_path / "results" / f"{stem}.csv").is_file()
+        policy = OnnxPolicy.load(tmp_path / "checkpoints" / f"{stem}.onnx")
+        assert policy.metadata["task"] in vnl_envs.task_ids()
+    after = invoke(reproduce.main, *command, "--list")
+    assert after.output.count("published") == 3
+    # What is there is not run again; what was interrupted goes on.
+    (tmp_path / "results" / "rat-goals-reused-1.json").unlink()
+    assert invoke(reproduce.main, *command).exit_code == 0
+    assert len(called) == 4
+    assert called[-1][-1] == "--resume"
+
+
+def test_what_fails_ends_the_campaign(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce.subprocess, "call", lambda arguments: 3)
+    result = invoke(reproduce.main, "--table", campaign, "--runs", tmp_path / "runs")
+    assert result.exit_code == 3
+
+
+def test_unknown_rows_and_parts_are_named(campaign: Path, tmp_path: Path) -> None:
+    message = one_line(invoke(reproduce.main, "mouse", "--table", campaign))
+    assert message == ("error: no rows ['mouse']; there are ['rat-imitation', 'rat-goals-reused']")
+    campaign.write_text("a: {command: ppo, steps: 1, seeds: [0], speed: 1}")
+    assert "campaign.yml: a: " in one_line(invoke(reproduce.main, "--table", campaign))
+    campaign.write_text(
+        "a: {command: 'ppo --decoder {b}', steps: 1, seeds: [0], hours: {cpu: 1, gpu: null}}"
+    )
+    assert "names {b}" in one_line(invoke(reproduce.main, "--table", campaign))
+
+
+def test_every_row_of_the_campaign_can_be_run() -> None:
+    """Its command is one of a module here; its file of hyperparameters knows its task."""
+    rows = reproduce.read_table()
+    for row in rows.values():
+        arguments = row.arguments(Path("runs"), row.seeds[0], rows)
+        assert (reproduce.HERE / arguments[2].removeprefix("baselines.")).exists()
+        task = arguments[arguments.index("--task") + 1]
+        assert task in vnl_envs.task_ids()
+        assert set(row.hours) == {"cpu", "gpu"}
+        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task)
