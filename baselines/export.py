@@ -232,6 +232,7 @@ def main(
     """Write the newest policy of a run as ONNX."""
     try:
         export_run(run, out)
+        print(f"wrote {str(out)!r}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

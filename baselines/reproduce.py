@@ -140,8 +140,12 @@ def publish(row: Row, seed: int, runs: Path) -> None:
 def status(rows: dict[str, Row], runs: Path) -> Table:
     """What is there and what is missing."""
     table = Table(title="campaign", title_justify="left")
-    for heading in ("row", "seed", "million steps", "of", "hours, 2 cores", "hours, GPU", "state"):
-        table.add_column(heading, justify="left" if heading in ("row", "state") else "right")
+    for heading in ("row", "seed", "million steps", "of", "hours", "on a GPU", "state"):
+        name = heading == "row"
+        left = name or heading == "state"
+        table.add_column(
+            heading, justify="left" if left else "right", no_wrap=name, overflow="fold"
+        )
     for row in rows.values():
         for seed in row.seeds:
             done = steps_of(row.folder(runs, seed))

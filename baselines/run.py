@@ -406,3 +406,4 @@ def finish(training: Training, steps: int) -> None:
     """
     if not training(steps):
         sys.exit(f"interrupted: {training.run.advice}")
+    print(f"{training.steps} steps: the best policy is {str(training.run.policy)!r}")

@@ -203,6 +203,11 @@ def test_wrong_hyperparameters_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_experts_that_are_not_cloned_are_refused(tmp_path: Path) -> None:
+    message = one_line(run(tmp_path, UPDATE, "--expert", str(tmp_path / "expert")))
+    assert message == "error: experts are cloned for `cloning_steps`, which is 0"
+
+
 def test_a_missing_hyperparameter_is_named(tmp_path: Path) -> None:
     path = tmp_path / "h.yml"
     path.write_text("default: {gamma: 0.9}")
@@ -285,6 +290,8 @@ def test_a_tree_comes_back_with_its_bits(tmp_path: Path) -> None:
         "empty": np.zeros((0, 3)),
     }  # fmt: skip
     write_tree(tmp_path / "tree.safetensors", tree)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "tree.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     assert_same(read_tree(tmp_path / "tree.safetensors"), tree)
 
 

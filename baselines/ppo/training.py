@@ -44,8 +44,8 @@ class Training(run.Training):
         options: of the task.
 
     Raises:
-        ValueError: an unknown id, option or implementation, a task that the network is not for, or
-            a folder with another run in it.
+        ValueError: an unknown id, option or implementation, a task that the network is not for,
+            experts that are not cloned, or a folder with another run in it.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class Training(run.Training):
         network: type[Network] = Network, experts: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
+        if experts and not h.cloning_steps:
+            raise ValueError("experts are cloned for `cloning_steps`, which is 0")
         options = dict(options or {})
         self._made, self._experts = (task_id, impl, network, options), experts
         self.h, self.level = h, 0
