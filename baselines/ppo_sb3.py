@@ -71,7 +71,8 @@ def main(
 ) -> None:
     """Train a policy by Stable-Baselines3's PPO."""
     try:
-        bare = SB3VecEnv(task, _NUM_ENVS, **parse_options(option))
+        options = parse_options(task, option)
+        bare = SB3VecEnv(task, _NUM_ENVS, **options)
         if resume:
             envs = VecNormalize.load(str(out / NORMALISE), bare)
             model = PPO.load(out / MODEL, envs, device="cpu")
@@ -84,7 +85,7 @@ def main(
         model.save(out / MODEL)
         envs.save(str(out / NORMALISE))
         about = {"algorithm": "ppo_sb3", "task": task, "env_hash": bare.env.env_hash, "seed": seed,
-                 "options": parse_options(option), "steps": model.num_timesteps}  # fmt: skip
+                 "options": options, "steps": model.num_timesteps}  # fmt: skip
         export(model, envs, out / POLICY, about)
     except FileExistsError:
         sys.exit(f"error: {str(out)!r} is there: go on with --resume, or give another --out")

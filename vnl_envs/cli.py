@@ -99,7 +99,7 @@ def info(task_id: TaskId, option: TaskOptions = None, as_json: AsJson = False) -
     from vnl_envs.tasks.metrics import STANDARD
 
     with one_line_errors():
-        core = _core(task_id, **parse_options(option))
+        core = _core(task_id, **parse_options(task_id, option))
     task = core.task
     described = {
         **_summary(task_id, core),
@@ -147,7 +147,9 @@ def play(
     from vnl_envs.play import write_video
 
     with one_line_errors():
-        write_video(task_id, policy, video, seconds, seed, (width, height), **parse_options(option))
+        write_video(
+            task_id, policy, video, seconds, seed, (width, height), **parse_options(task_id, option)
+        )
     typer.echo(f"wrote {video}")
 
 
@@ -164,7 +166,9 @@ def rollout(
     from vnl_envs.scoring.record import record
 
     with one_line_errors():
-        steps = record(task_id, policy, out, episodes, seed, progress=True, **parse_options(option))
+        steps = record(
+            task_id, policy, out, episodes, seed, progress=True, **parse_options(task_id, option)
+        )
     typer.echo(f"wrote {out}: {episodes} episodes, {steps} steps")
 
 
@@ -186,7 +190,7 @@ def evaluate(
     with one_line_errors():
         result = run(
             task_id, policy, episodes, seed, num_envs, progress=not as_json, processes=processes,
-            **parse_options(option),
+            **parse_options(task_id, option),
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vnl_envs.registry import task_options
 from vnl_envs.scoring.texts import shown
 
 # A wide table is better cut by the terminal than wrapped where there is none.
@@ -23,17 +24,20 @@ TaskOptions = Annotated[
 ]
 
 
-def parse_options(options: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are JSON where they parse as such, else text.
+def parse_options(task_id: str, options: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE pairs of a task's options; values are JSON where they parse as such, else text.
 
     Raises:
-        ValueError: one has another form.
+        ValueError: one has another form, or the task has none of that name; an unknown id.
     """
+    known = task_options(task_id)
     parsed: dict[str, Any] = {}
     for option in options or []:
         name, separator, value = option.partition("=")
         if not separator:
             raise ValueError(f"an option has the form NAME=VALUE, got {option!r}")
+        if name not in known:
+            raise ValueError(f"{task_id} has no option {name!r}; there are {sorted(known)}")
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:

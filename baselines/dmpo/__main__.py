@@ -42,9 +42,8 @@ def main(
     try:
         chosen = network_of(network, decoder)
         h = hyperparameters.load(chosen.kind, chosen.file, task, hyperparams)
-        training = Training(
-            task, seed, impl, out, resume, h, chosen, actors, ray_address, parse_options(option)
-        )
+        options = parse_options(task, option)
+        training = Training(task, seed, impl, out, resume, h, chosen, actors, ray_address, options)
         run.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -38,7 +38,7 @@ def main(
     try:
         made = network_class(network)
         h = hyperparameters.load(Hyperparameters, made.file, task, hyperparams)
-        options = parse_options(option)
+        options = parse_options(task, option)
         training = Training(task, seed, impl, out, resume, h, made, expert or (), options)
         run.finish(training, steps)
     except (ValueError, OSError) as error:

@@ -33,7 +33,7 @@ def main(
     try:
         network = network_of(Decoder.read(decoder))
         h = hyperparameters.load(ppo.Hyperparameters, Decoded.file, task, hyperparams)
-        options = parse_options(option)
+        options = parse_options(task, option)
         training = ppo.Training(task, seed, impl, out, resume, h, network, options=options)
         run.finish(training, steps)
     except (ValueError, OSError) as error:
