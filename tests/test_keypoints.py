@@ -345,7 +345,7 @@ def test_rate(few: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"pred": few})
     assert len(read(path, 25.0).qpos) == 39
-    for rate, message in ((None, "give rate="), (-1.0, "frame rate"), (np.nan, "frame rate")):
+    for rate, message in ((None, "--rate"), (-1.0, "frame rate"), (np.nan, "frame rate")):
         with pytest.raises(ClipError, match=message) as caught:
             read(path, rate)
         assert str(path) in str(caught.value)

@@ -82,7 +82,9 @@ def read(
         unit: of `UNITS`; None goes by the animal's size.
     """
     if rate is None:
-        raise ClipError(f"{path}: keypoint files do not say their frame rate: give rate=")
+        raise ClipError(
+            f"{path}: keypoint files do not say their frame rate: give it in Hz (--rate)"
+        )
     try:
         rate, markers = checked_rate(rate), marker_set(body)
         load = _load_hdf5 if h5py.is_hdf5(path) else _load_matlab
