@@ -261,8 +261,9 @@ def test_close(make: Any) -> None:
     env.close()
     env.close()
     assert gone(workers)
-    with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="closed"):
-        env.reset()
+    for again in (env.reset, lambda: env.step(np.zeros(env.action_space.shape, np.float32))):
+        with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="closed"):
+            again()
 
 
 def test_forgotten() -> None:
@@ -289,8 +290,9 @@ def test_killed_worker(make: Any) -> None:
     with pytest.raises(RuntimeError, match="environments 2 to 4 was killed by SIGKILL"):
         env.step(zero)
     assert gone(workers)
-    with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="SIGKILL"):
-        env.reset()
+    for again in (lambda: env.step(zero), env.reset, lambda: env.step(zero)):
+        with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="SIGKILL"):
+            again()
 
 
 def test_interrupted_step(make: Any) -> None:

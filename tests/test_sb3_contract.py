@@ -153,11 +153,11 @@ def test_states_go_to_and_from_a_single_environment() -> None:
     ],
 )
 def test_options_that_there_are_not(options: Any, message: str) -> None:
-    """They are refused, by the reset that was to take them."""
+    """They are refused where they are given, and the next reset does not know of them."""
     env = vnl_envs.SB3VecEnv(JUMP, NUM)
-    env.set_options(options)
     with pytest.raises(ValueError, match=message):
-        env.reset()
+        env.set_options(options)
+    env.reset()
 
 
 def test_misuse() -> None:

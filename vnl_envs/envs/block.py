@@ -149,6 +149,9 @@ class Block:
         self._core.set_state(state)
         self._generators, self._seeds = generators, [-1] * len(generators)
 
+    def check_open(self) -> None:
+        """Raise where there is nothing to step any more: here there always is."""
+
     def close(self) -> None:
         """Free the pictures' memory."""
         for part in (self._view, self._face):

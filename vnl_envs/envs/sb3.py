@@ -52,16 +52,8 @@ class SB3VecEnv(VecEnv):
         self._since = time.time()
 
     def reset(self) -> VecEnvObs:
-        """First observations of new episodes, drawn or as `set_options` has given them.
-
-        Raises:
-            ValueError: options that the environments do not have, or not as many as there are.
-        """
-        if len(self._options) != self.num_envs:
-            raise ValueError(
-                f"set_options was given {len(self._options)} for {self.num_envs} environments"
-            )
-        episodes = [check_reset_options(reset_options(options)) for options in self._options]
+        """First observations of new episodes, drawn or as `set_options` has given them."""
+        episodes = self._episodes()
         replayed = np.array([episode is not None for episode in episodes])
         given = [episode for episode in episodes if episode is not None]
         for mask, options in ((replayed, {"episode": _stacked(given)}), (~replayed, {})):
@@ -74,6 +66,31 @@ class SB3VecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         return observation
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Options of the next reset: one for each environment, or the same for all.
+
+        Raises:
+            ValueError: options that the environments do not have, or not as many as there are;
+                those before stay.
+        """
+        before = self._options
+        super().set_options(options)
+        try:
+            given = [episode for episode in self._episodes() if episode is not None]
+            if given:
+                self.env.episode_rows(_stacked(given), len(given))
+        except ValueError:
+            self._options = before
+            raise
+
+    def _episodes(self) -> list[Any]:
+        """The episode that each environment's options give, None for those that draw one."""
+        if len(self._options) != self.num_envs:
+            raise ValueError(
+                f"set_options was given {len(self._options)} for {self.num_envs} environments"
+            )
+        return [check_reset_options(reset_options(options)) for options in self._options]
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for `step_wait`."""

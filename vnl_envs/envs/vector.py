@@ -164,7 +164,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         mask = self._mask(options.pop("reset_mask", None))
         given = check_reset_options(options)
         ids = np.flatnonzero(mask)
-        rows = None if given is None else self._episode_rows(given, ids)
+        rows = None if given is None else self.episode_rows(given, len(ids))
         seeds = self._seeds(seed)
         self._simulations.reset(ids, [seeds[i] for i in ids], rows)
         self._over, self._begun = self._over & ~mask, self._begun | mask
@@ -180,6 +180,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         Raises:
             ValueError: actions of a wrong shape or type or not finite.
             gymnasium.error.ResetNeeded: an environment has no episode under way.
+            gymnasium.error.ClosedEnvironmentError: there are no processes any more.
         """
         actions = self._face.check_action(actions, self.action_space.shape)
         resetting = self._over
@@ -206,6 +207,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             # What is over begins anew by itself; what never began does not.
             over = over & ~self._begun
         if over.any():
+            self._simulations.check_open()
             raise gymnasium.error.ResetNeeded(
                 f"environments {np.flatnonzero(over).tolist()} need a reset() before a step()"
             )
@@ -271,15 +273,17 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         first = checks.integer("seed", seed, 0)
         return [first + i for i in range(self.num_envs)]
 
-    def _episode_rows(self, given: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
+    def episode_rows(self, given: Any, num: int) -> dict[str, np.ndarray]:
+        """Rows of `num` episodes given by a user, checked against what the task draws.
+
+        Raises:
+            ValueError: not so many, or see `Core.check_episode`.
+        """
         names = sorted(self._face.core.episode)
-        if not isinstance(given, dict) or any(
-            np.shape(v)[:1] != (len(ids),) for v in given.values()
-        ):
-            raise ValueError(f"an episode must have the parts {names} with {len(ids)} rows each")
+        if not isinstance(given, dict) or any(np.shape(v)[:1] != (num,) for v in given.values()):
+            raise ValueError(f"an episode must have the parts {names} with {num} rows each")
         checked = [
-            self._face.core.check_episode({k: v[i] for k, v in given.items()})
-            for i in range(len(ids))
+            self._face.core.check_episode({k: v[i] for k, v in given.items()}) for i in range(num)
         ]
         return {name: np.concatenate([row[name] for row in checked]) for name in names}
 

@@ -325,6 +325,15 @@ class Workers:
         parts = {i: (_cut(state, slice(*rows)),) for i, rows in enumerate(self._rows)}
         self._call("set_state", parts)
 
+    def check_open(self) -> None:
+        """See `Block.check_open`.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: the processes have ended.
+        """
+        if self._gone:
+            raise gymnasium.error.ClosedEnvironmentError(self._gone)
+
     def close(self) -> None:
         """End the processes."""
         self._gone = self._gone or "this environment was closed: make a new one"
@@ -354,8 +363,7 @@ class Workers:
             state, self._kept = self._kept, None
             self._start()
             self.set_state(state)
-        if self._gone:
-            raise gymnasium.error.ClosedEnvironmentError(self._gone)
+        self.check_open()
         if not self._settled:
             # An exchange was interrupted, as by Ctrl-C.
             self._exchange(PING, dict.fromkeys(range(len(self._processes)), 0))
