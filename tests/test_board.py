@@ -224,6 +224,20 @@ def test_a_result_with_an_invented_score_is_left_out(small, tmp_path):
     assert not (tmp_path / "out/results/core-v1-03.json").exists()
 
 
+def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
+    """Whatever it calls itself; in another suite's table it has another."""
+    names = [small / f"results/{name}.json" for name in ("core-v1-02", "core-v1-03")]
+    identity = json.loads(names[0].read_text())["entrant"]["identity"]
+    edit(names[1], lambda r: r["entrant"].update(identity=identity))
+    names[1].with_suffix(".verified.json").unlink()
+    done = build(small, tmp_path / "out")
+    assert done.exit_code == Code.SCHEMA
+    told = f"core-v1-03.json: entrant.identity: is {identity}, as in core-v1-02.json"
+    assert told in done.output.replace("\n", "")
+    for suite, count in (("core-v1", 3), ("quick-v1", 3)):
+        assert len(json.loads((tmp_path / f"out/data/{suite}-dev.json").read_text())) == count
+
+
 @pytest.mark.parametrize(
     ("change", "code", "told"),
     [

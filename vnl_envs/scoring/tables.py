@@ -315,6 +315,7 @@ def read_board(board: Path) -> Read:
             _check_season(entry, result, opened)
             _check_name(entry, result, names)
             key = _Group(result.suite.name, result.split, result.season)
+            _check_identity(entry, result, groups.get(key, []))
             groups.setdefault(key, []).append((entry, result))
     tables: list[Table] = []
     for group, entries in sorted(groups.items(), key=lambda item: _place(item[0], opened)):
@@ -351,6 +352,17 @@ def _check_name(entry: Published, result: Result, names: dict[str, Result]) -> N
     if first.identity != result.entrant.identity:
         message = f"{name!r} would be taken for {first.name!r}, an entry before it"
         raise problem(Code.SCHEMA, f"{entry.result}: entrant.name", message)
+
+
+def _check_identity(
+    entry: Published, result: Result, before: Sequence[tuple[Published, Result]]
+) -> None:
+    """Whether the entries before it in its table are of other entrants."""
+    identity = result.entrant.identity
+    for other, known in before:
+        if known.entrant.identity == identity:
+            message = f"is {identity}, as in {other.result}, an entry before it"
+            raise problem(Code.SCHEMA, f"{entry.result}: entrant.identity", message)
 
 
 class _Group(NamedTuple):
