@@ -37,6 +37,7 @@ from vnl_envs.scoring.figures import by_task
 from vnl_envs.scoring.problems import Code
 from vnl_envs.scoring.runner import part_of
 from vnl_envs.scoring.schema import Board, Estimate, Published, to_text
+from vnl_envs.scoring.site import LIST
 from vnl_envs.scoring.suites import episodes
 from vnl_envs.scoring.tables import read_board
 from vnl_envs.scoring.videos import chosen
@@ -209,6 +210,39 @@ def test_a_build_is_the_same_every_time(small, tmp_path):
     names = [path.relative_to(first) for path in first.rglob("*") if path.is_file()]
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_what_a_build_before_wrote_is_removed(small, tmp_path):
+    """And neither what others put beside it, nor what they changed, nor the board itself."""
+    out, once = tmp_path / "out", tmp_path / "once"
+    assert build(small, out).exit_code == 0
+    others = ["entry-mine.html", "results/mine.json", "data/mine.csv", "report.html"]
+    for name in others:
+        (out / name).write_text("mine")
+    changed = "entry-core-v1-03.html"
+    (out / changed).write_text("mine, too")
+    edit(small / "board.json", lambda board: board.update(entries=board["entries"][:2]))
+    assert build(small, out).exit_code == build(small, once).exit_code == 0
+    found, fresh = ({str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+                    for folder in (out, once))  # fmt: skip
+    assert found == {*fresh, *others, changed}
+    listed = json.loads((out / LIST).read_text())
+    (tmp_path / "precious").write_bytes((out / "index.html").read_bytes())
+    for name in ("../precious", str(tmp_path / "precious"), "results", "no\0name"):
+        listed[name] = listed["index.html"]
+    (out / LIST).write_text(json.dumps(listed))
+    assert build(small, out).exit_code == 0
+    assert (tmp_path / "precious").exists()
+    for text in ("[]", "{", '{"index.html": 1, "entry-mine.html": []}'):
+        (out / LIST).write_text(text)
+        assert build(small, out).exit_code == 0
+
+
+def test_a_site_in_the_folder_of_its_board_leaves_the_board_whole(small):
+    assert build(small, small).exit_code == 0
+    edit(small / "board.json", lambda board: board.update(entries=board["entries"][:2]))
+    assert build(small, small).exit_code == 0
+    assert (small / "results/core-v1-03.json").exists()
 
 
 def test_a_result_with_an_invented_score_is_left_out(small, tmp_path):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import vnl_envs
-from vnl_envs.files import written_whole
+from vnl_envs.files import read_inside, written_whole
 from vnl_envs.scoring import archive, charts, figures, report
 from vnl_envs.scoring.compare import THRESHOLDS, Algorithm, algorithm_board
 from vnl_envs.scoring.problems import Problem
@@ -20,6 +21,8 @@ from vnl_envs.scoring.suites import NOMINAL
 from vnl_envs.scoring.tables import Row, Table, read_board, read_file, records, to_csv
 from vnl_envs.scoring.videos import read_video
 
+LIST = ".site.json"
+"""What a build wrote, for the next one."""
 STATIC = ("style.css", "board.js", "icon.svg")
 
 
@@ -38,7 +41,8 @@ def build(board: Path, out: Path) -> Built:
 
     Args:
         board: see `tables`.
-        out: what is there already stays, or is replaced.
+        out: what a build before wrote there and this one does not is removed, unless somebody has
+            changed it; nothing else is touched but what has the same name.
 
     Raises:
         ScoringError: see `read_board`.
@@ -47,18 +51,29 @@ def build(board: Path, out: Path) -> Built:
     tables, seasons, problems = read_board(board)
     pages = _pages(tables, seasons)
     out.mkdir(parents=True, exist_ok=True)
+    before, written = _listed(out), {}
+
+    def write(name: str, content: str | bytes) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        _write(out / name, data)
+        written[name] = archive.sha256(data)
+
     for name, text in pages.items():
-        _write(out / name, text)
+        write(name, text)
     templates = resources.files("vnl_envs.scoring").joinpath("templates")
     for name in STATIC:
-        _write(out / name, templates.joinpath(name).read_text("utf-8"))
+        write(name, templates.joinpath(name).read_text("utf-8"))
     for table in tables:
         rows = records(table)
-        _write(out / f"{table.data}.csv", to_csv(rows))
-        _write(out / f"{table.data}.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        write(f"{table.data}.csv", to_csv(rows))
+        write(f"{table.data}.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
         for row in table.rows:
             for name, data in _downloads(board, row):
-                _write(out / name, data)
+                write(name, data)
+    # What lies in the board's own folder is the board's.
+    if not out.samefile(board):
+        _remove(out, before, written)
+    _write(out / LIST, json.dumps(written, indent=1).encode())
     return Built(len(pages), problems)
 
 
@@ -71,10 +86,31 @@ def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
         yield video.file, read_video(board, video)
 
 
-def _write(path: Path, content: str | bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.write_bytes(data)
+
+
+def _listed(out: Path) -> dict[str, str]:
+    """What the build before wrote, with the SHA-256 of each; empty where that is not known."""
+    try:
+        found = json.loads(read_inside(out, LIST, MOST_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remove(out: Path, before: Mapping[str, str], written: Iterable[str]) -> None:
+    """Remove what the build before wrote and this one did not, where it is as it was written."""
+    # Upper and lower case may be the same file.
+    kept = {name.casefold() for name in written}
+    for name in before:
+        if name.casefold() in kept or Path(name).is_absolute():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if archive.sha256(read_inside(out, name, archive.MOST_BYTES)) == before[name]:
+                (out / name).unlink()
 
 
 def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason]) -> dict[str, str]:
