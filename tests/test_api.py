@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from support import actions_of, assert_same, task_of, vector
 from typer.testing import CliRunner
 
 import vnl_envs
+from vnl_envs.envs.parallel import ParallelEnv
 from vnl_envs.scoring.evaluate import episode_generators, episode_seed
 from vnl_envs.scoring.intervals import wilson
 
@@ -424,6 +426,36 @@ def test_clips_are_units_of_imitation() -> None:
     rows = [line.split("│") for line in shown.output.splitlines() if "│" in line]
     assert {(row[3].strip(), row[4].strip()) for row in rows} == {("-", "1")}
     assert len(rows) == 16
+
+
+FACES = {
+    "make": vnl_envs.SingleEnv,
+    "make_vec": vnl_envs.VectorEnv,
+    "SB3VecEnv": vnl_envs.VectorEnv,
+    "make_functional": vnl_envs.make_functional,
+    "JaxVectorEnv": vnl_envs.JaxVectorEnv,
+    "parallel_env": ParallelEnv,
+}
+
+
+def test_documented_arguments_are_those_of_each_face() -> None:
+    """The table of the API page: who takes what, and who does not."""
+    text = (Path(__file__).parents[1] / "docs/api.md").read_text("utf-8")
+    table = text.split("## Arguments of environments")[1].split("\n\n")[1]
+    said: dict[str, set[str]] = {face: set() for face in FACES}
+    for row in table.splitlines()[2:]:
+        names, *_, faces = (re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:-1])
+        of = {*FACES} - {*faces} if "| all" in row else {*faces}
+        for face in of:
+            said[face] |= {*names}
+    mine = {"task_id", "num_envs", "num_agents", "max_batch", "options"}
+    for face, made in FACES.items():
+        task_id = vnl_envs.race_ids()[0] if face == "parallel_env" else GOAL
+        takes = {*inspect.signature(made).parameters, *vnl_envs.task_options(task_id)}
+        # Gymnasium's own argument, and what is decided for Stable-Baselines3.
+        takes |= {"max_episode_steps"} if face == "make" else set()
+        takes -= {"autoreset_mode"} if face == "SB3VecEnv" else set()
+        assert said[face] == takes - mine - {"reward"}, face
 
 
 # Command line
