@@ -424,7 +424,7 @@ def test_clips_are_units_of_imitation() -> None:
                 "--by-label")  # fmt: skip
     assert shown.exit_code == 0, shown.output
     rows = [line.split("│") for line in shown.output.splitlines() if "│" in line]
-    assert {(row[3].strip(), row[4].strip()) for row in rows} == {("-", "1")}
+    assert {(row[3].strip(), row[4].strip()) for row in rows} == {("-", "1 clip")}
     assert len(rows) == 16
 
 
@@ -523,7 +523,8 @@ def test_evaluate_command() -> None:
     assert json.loads(result.stdout) == json.loads(json.dumps(expected))
     table = run("evaluate", IMITATION, "--episodes", "2", "--by-label")
     assert table.exit_code == 0
-    assert "root_error" in table.stdout
+    assert re.search(r"root_error .* 2 clips ", table.stdout)
+    assert " 2 episodes " in run("evaluate", GOAL, "--episodes", "2").stdout.split("return")[1]
 
 
 def test_json_is_strict() -> None:

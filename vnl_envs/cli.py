@@ -210,7 +210,8 @@ def score_table(title: str, summaries: list[Any]) -> Table:
     for s in summaries:
         interval = f"[{s.low:.4g}, {s.high:.4g}]" if np.isfinite(s.low) else "-"
         mean = f"{s.mean:.4g}" if np.isfinite(s.mean) else "-"
-        table.add_row(s.metric.name, mean, Text(interval), str(s.units), s.metric.unit)
+        units = f"{s.units} {s.unit_name}" + ("" if s.units == 1 else "s")
+        table.add_row(s.metric.name, mean, Text(interval), units, s.metric.unit)
     return table
 
 

@@ -36,6 +36,7 @@ class Summary:
         mean: over episodes; NaN where there are none.
         low, high: the interval's ends.
         units: how many independent units there are: clips in imitation, else episodes.
+        unit_name: what one is: "clip", "episode".
     """
 
     metric: Metric
@@ -43,6 +44,7 @@ class Summary:
     low: float
     high: float
     units: int
+    unit_name: str = "episode"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Evaluation:
         values: metric name -> (N,) one figure per episode.
         labels: (N,) each episode's behaviour, "" where the task has one only.
         units: (N,) the independent unit of each, see `Summary`.
+        unit_name: see `Summary`.
         ends: (N,) "terminated", "truncated" or "diverged".
         success: (N,) bool.
     """
@@ -68,12 +71,13 @@ class Evaluation:
     units: np.ndarray
     ends: np.ndarray
     success: np.ndarray
+    unit_name: str = "episode"
 
     def summaries(self, label: str | None = None) -> list[Summary]:
         """Each metric's mean and interval, over all episodes or those of a label."""
         chosen = np.ones(len(self.labels), bool) if label is None else self.labels == label
         return [
-            _summary(metric, self.values[metric.name][chosen], self.units[chosen])
+            _summary(metric, self.values[metric.name][chosen], self.units[chosen], self.unit_name)
             for metric in self.metrics
         ]
 
@@ -161,6 +165,7 @@ def evaluate(
         units=np.array([e.unit or f"episode {e.number}" for e in ended]),
         ends=np.array([e.end for e in ended], object),
         success=np.array([e.success for e in ended]),
+        unit_name=task.unwrapped.unit_name if any(e.unit for e in ended) else "episode",
     )
 
 
@@ -315,16 +320,16 @@ class _Run:
         )
 
 
-def _summary(metric: Metric, values: np.ndarray, units: np.ndarray) -> Summary:
+def _summary(metric: Metric, values: np.ndarray, units: np.ndarray, unit_name: str) -> Summary:
     finite = np.isfinite(values)
     known, units = values[finite], units[finite]
     if not len(known):
-        return Summary(metric, math.nan, math.nan, math.nan, 0)
+        return Summary(metric, math.nan, math.nan, math.nan, 0, unit_name)
     mean = float(known.mean())
     low, high = around(mean, bootstrap(known, units, bounds=metric.range))
     if low == high:
         low = high = math.nan
-    return Summary(metric, mean, low, high, len({*units.tolist()}))
+    return Summary(metric, mean, low, high, len({*units.tolist()}), unit_name)
 
 
 def _number(value: float) -> float | None:

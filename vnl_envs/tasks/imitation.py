@@ -65,6 +65,8 @@ class Imitation(Task):
         "noise": "greatest deviation of each joint angle at the start, rad; default 0",
         "reward": '"gaussian" (default) or "comic", dm_control\'s',
     }
+    unit_name = "clip"
+
     metrics = (
         Metric("survived", "1", "last", "higher", (0.0, 1.0)),
         Metric("root_error", "m", "mean", "lower", POSITIVE),

@@ -111,6 +111,9 @@ class Task(ABC):
     options: ClassVar[dict[str, str]] = {}
     """Keyword arguments that users may give to `gym.make`, with what they mean."""
 
+    unit_name: ClassVar[str] = "unit"
+    """What `unit` names, such as "clip"."""
+
     metrics: tuple[Metric, ...] = ()
     uniforms: int
 
