@@ -411,9 +411,12 @@ def test_curves_are_drawn_from_a_log(short: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
-    """A dozen updates earn several times what random actions do (4, and zero actions 0)."""
+    """A hundred updates earn several times what random actions do (4, and zero actions 0)."""
+    small = {"num_envs": 32, "num_steps": 64, "minibatch_size": 512, "epochs": 5}
+    path = write_hyperparams(tmp_path, FILE, {**small, "evaluate_every": 100})
     out = tmp_path / "run"
-    result = invoke(main, "--task", TASK, "--steps", 200_000, "--out", out)
+    command = ("--task", TASK, "--steps", 204_800, "--hyperparams", path, "--out", out)
+    result = invoke(main, *command)
     assert result.exit_code == 0, result.output
     with (out / LOG).open(newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["return"]) > 8

@@ -596,7 +596,8 @@ def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
         assert d.highest_return == pytest.approx(1 / (1 - d.discount))
     path = hyperparameters.FOLDER / Intention.file
     assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
-    for task_id in vnl_envs.task_ids():
+    # Not the variants that were trained on.
+    for task_id in (i for i in vnl_envs.task_ids() if i.startswith("vnl/")):
         h = hyperparameters.load(ppo.Hyperparameters, path.name, task_id)
         # Only imitation has something to clone.
         assert bool(h.cloning_steps) == ("Imitation" in task_id)
