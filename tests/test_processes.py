@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import itertools
 import os
 import pickle
 import signal
@@ -303,10 +302,15 @@ def test_interrupted_step(make: Any) -> None:
     main = threading.main_thread().ident
     assert main is not None
     stop = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT))
+    # A run in the background begins with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     stop.start()
-    with pytest.raises(KeyboardInterrupt):
-        any(env.step(actions[0]) is None for _ in itertools.count())
-    stop.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            any(env.step(actions[0]) is None for _ in range(10_000))
+        stop.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(actions[0])
     assert_same(run_vector(env, actions, seed=4), expected)
