@@ -16,7 +16,7 @@ STATES = 64
 _ENVS = 16
 # Control steps after which states are taken: early, and once episodes have ended.
 _TIMES = (2, 9, 23, 47)
-_ACTION_SIZE = 0.3
+_ACTION_SIZE = 0.18
 
 
 class Sample(NamedTuple):
