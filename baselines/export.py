@@ -136,6 +136,24 @@ def write_onnx(
         onnx.save(model, partial)
 
 
+def write_acting(
+    path: str | Path, layers: Chain, acting: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+    """Write the policy of a checkpoint's "model".
+
+    Args:
+        path: ends in .onnx.
+        layers: it; the last is dense.
+        acting: the "model", with the mean of its observations and its steps.
+        identity: of the run: its record, kept in the file.
+    """
+    last = layers[-1]
+    # Weights (outputs, inputs) come first.
+    assert isinstance(last, Layer)
+    sizes = len(acting["mean"]), len(last.arrays[0])
+    write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})
+
+
 def _connect(layers: Chain, before: str, nodes: list[Any], arrays: list[Any]) -> str:
     """Add operators and their arrays for layers that take `before`; the name of their result."""
     for layer in layers:

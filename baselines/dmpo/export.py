@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.dmpo.settings import MLP, network_class
 from baselines.dmpo.state import LearnerState
-from baselines.export import Layer, write_onnx
+from baselines.export import write_acting
 
 
 def acting_state(state: LearnerState, steps: int) -> dict[str, Any]:
@@ -34,8 +34,4 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
     """
     network = network_class(identity.get("network", MLP))
     layers = network.layers(acting, identity["hyperparameters"]["normalise"])
-    last = layers[-1]
-    # A policy ends in a dense layer, weights (outputs, inputs) first.
-    assert isinstance(last, Layer)
-    sizes = len(acting["mean"]), len(last.arrays[0])
-    write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})
+    write_acting(path, layers, acting, identity)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from baselines.export import Layer, write_onnx
+from baselines.export import write_acting
 from baselines.ppo.algorithm import TrainState
 from baselines.ppo.registered import network_class
 
@@ -39,8 +39,4 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
         identity: of the run: its record, kept in the file.
     """
     layers = network_class(identity["network"]).layers(acting)
-    last = layers[-1]
-    # A policy ends in a dense layer, weights (outputs, inputs) first.
-    assert isinstance(last, Layer)
-    sizes = len(acting["mean"]), len(last.arrays[0])
-    write_onnx(path, layers, sizes, {**identity, "steps": acting["steps"]})
+    write_acting(path, layers, acting, identity)
