@@ -128,7 +128,7 @@ def test_randomized_models(impl: str) -> None:
     task_id, num = "vnl/HumanoidGoalReaching-v0", 4
     keys = jax.random.split(jax.random.PRNGKey(0), num)
     rng = np.random.default_rng(0)
-    actions = rng.uniform(-0.4, 0.4, (3, num, task_of(task_id).body.nu)).astype(np.float32)
+    actions = rng.uniform(-0.1, 0.1, (3, num, task_of(task_id).body.nu)).astype(np.float32)
 
     def run(env: Any) -> np.ndarray:
         state, step = jax.jit(env.reset)(keys), jax.jit(env.step)
