@@ -6,14 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The modules of the API reference; vnl_envs itself imports its names only when used.
-DOCUMENTED := registry envs.single envs.vector envs.member envs.parallel envs.sb3 \
-  envs.functional envs.autoreset envs.jax_vector engines.mjx parity bodies bodies.body tasks tasks.task \
-  tasks.metrics scoring.evaluate scoring.policies scoring.schema scoring.problems scoring.suites \
-  scoring.scores scoring.intervals scoring.compare scoring.submission scoring.runner scoring.sandbox motion.clip motion.datasets motion.kinematics \
-  motion.readers motion.resample motion.splits motion.check motion.ground motion.dynamics motion.generate.draw motion.generate.journey motion.report motion.downloads \
-  motion.keypoints motion.markers motion.refit \
-  identity physics perturbations counter bodies.constants bodies.limbs \
-  scenes.world scenes.floor scenes.gap_corridor engines.native envs.core rendering
+DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants bodies.limbs \
+  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics perturbations counter \
+  engines.native engines.mjx envs.core envs.single envs.vector envs.member envs.parallel envs.sb3 \
+  envs.functional envs.autoreset envs.jax_vector rendering.renderer rendering.video \
+  evaluation.evaluate evaluation.policies evaluation.record evaluation.play \
+  statistics.intervals statistics.across_seeds sandbox.launch \
+  scoring.documents.schema scoring.documents.suites scoring.results.scores scoring.results.compare \
+  scoring.submission.bundles scoring.run.runner benchmarking.parity \
+  motion.clip motion.datasets motion.kinematics motion.readers motion.resample motion.splits \
+  motion.downloads motion.checking.check motion.checking.ground motion.checking.dynamics \
+  motion.checking.report motion.generate.draw motion.generate.journey motion.fitting.keypoints \
+  motion.fitting.markers motion.fitting.refit
 .PHONY: demo test lint bench docs clean system browser
 
 demo: $(VENV)/.package system

@@ -1,4 +1,4 @@
-"""Check the embedded clips: write `assets/clips/check.json` and the tables of `CHECK.md`.
+"""Check the embedded clips: write `vnl_envs/data/clips/check.json` and the tables of `CHECK.md`.
 
     python assets/check_clips.py [report.html]
 
@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 import vnl_envs
-from vnl_envs.files import written_whole
-from vnl_envs.motion.check import ClipReport, check_clips
-from vnl_envs.motion.report import COLUMNS, LEGEND, page, record
+from vnl_envs.motion.checking.check import ClipReport, check_clips
+from vnl_envs.motion.checking.report import COLUMNS, LEGEND, page, record
 from vnl_envs.tasks.imitation import Imitation
+from vnl_envs.utils.files import written_whole
 
 TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
 CLIPS = Path(__file__).parent / "clips"

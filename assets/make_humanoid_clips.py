@@ -31,9 +31,9 @@ from humanoid.source import SOURCE_LEG, load_motion
 from humanoid.standing import StandRecipe, make_stand, standing_json
 from humanoid.timing import Gait, Take
 
-from vnl_envs.motion.check import ClipReport, check_clips
+from vnl_envs.motion.checking.check import ClipReport, check_clips
 from vnl_envs.motion.clip import Clip, write_clips
-from vnl_envs.motion.humanoid_ik import Humanoid
+from vnl_envs.motion.fitting.humanoid_ik import Humanoid
 
 HERE = Path(__file__).parent
 DEFAULT = Fit()

@@ -1,4 +1,4 @@
-"""Make the rat clips that ship with the project: `assets/clips/rodent.h5`.
+"""Make the rat clips that ship with the project: `vnl_envs/data/clips/rodent.h5`.
 
     python assets/make_rodent_clips.py
 

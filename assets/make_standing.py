@@ -1,4 +1,4 @@
-"""Find how a body stands still and write it to `assets/standing/<body>.json`.
+"""Find how a body stands still and write it to `vnl_envs/data/standing/<body>.json`.
 
     python assets/make_standing.py rodent
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from vnl_envs.files import written_whole
+from vnl_envs.utils.files import written_whole
 
 # Stands in the JSON for an array, whose name it holds.
 _ARRAY = "array"

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from baselines.checkpoint import read_tree
 from baselines.run import CHECKPOINT, RECORD
-from vnl_envs.files import written_whole
+from vnl_envs.utils.files import written_whole
 
 # It sends telemetry since 1.29 unless told not to before it is imported (its docs/Privacy.md).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import typer
 
 from baselines.run import rows_of
-from vnl_envs.files import written_whole
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results"
 _COLUMNS = 3

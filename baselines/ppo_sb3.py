@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from baselines.export import Layer, check_exported, dense, normaliser, write_onnx
 from baselines.options import Out, Seed, Steps, Task
 from vnl_envs import SB3VecEnv
-from vnl_envs.terminal import TaskOptions, parse_options
+from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 MODEL, NORMALISE, POLICY = "model.zip", "normalise.pkl", "policy.onnx"
 _NUM_ENVS, _CHECKPOINT_EVERY = 32, 100_000

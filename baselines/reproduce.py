@@ -25,7 +25,7 @@ from rich.table import Table
 from baselines.run import CHECKPOINT, LOG, POLICY, rows_of
 from baselines.score import score
 from baselines.transfer.bundle import from_run
-from vnl_envs.files import written_whole
+from vnl_envs.utils.files import written_whole
 
 HERE = Path(__file__).parent
 TABLE, RESULTS, CHECKPOINTS = HERE / "campaign.yml", HERE / "results", HERE / "checkpoints"

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 import vnl_envs
 from baselines.checkpoint import read_tree, write_tree
-from vnl_envs.files import written_whole
+from vnl_envs.utils.files import written_whole
 
 RECORD, LOG, CHECKPOINT, POLICY = (
     "run.json",

@@ -17,9 +17,9 @@ from rich.table import Table
 import vnl_envs
 from baselines.export import OnnxPolicy
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.files import written_whole
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.tasks.imitation import Imitation
+from vnl_envs.utils.files import written_whole
 
 # By what the physics time step is divided, to see whether a score hangs on it.
 FINER = 2

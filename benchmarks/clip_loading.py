@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vnl_envs.benchmark import machine
-from vnl_envs.files import written_whole
+from vnl_envs.benchmarking.throughput import machine
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results" / "clip_loading.json"
 BODIES = ("Rodent", "Humanoid")

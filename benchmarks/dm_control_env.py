@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vnl_envs.benchmark import Contender
-from vnl_envs.gl import quiet_dm_control
+from vnl_envs.benchmarking.throughput import Contender
+from vnl_envs.utils.opengl import quiet_dm_control
 
 
 def contender(task_id: str) -> Contender | None:

@@ -25,13 +25,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 import vnl_envs
-from vnl_envs.benchmark import machine
+from vnl_envs.benchmarking.throughput import machine
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.files import written_whole
 from vnl_envs.motion.clip import RATE, Clip, write_clips
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.readers import read_motion
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results" / "import_motion.json"
 HOUR, SHORT = 3600.0, 5.0

@@ -21,8 +21,8 @@ import numpy as np
 import typer
 from scipy import stats
 
-from vnl_envs.scoring import seeds
-from vnl_envs.scoring.intervals import (
+from vnl_envs.statistics import across_seeds
+from vnl_envs.statistics.intervals import (
     RESAMPLES,
     Z,
     bootstrap,
@@ -271,10 +271,10 @@ def training_seeds(count: int, sets: int) -> dict[str, float]:
     for i in range(sets):
         x, y = runs(count), runs(count) * 0.9
         found = {
-            "iqm": seeds.iqm(x, seed=i),
-            "optimality gap": seeds.optimality_gap(x, seed=i),
-            "profile at 0.5": seeds.performance_profile(x, [0.5], seed=i)[0],
-            "probability of improvement": seeds.probability_of_improvement(x, y, seed=i),
+            "iqm": across_seeds.iqm(x, seed=i),
+            "optimality gap": across_seeds.optimality_gap(x, seed=i),
+            "profile at 0.5": across_seeds.performance_profile(x, [0.5], seed=i)[0],
+            "probability of improvement": across_seeds.probability_of_improvement(x, y, seed=i),
         }
         for name, interval in found.items():
             hits[name].append(_holds(interval[1:], truths[name]))

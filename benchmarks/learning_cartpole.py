@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 import baselines
 from baselines.dmpo import DMPO, Hyperparameters
-from vnl_envs.files import written_whole
-from vnl_envs.gl import quiet_dm_control
+from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.opengl import quiet_dm_control
 
 RESULTS = Path(baselines.__file__).parent / "results" / "dmpo" / "cartpole-swingup.csv"
 COLUMNS = ("step", "seconds", "seed", "updates", "return", "lowest_return")

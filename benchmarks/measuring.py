@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs.benchmark import machine
-from vnl_envs.files import written_whole
+from vnl_envs.benchmarking.throughput import machine
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import vnl_envs
-from vnl_envs.benchmark import machine
-from vnl_envs.files import written_whole
-from vnl_envs.parity import Sample, Side, differences, sample_states
+from vnl_envs.benchmarking.parity import Sample, Side, differences, sample_states
+from vnl_envs.benchmarking.throughput import machine
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results" / "parity.json"
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "parity.png"

@@ -28,13 +28,13 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from vnl_envs.assets import asset
 from vnl_envs.bodies import HUMANOID, RODENT, Body, PhysicsOptions, lumping
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import read_clips
 from vnl_envs.motion.kinematics import Reference, derive_reference
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
+from vnl_envs.utils.resources import packaged
 
 RESULTS = Path(__file__).parent / "results"
 BODIES = {body.name: body for body in (RODENT, HUMANOID)}
@@ -395,7 +395,7 @@ def random_actions(
 def load_reference(world: World) -> Reference | None:
     """Walking clips of the body, or None while there are none."""
     try:
-        path = asset("clips", f"{world.body.body.name}.h5")
+        path = packaged("clips", f"{world.body.body.name}.h5")
     except FileNotFoundError:
         return None
     clips = read_clips(path, world.body)

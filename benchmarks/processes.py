@@ -23,8 +23,8 @@ import typer
 
 import vnl_envs
 from benchmarks.measuring import write_results
-from vnl_envs import benchmark as bench
-from vnl_envs.envs.workers import cpus
+from vnl_envs.benchmarking import throughput as bench
+from vnl_envs.envs.processes.workers import cpus
 from vnl_envs.registry import make_task
 
 NUMS = {64: 32, 256: 12, 1024: 4}

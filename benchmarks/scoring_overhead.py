@@ -39,11 +39,15 @@ import psutil
 import vnl_envs
 from benchmarks.measuring import in_turns, write_results
 from vnl_envs.envs.core import Core
-from vnl_envs.scoring import runner, sandbox, server, suites
-from vnl_envs.scoring.evaluate import begin_episodes, episode_seed
-from vnl_envs.scoring.policies import Policy
-from vnl_envs.scoring.remote import PolicyProcess, RemotePolicy, on_one_cpu
-from vnl_envs.scoring.worker import cell_of
+from vnl_envs.evaluation.evaluate import begin_episodes, episode_seed
+from vnl_envs.evaluation.policies import Policy
+from vnl_envs.evaluation.remote import RemotePolicy
+from vnl_envs.sandbox import launch
+from vnl_envs.sandbox.client import PolicyProcess, on_one_cpu
+from vnl_envs.sandbox.inside import policy_server
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.run import runner
+from vnl_envs.scoring.run.worker import cell_of
 from vnl_envs.tasks.task import Task
 
 POLICY = Path(__file__).parents[1] / "baselines/checkpoints/ppo/RodentGoalReaching-v0.onnx"
@@ -100,7 +104,7 @@ class Side:
 
 def measure(task: Task, path: Path, blocks: int, steps: int) -> dict[str, Any]:
     """Medians per step in microseconds, and of the blocks' ratios."""
-    session = server.session(str(path))
+    session = policy_server.session(str(path))
     file = path.open("rb")
 
     def inside(core: Core) -> Policy:
@@ -216,7 +220,7 @@ def bare_run(what: runner.Run) -> dict[str, int]:
         with tempfile.NamedTemporaryFile() as file:
             file.write(what.contestant.policies[task_id])
             file.flush()
-            policy = Inside(server.session(file.name))
+            policy = Inside(policy_server.session(file.name))
         for _, of_cell in groupby(of_task, key=cell_of):
             specs = list(of_cell)
             core = Core(vnl_envs.make_task(task_id, **specs[0].cell.options), 1, 1)
@@ -278,7 +282,7 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", default=["quick-v1"])
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
-    if (reason := sandbox.available()) is not None:
+    if (reason := launch.available()) is not None:
         parser.error(f"no isolation here: {reason}")
     task = vnl_envs.make_task(arguments.task)
     results: dict[str, Any] = {"task": arguments.task}

@@ -22,10 +22,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vnl_envs.benchmark import machine
-from vnl_envs.files import written_whole
-from vnl_envs.scoring import runner, sandbox, suites
-from vnl_envs.scoring.suites import Spec
+from vnl_envs.benchmarking.throughput import machine
+from vnl_envs.sandbox import launch
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.run import runner
+from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results" / "scoring_parallel.json"
 CHECKPOINTS = Path(__file__).parents[1] / "baselines" / "checkpoints" / "ppo"
@@ -38,7 +40,7 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
     contestant = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
     season = runner.season_of(suite, "dev", None)
-    isolated = sandbox.available() is None
+    isolated = launch.available() is None
     anchors = suites.load_anchors(suite)
     specs = [
         spec

@@ -11,8 +11,8 @@ from brax.training import acting
 from brax.training.agents.ppo import networks
 
 import vnl_envs
-from vnl_envs import benchmark as bench
-from vnl_envs.files import written_whole
+from vnl_envs.benchmarking import throughput as bench
+from vnl_envs.utils.files import written_whole
 
 TASK = "vnl/RodentGoalReaching-v0"
 NUM_ENVS = 64

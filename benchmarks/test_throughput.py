@@ -16,8 +16,8 @@ import pytest
 from dm_control_env import contender as dm_control_contender
 
 import vnl_envs
-from vnl_envs import benchmark as bench
-from vnl_envs.files import written_whole
+from vnl_envs.benchmarking import throughput as bench
+from vnl_envs.utils.files import written_whole
 
 NUM_ENVS = 64
 STEPS = 30

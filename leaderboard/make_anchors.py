@@ -14,10 +14,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from vnl_envs.envs.core import Core
-from vnl_envs.files import written_whole
-from vnl_envs.scoring.evaluate import run_episodes
-from vnl_envs.scoring.policies import make_policy
-from vnl_envs.scoring.schema import (
+from vnl_envs.evaluation.evaluate import run_episodes
+from vnl_envs.evaluation.policies import make_policy
+from vnl_envs.scoring.documents.schema import (
     Anchor,
     Anchors,
     EpisodeResult,
@@ -25,8 +24,7 @@ from vnl_envs.scoring.schema import (
     SuiteStamp,
     to_text,
 )
-from vnl_envs.scoring.scores import episode_result, primaries
-from vnl_envs.scoring.suites import (
+from vnl_envs.scoring.documents.suites import (
     NOMINAL,
     anchors_path,
     dev_key,
@@ -35,8 +33,11 @@ from vnl_envs.scoring.suites import (
     make_cell,
     suite_names,
 )
+from vnl_envs.scoring.results.scores import episode_result, primaries
+from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.resources import packaged
 
-FOLDER = Path(__file__).parent / "anchors"
+FOLDER = packaged("anchors")
 POLICY = "random"
 
 

@@ -17,11 +17,13 @@ from typing import Annotated
 import typer
 
 from leaderboard import make_submissions
-from vnl_envs.files import written_whole
-from vnl_envs.scoring import runner, suites, verification, videos
-from vnl_envs.scoring.problems import ScoringError
-from vnl_envs.scoring.results import read_result
-from vnl_envs.scoring.schema import Board, Published, Result, read, to_text
+from vnl_envs.problems import ScoringError
+from vnl_envs.scoring.board import videos
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.documents.schema import Board, Published, Result, read, to_text
+from vnl_envs.scoring.results.files import read_result
+from vnl_envs.scoring.run import runner, verification
+from vnl_envs.utils.files import written_whole
 
 FOLDER = Path(__file__).parent
 BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"

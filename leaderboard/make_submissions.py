@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from vnl_envs.scoring.submission import pack_entry
+from vnl_envs.scoring.submission.bundles import pack_entry
 
 FOLDER = Path(__file__).parent / "submissions"
 CHECKPOINTS = Path(__file__).parent.parent / "baselines" / "checkpoints"

@@ -12,18 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from vnl_envs.envs.core import Core
-from vnl_envs.files import written_whole
 from vnl_envs.identity import env_hash
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.registry import make_task
-from vnl_envs.scoring.schema import Cell, Primary, Suite, SuiteTask, to_text
-from vnl_envs.scoring.suites import NOMINAL
+from vnl_envs.scoring.documents.schema import Cell, Primary, Suite, SuiteTask, to_text
+from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.resources import packaged
 
-FOLDER = Path(__file__).parent / "suites"
+FOLDER = packaged("suites")
 PINS = ("mujoco", "dm-control", "numpy", "onnxruntime")
 """What numbers depend on beside the task itself, whose hash a cell has."""
 

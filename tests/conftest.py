@@ -35,7 +35,7 @@ def gl() -> None:
     """Skip where nothing can be drawn."""
     from support import task_of
 
-    from vnl_envs.rendering import Picture
+    from vnl_envs.rendering.renderer import Picture
 
     try:
         Picture(task_of("vnl/RodentGoalReaching-v0").world, 16, 16).close()

@@ -34,7 +34,7 @@ _LAZY = {
     "Task": "vnl_envs.tasks.task",
     "VectorEnv": "vnl_envs.envs.vector",
     "env_hash": "vnl_envs.identity",
-    "evaluate": "vnl_envs.scoring.evaluate",
+    "evaluate": "vnl_envs.evaluation.evaluate",
     "load_clips": "vnl_envs.motion.datasets",
     "make_functional": "vnl_envs.envs.functional",
     "wrap_for_training": "vnl_envs.envs.autoreset",

@@ -1,5 +1,5 @@
 """`python -m vnl_envs`."""
 
-from vnl_envs.cli import main
+from vnl_envs.cli.main import main
 
 main()

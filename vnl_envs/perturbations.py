@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import mujoco
 import numpy as np
 
-from vnl_envs import checks, counter
+from vnl_envs import counter
 from vnl_envs.bodies.limbs import Limbs
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.physics import Array, Physics, namespace
@@ -34,6 +34,7 @@ from vnl_envs.tasks.task import (
     Start,
     Task,
 )
+from vnl_envs.utils import checks
 
 PREFIX = "perturbation/"
 """Of the names that a perturbation adds to episodes and carries."""

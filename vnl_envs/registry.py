@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from vnl_envs import checks
+from vnl_envs.utils import checks
 
 if TYPE_CHECKING:
     from vnl_envs.bodies.body import Body

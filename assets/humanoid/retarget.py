@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 from humanoid.source import SOURCE_ANKLE_HEIGHT, SOURCE_HEEL, SOURCE_LEG, SOURCE_TOE, Motion
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.motion.clip import RATE
-from vnl_envs.motion.feet import RISE, FootPath, plant, without_blips
-from vnl_envs.motion.humanoid_ik import POSTURE_COST, AboveGround, Humanoid, Solver, Targets
+from vnl_envs.motion.fitting.feet import RISE, FootPath, plant, without_blips
+from vnl_envs.motion.fitting.humanoid_ik import POSTURE_COST, AboveGround, Humanoid, Solver, Targets
+from vnl_envs.motion.fitting.smoothing import low_pass
 from vnl_envs.motion.kinematics import forward_kinematics
-from vnl_envs.motion.smoothing import low_pass
 
 GRAVITY = 9.81
 

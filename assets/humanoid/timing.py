@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from humanoid.source import Motion
 from vnl_envs.motion.clip import RATE
-from vnl_envs.motion.smoothing import low_pass
+from vnl_envs.motion.fitting.smoothing import low_pass
 
 # Where in its period a gait begins, the source's first frame being 0: in mid-stance. The sources
 # begin as a foot strikes the ground, and the other one strikes half a period later.

@@ -15,7 +15,7 @@ from baselines import hyperparameters, run
 from baselines.dmpo.settings import MLP, NAMES, Network, network_class
 from baselines.dmpo.training import Training
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
-from vnl_envs.terminal import TaskOptions, parse_options
+from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 
 def main(

@@ -17,7 +17,7 @@ from baselines.ppo.hyperparameters import Hyperparameters
 from baselines.ppo.networks import Network
 from baselines.ppo.registered import NAMES, network_class
 from baselines.ppo.training import Training
-from vnl_envs.terminal import TaskOptions, parse_options
+from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 
 def main(

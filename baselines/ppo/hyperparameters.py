@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vnl_envs import checks
+from vnl_envs.utils import checks
 
 NONE, TRACK = "none", "track"
 BASES = (NONE, TRACK)

@@ -15,7 +15,7 @@ from baselines import hyperparameters, ppo, run
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.transfer.bundle import Decoder
 from baselines.transfer.ppo import Decoded, network_of
-from vnl_envs.terminal import TaskOptions, parse_options
+from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 
 def main(

@@ -12,8 +12,8 @@ from PIL import Image
 
 import vnl_envs
 from vnl_envs.envs.core import Core
-from vnl_envs.rendering import Picture
-from vnl_envs.scoring.policies import make_policy
+from vnl_envs.evaluation.policies import make_policy
+from vnl_envs.rendering.renderer import Picture
 
 SIZE = (480, 360)
 # Task, policy, steps before the picture, and how far along x the body is put, m.

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import mujoco
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.physics import Array, Physics, namespace
+from vnl_envs.utils import checks
 
 Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]

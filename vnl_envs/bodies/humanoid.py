@@ -6,9 +6,9 @@ import functools
 
 import mujoco
 
-from vnl_envs.assets import asset
 from vnl_envs.bodies.body import Body, PhysicsOptions, Standing
-from vnl_envs.gl import quiet_dm_control
+from vnl_envs.utils.opengl import quiet_dm_control
+from vnl_envs.utils.resources import packaged
 
 
 def _make_spec() -> mujoco.MjSpec:
@@ -55,7 +55,7 @@ HUMANOID = Body(
     egocentric_camera="egocentric",
     fallen_height=0.6,
     reach=1.6,
-    standing=Standing.load(asset("standing", "humanoid.json")),
+    standing=Standing.load(packaged("standing", "humanoid.json")),
     physics=PhysicsOptions(
         timestep=0.02 / 3, substeps=3, integrator="EULER", iterations=10, ls_iterations=10,
         lumped=True,

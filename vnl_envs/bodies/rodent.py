@@ -6,9 +6,9 @@ import functools
 
 import mujoco
 
-from vnl_envs.assets import asset
 from vnl_envs.bodies.body import Body, PhysicsOptions, Standing
-from vnl_envs.gl import quiet_dm_control
+from vnl_envs.utils.opengl import quiet_dm_control
+from vnl_envs.utils.resources import packaged
 
 # The scale at which published rat recordings are fitted to this model.
 SCALE = 0.9
@@ -100,6 +100,6 @@ RODENT = Body(
     physics=PhysicsOptions(
         timestep=0.004, substeps=5, integrator="EULER", iterations=10, ls_iterations=10, lumped=True
     ),
-    standing=Standing.load(asset("standing", "rodent.json")),
+    standing=Standing.load(packaged("standing", "rodent.json")),
     skin_scale=SCALE,
 )  # fmt: skip

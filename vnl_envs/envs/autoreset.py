@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from vnl_envs import checks
 from vnl_envs.envs.backends import Data, choose
 from vnl_envs.envs.functional import FunctionalEnv, State, apart
+from vnl_envs.utils import checks
 
 RandomizationFn = Callable[[Any], tuple[Any, Any]]
 """An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""

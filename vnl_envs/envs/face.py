@@ -9,10 +9,10 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.envs.core import Core, Rows
 from vnl_envs.envs.view import View
 from vnl_envs.tasks.task import Task
+from vnl_envs.utils import checks
 
 VISION_SIZE = 64
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 50}

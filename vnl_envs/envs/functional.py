@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from vnl_envs import checks
 from vnl_envs.envs.host import Host
 from vnl_envs.registry import make_task
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture
+from vnl_envs.rendering.renderer import HEIGHT, WIDTH, Picture
 from vnl_envs.tasks.task import Overlay, Start
+from vnl_envs.utils import checks
 
 IMPLS = ("auto", "native", "warp", "jax")
 OBSERVATIONS = ("flat", "dict", "privileged")

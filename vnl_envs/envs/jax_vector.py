@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from vnl_envs import checks
 from vnl_envs.envs.autoreset import wrap_for_training
 from vnl_envs.envs.face import METADATA, reset_options
 from vnl_envs.envs.functional import FunctionalEnv, State
+from vnl_envs.utils import checks
 
 
 class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):

@@ -16,7 +16,7 @@ from vnl_envs.envs.face import Facade, Face, check_seed, restored_generator
 from vnl_envs.envs.view import View
 from vnl_envs.physics import Physics
 from vnl_envs.registry import make_race
-from vnl_envs.rendering import HEIGHT, WIDTH, check_size
+from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
 from vnl_envs.tasks.goal_race import GoalRace
 from vnl_envs.tasks.task import Start
 

@@ -20,9 +20,9 @@ from vnl_envs.envs.face import (
     restored_generator,
 )
 from vnl_envs.envs.view import View
-from vnl_envs.gl import has_display
 from vnl_envs.registry import make_task
-from vnl_envs.rendering import HEIGHT, WIDTH, Window, check_size
+from vnl_envs.rendering.renderer import HEIGHT, WIDTH, Window, check_size
+from vnl_envs.utils.opengl import has_display
 
 _ONLY = np.array([0])
 

@@ -11,8 +11,6 @@ import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from vnl_envs import checks
-from vnl_envs.envs import workers
 from vnl_envs.envs.block import FLAGS, Block, Results
 from vnl_envs.envs.core import Core, check_state
 from vnl_envs.envs.face import (
@@ -23,9 +21,11 @@ from vnl_envs.envs.face import (
     reset_options,
     restored_generator,
 )
-from vnl_envs.envs.workers import Workers
+from vnl_envs.envs.processes import workers
+from vnl_envs.envs.processes.workers import Workers
 from vnl_envs.registry import make_task
-from vnl_envs.rendering import HEIGHT, WIDTH, check_size
+from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
+from vnl_envs.utils import checks
 
 
 class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from vnl_envs import drawing
 from vnl_envs.envs.core import Core
-from vnl_envs.rendering import HEIGHT, WIDTH, Picture, check_size
+from vnl_envs.rendering import gl_thread
+from vnl_envs.rendering.renderer import HEIGHT, WIDTH, Picture, check_size
 
 
 class View:
@@ -37,7 +37,7 @@ class View:
             RuntimeError: nothing can be drawn here.
         """
         # The snapshot, too, is taken there: one thread at a time writes to it.
-        return drawing.call(lambda: self._draw(index))
+        return gl_thread.call(lambda: self._draw(index))
 
     def _draw(self, index: int) -> np.ndarray:
         if self._picture is None:

@@ -17,12 +17,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.files import written_whole
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.errors import ClipError
 from vnl_envs.motion.splits import refuse_leakage
+from vnl_envs.utils import checks
+from vnl_envs.utils.files import written_whole
 
 FORMAT = "vnl_envs-clips"
 VERSION = 1

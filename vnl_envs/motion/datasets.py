@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from vnl_envs.assets import asset
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion.clip import Clip, fingerprint, read_clips, select_clips
 from vnl_envs.motion.kinematics import Reference, derive_reference
+from vnl_envs.utils.resources import packaged
 
 
 def load_clips(
@@ -36,7 +36,7 @@ def load_clips(
         if not texts or not names:
             raise ValueError(f"clips must be a clip file or names of clips, got {clips!r}")
     try:
-        path = asset("clips", f"{body.body.name}.h5")
+        path = packaged("clips", f"{body.body.name}.h5")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no clips are embedded for the body {body.body.name!r}; give a file with clips="

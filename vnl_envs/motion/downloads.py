@@ -21,8 +21,8 @@ from dm_control.locomotion.mocap import cmu_mocap_data
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from vnl_envs import checks
-from vnl_envs.files import written_whole
+from vnl_envs.utils import checks
+from vnl_envs.utils.files import written_whole
 
 FOLDER_VARIABLE = "VNL_ENVS_DATA"
 """The environment variable that names another cache folder."""

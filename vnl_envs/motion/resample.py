@@ -6,8 +6,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
-from vnl_envs import checks
 from vnl_envs.motion.clip import RATE, ClipError
+from vnl_envs.utils import checks
 
 SLOWEST, FASTEST = 1.0, 10_000.0
 """Frame rates that a recording may have, Hz; cameras and encoders of laboratories lie between."""

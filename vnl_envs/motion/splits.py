@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.motion.errors import ClipError
+from vnl_envs.utils import checks
 
 if TYPE_CHECKING:
     from vnl_envs.motion.clip import Clip

@@ -9,7 +9,6 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.bodies.body import (
     GROUND_CONTYPE,
     Actuation,
@@ -19,6 +18,7 @@ from vnl_envs.bodies.body import (
     Solver,
 )
 from vnl_envs.bodies.lumping import lump
+from vnl_envs.utils import checks
 
 # Collision bits are a signed 32-bit integer's, less the ground's.
 MAX_BODIES = 30

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
@@ -15,6 +14,7 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
+from vnl_envs.utils import checks
 
 # More goals than an animal can reach within the horizon; beyond them the sequence repeats.
 GOALS = 80

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.motion.datasets import load_reference
 from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
@@ -18,6 +17,7 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, Task
+from vnl_envs.utils import checks
 
 # A start leaves at least this many frames to follow.
 MIN_FRAMES_LEFT = 10

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
@@ -14,6 +13,7 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.metrics import POSITIVE, Metric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, Outcome, Placement, Start, Task
+from vnl_envs.utils import checks
 
 # More gaps than an animal can pass within the horizon; beyond them the sequence repeats.
 GAPS = 64

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.bodies import BodyModel
-from vnl_envs.motion.check import check_clips
+from vnl_envs.motion.checking.check import check_clips
 from vnl_envs.motion.clip import Clip
 from vnl_envs.motion.generate.journey import BLEND, Course, Journey
 from vnl_envs.motion.generate.motion import Motion
 from vnl_envs.motion.generate.poses import generate
+from vnl_envs.utils import checks
 
 Parameters = dict[str, Any]
 """Of a `Motion`, by name."""

@@ -5,7 +5,7 @@ number, counted from 1, and a line for each joint with its name and its values i
 that start with `#` are comments. The root has its position first, in units of 1/0.45 inch, y up.
 The skeleton's lengths are in another file (`.asf`) that is not read: every subject has its own, so
 that the angles alone, copied onto our humanoid, float, sink and slide. `read` therefore fits them
-again, see `vnl_envs.motion.refit`; `plain_copy` is the copy.
+again, see `vnl_envs.motion.fitting.refit`; `plain_copy` is the copy.
 
 Sources: the degrees of freedom are those of the ASF files of http://mocap.cs.cmu.edu; that the
 humanoid's joints are named after them, the unit of length and the root's frame are from
@@ -94,7 +94,7 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
         )  # fmt: skip
     copy = plain_copy(values[kept], body)
     # Imported here: mink takes long to import, and what is malformed need not wait for it.
-    from vnl_envs.motion.refit import refit
+    from vnl_envs.motion.fitting.refit import refit
 
     try:
         fit = refit(copy, RATE if rate is None else checked_rate(rate))

@@ -23,12 +23,12 @@ import h5py
 import numpy as np
 
 from vnl_envs.bodies.body import BodyModel
-from vnl_envs.gl import quiet_dm_control
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.readers.cmu import CMU_LICENCE
 from vnl_envs.motion.readers.fits import BodyPositions, Fits
 from vnl_envs.motion.resample import checked_rate
+from vnl_envs.utils.opengl import quiet_dm_control
 
 _CMU_NAME = re.compile(r"CMU_(?P<subject>\d+)_\d+")
 _CMU_LABELS = {

@@ -22,14 +22,14 @@ import h5py
 import numpy as np
 import scipy.io
 
-from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5, texts
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.errors import MotionWarning
-from vnl_envs.motion.keypoints import Fit, fit_keypoints, spread, standing_markers
-from vnl_envs.motion.markers import Marker, marker_set
+from vnl_envs.motion.fitting.keypoints import Fit, fit_keypoints, spread, standing_markers
+from vnl_envs.motion.fitting.markers import Marker, marker_set
 from vnl_envs.motion.resample import checked_rate, resample
+from vnl_envs.utils import checks
 
 VARIABLES = ("pred", "tracks", "keypoints", "kp_data", "points3d")
 NAMES = ("kp_names", "node_names", "joint_names", "keypoint_names", "names")

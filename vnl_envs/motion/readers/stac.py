@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 
-from vnl_envs import checks
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.readers.fits import BodyPositions, Fits
 from vnl_envs.motion.resample import checked_rate
+from vnl_envs.utils import checks
 
 _FREE = 7
 

@@ -1,0 +1,517 @@
+"""`vnl-envs score`: bundles of policies, their scores and the leaderboard."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vnl_envs.cli.terminal import AsJson, console
+from vnl_envs.problems import Code, Problem, ScoringError
+from vnl_envs.utils.texts import shown
+
+if TYPE_CHECKING:
+    from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
+    from vnl_envs.scoring.run.runner import Contestant, Run
+    from vnl_envs.scoring.run.verification import Rerun
+    from vnl_envs.scoring.submission.bundles import Checked
+
+# `UsageError`, which Typer does not export.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+_JSON = "--json"
+
+
+class _Group(TyperGroup):
+    """Commands that with --json also tell in JSON what is wrong with their arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup`."""
+        ctx.meta[_JSON] = _JSON in args
+        with _told_usage(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `TyperGroup`."""
+        with _told_usage(ctx):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _told_usage(ctx: Any) -> Iterator[None]:
+    """Where JSON is asked for, wrong arguments are a problem as others are."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        if not ctx.meta[_JSON]:
+            raise
+        message = _one_line(error.format_message())
+        raise _told([("argument", "", message)], _ARGUMENT, as_json=True) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Score policies: pack and check bundles, run a suite, compare.",
+    no_args_is_help=True,
+)
+
+DEBUG = "VNL_ENVS_DEBUG"
+"""Set in the environment, it shows the traceback of a fault."""
+_ARGUMENT = 2
+_MOST_LINES = 50
+
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
+SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by its name")]
+
+
+@contextlib.contextmanager
+def told_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
+    """Problems are lines on the standard error, or one JSON object, and an exit code.
+
+    A wrong argument exits with 2, as everywhere; a fault of ours with `Code.INTERNAL`.
+
+    Yields:
+        What the object of a `ScoringError` says besides; empty at first.
+    """
+    known: dict[str, Any] = {}
+    try:
+        yield known
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except ScoringError as error:
+        rows = [(p.code.slug, p.where, p.message) for p in error.problems]
+        raise _told(rows, error.code, as_json, known) from None
+    except ModuleNotFoundError as error:
+        message = f"needs the package {error.name!r}, which is not installed: see the README"
+        raise _told([("argument", "install", message)], _ARGUMENT, as_json) from None
+    except OSError as error:
+        raise _told([("argument", *_of_file(error))], _ARGUMENT, as_json) from None
+    except ValueError as error:
+        raise _told([("argument", "", _one_line(error))], _ARGUMENT, as_json) from None
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        message = f"{type(error).__name__}: {_one_line(error)} ({DEBUG}=1 shows where)"
+        raise _told([(Code.INTERNAL.slug, "", message)], Code.INTERNAL, as_json) from None
+
+
+def _told(
+    rows: list[tuple[str, str, str]], exit_code: int, as_json: bool, known: Mapping[str, Any] = {}
+) -> typer.Exit:
+    """Print problems (code, where, message); the exit to raise."""
+    if as_json:
+        problems = [dict(zip(Problem._fields, row, strict=True)) for row in rows]
+        _print_json({"ok": False, "exit_code": int(exit_code), "problems": problems, **known})
+    else:
+        for code, where, message in rows[:_MOST_LINES]:
+            where, message = shown(where, 300), shown(message, 500)
+            typer.echo(f"error[{code}] {where}{': ' if where else ''}{message}", err=True)
+        if len(rows) > _MOST_LINES:
+            typer.echo(f"and {len(rows) - _MOST_LINES} more, which --json has", err=True)
+    return typer.Exit(int(exit_code))
+
+
+def _one_line(error: Exception | str) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _of_file(error: OSError) -> tuple[str, str]:
+    """The file, if the system said which, and what is wrong with it."""
+    if error.filename is None or error.strerror is None:
+        return "", _one_line(error)
+    return str(error.filename), error.strerror[:1].lower() + error.strerror[1:]
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+@app.command()
+def pack(
+    entry: Annotated[
+        Path, typer.Argument(metavar="ENTRY", help="a TOML file, see docs/submitting.md")
+    ],
+    out: Annotated[Path, typer.Option(help="the .zip to write")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle from ONNX policies, and check it."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.submission.bundles import pack as write
+
+        _tell(write(entry, out), as_json)
+        if not as_json:
+            typer.echo(f"wrote {out}")
+
+
+@app.command()
+def check(bundle: Bundle, as_json: AsJson = False) -> None:
+    """Check a bundle without a simulation: every problem in one pass, or what is in it."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.submission.bundles import check as judge
+
+        _tell(judge(bundle), as_json)
+
+
+@app.command()
+def schema(
+    folder: Annotated[Path, typer.Argument(help="where to write the files")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the documents' forms as JSON Schema."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.documents.schema import write_schemas
+
+        paths = [str(path) for path in write_schemas(folder)]
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK), "schemas": paths})
+            return
+        for path in paths:
+            typer.echo(f"wrote {path}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="a .json from `score run`")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="another one of the same suite")],
+    suite: SuiteFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold two results against each other, episode by episode."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.board import printed
+        from vnl_envs.scoring.results.compare import compare as differences
+
+        first, of, anchors = _shown(a, suite)
+        second, _, _ = _shown(b, suite or first.suite.name)
+        found = differences(first, second, of, anchors)
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
+            return
+        console.print(printed.differences(found, first.overall.value, second.overall.value))
+        console.print(printed.retentions(found))
+        typer.echo(printed.LEGEND)
+
+
+def _tell(checked: Checked, as_json: bool) -> None:
+    """What is in a sound bundle."""
+    from vnl_envs.scoring.board import printed
+
+    warning = (
+        f"policies were read under limits, but not in a sandbox: {checked.unconfined}"
+        if checked.unconfined
+        else None
+    )
+    if as_json:
+        warnings = [warning] if warning else []
+        _print_json({
+            "ok": True, "exit_code": int(Code.OK), **printed.bundle_record(checked),
+            "warnings": warnings,
+        })  # fmt: skip
+        return
+    if warning:
+        typer.echo(f"warning: {warning}", err=True)
+    console.print(printed.bundle(checked))
+    typer.echo(f"sound; identity {checked.identity}")
+
+
+# Scoring
+
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+SeasonKey = Annotated[
+    Path | None, typer.Option(help="file with the key of a season, for the split test")
+]
+Workers = Annotated[int, typer.Option(min=1, help="processes, one episode at a time each")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="of a Ray cluster that has the workers, e.g. auto")
+]
+
+
+@app.command()
+def run(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="a .zip from `score pack`")
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="name, or a .json file; default the one that the bundle is for"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the run, the same to go on with it")] = Path(
+        "score"
+    ),
+    split: Annotated[str, typer.Option(help="dev or test: whose seeds")] = "dev",
+    season_key: SeasonKey = None,
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
+    reference: Annotated[
+        str | None, typer.Option(help="zero, random or track, in place of a bundle")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="native; jax or warp for a cross-check, which is not ranked")
+    ] = "native",
+    task: Annotated[
+        list[str] | None, typer.Option(help="only this one, repeatable; not ranked")
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="only so many of each task, of the nominal tier; not ranked"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a bundle on a suite: writes result.json and speed.json; goes on where it was ended."""
+    with told_errors(as_json) as known:
+        from vnl_envs.scoring.board.report import summary
+        from vnl_envs.scoring.run import runner
+
+        who = _contestant(bundle, reference, split)
+        what = _run(who, suite or who.suite, split, season_key, workers, ray_address)
+        part = runner.part_of(what.suite, engine, task or (), episodes)
+        what = dataclasses.replace(what, engine=engine, part=part)
+        try:
+            result, problems = runner.run(what, out, _note, progress=not as_json)
+        except KeyboardInterrupt:
+            _note(f"interrupted; the same command goes on with what {out} has")
+            raise typer.Exit(_INTERRUPTED) from None
+        if not as_json:
+            console.print(summary(result, what.suite))
+            typer.echo(f"wrote {out / runner.RESULT}")
+        # There is one even where episodes count 0.
+        known["result"] = str(out / runner.RESULT)
+        known["overall"] = result.overall.model_dump(mode="json")
+        if problems:
+            raise ScoringError(problems)
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK), **known})
+
+
+@app.command()
+def verify(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="a result.json")],
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is")
+    ] = None,
+    suite: SuiteFile = None,
+    season_key: SeasonKey = None,
+    sample: Annotated[int, typer.Option(min=0, help="episodes to run again")] = 10,
+    every: Annotated[bool, typer.Option("--all", help="run all of them again")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="of the sample; default drawn")
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="write RESULT.verified.json beside it, which a board shows"),
+    ] = False,
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a result from its episodes, and run a sample of them, or all, again."""
+    with told_errors(as_json) as told:
+        from vnl_envs.scoring.board import printed
+        from vnl_envs.scoring.documents import suites
+        from vnl_envs.scoring.results.files import read_result
+        from vnl_envs.scoring.run import verification
+
+        if every and seed is not None:
+            raise ValueError("--seed belongs to a sample, not to --all")
+        claimed = read_result(result)
+        of = suites.load_suite(suite or claimed.suite.name)
+        problems = verification.claims(claimed, of, suites.load_anchors(of, suite))
+        if problems:
+            raise ScoringError(problems)
+        kind, _, name = claimed.entrant.identity.partition(":")
+        told |= {"aggregates": "recomputed", "episodes": len(claimed.episodes)}
+        why_not = None
+        if bundle is None and kind != "reference":
+            why_not = "give the bundle"
+        elif claimed.split == "test" and season_key is None:
+            why_not = "give --season-key FILE"
+        elif not (sample or every):
+            why_not = "--sample is 0"
+        if bundle is not None or kind == "reference":
+            who = _contestant(bundle, name if bundle is None else None, claimed.split)
+            problems = verification.is_by(claimed, who)
+            if problems:
+                raise ScoringError(problems)
+        if why_not is None:
+            what = _run(who, suite or of.name, claimed.split, season_key, workers, ray_address)
+            part = verification.scope_of(claimed, of)
+            what = dataclasses.replace(what, engine=claimed.engine, part=part)
+            count = None if every else sample
+            again, seed = _run_again(claimed, what, count, seed, told, progress=not as_json)
+            if record:
+                path = verification.write_record(result, claimed, told["playable"], again, seed)
+                told["record"] = str(path)
+        elif record:
+            raise ValueError(f"--record takes episodes that are run again: {why_not}")
+        else:
+            told["not_run_again"] = why_not
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK), **told})
+            return
+        for line in printed.verified(told):
+            typer.echo(line)
+
+
+def _run_again(
+    claimed: Result, what: Run, count: int | None, seed: int | None, told: dict[str, Any],
+    *, progress: bool,
+) -> tuple[Rerun, int | None]:  # fmt: skip
+    """Run a sample of `count` episodes again, or all if None; and the sample's seed.
+
+    Raises:
+        ScoringError: they contradict the result.
+    """
+    from vnl_envs.scoring.run import verification
+
+    specs = verification.playable(claimed, what.suite)
+    told["playable"] = len(specs)
+    if count is not None:
+        seed = verification.drawn_seed() if seed is None else seed
+        specs = verification.sample(specs, count, seed)
+        _note(f"{len(specs)} of {told['playable']} episodes, drawn with --seed {seed}")
+    told["seed"] = seed
+    again = verification.run_again(claimed, what, specs, progress=progress)
+    told |= {"run_again": again.episodes, "same_to_the_bit": again.same,
+             "differing_stamps": list(again.differing_stamps)}  # fmt: skip
+    if again.problems:
+        raise ScoringError(again.problems)
+    return again, seed
+
+
+def _contestant(bundle: Path | None, reference: str | None, split: str) -> Contestant:
+    """Whom to score."""
+    from vnl_envs.scoring.run import runner
+
+    if (bundle is None) == (reference is None):
+        raise ValueError("give a bundle or --reference, one of them")
+    return runner.entry(bundle, split) if bundle is not None else runner.reference(str(reference))
+
+
+def _run(
+    who: Contestant, suite: str | None, split: str, season_key: Path | None, workers: int,
+    ray_address: str | None,
+) -> Run:  # fmt: skip
+    """What to run; says what is odd about it."""
+    from vnl_envs.scoring.documents import suites
+    from vnl_envs.scoring.run import runner
+
+    if suite is None:
+        raise ValueError(f"give --suite, one of {', '.join(suites.suite_names())}")
+    of = suites.load_suite(suite)
+    season = runner.season_of(of, split, season_key)
+    isolated = runner.isolation(who, season, _note)
+    runner.check_versions(of, season, _note)
+    anchors = suites.load_anchors(of, suite)
+    return runner.Run(who, of, anchors, season, isolated, workers, ray_address)
+
+
+def _note(line: str) -> None:
+    typer.echo(shown(line, None), err=True)
+
+
+# Showing
+
+ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="a result.json")]
+
+
+@app.command()
+def report(
+    result: ResultFile,
+    suite: SuiteFile = None,
+    html: Annotated[Path | None, typer.Option(help="also a page with plots")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a result: scores with intervals, what perturbations leave of them, failures."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.board import report as reports
+        from vnl_envs.utils.files import written_whole
+
+        told, of, _ = _shown(result, suite)
+        if html is not None:
+            with written_whole(html) as partial:
+                partial.write_text(reports.page(told, of), "utf-8")
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(told, of))
+        else:
+            console.print(reports.summary(told, of))
+        if html is not None:
+            _note(f"wrote {html}")
+
+
+@app.command()
+def site(
+    out: Annotated[Path, typer.Option(help="folder of the pages, made if need be")],
+    board: Annotated[Path, typer.Option(help="folder with board.json, results, suites, anchors")]
+    = Path("leaderboard"),
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Build the leaderboard: static pages, from the results that its board.json lists.
+
+    What is wrong with one is named, left out, and the exit code says so.
+    """
+    with told_errors(as_json) as known:
+        from vnl_envs.scoring.board.site import build
+
+        pages, problems = build(board, out)
+        known |= {"pages": pages, "out": str(out)}
+        if not as_json:
+            typer.echo(f"wrote {pages} pages: open {out / 'index.html'}")
+        if problems:
+            raise ScoringError(problems)
+        if as_json:
+            _print_json({"ok": True, "exit_code": int(Code.OK), **known})
+
+
+@app.command()
+def videos(
+    result: ResultFile,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is; not of zero, ...")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the board's folder of videos")] = Path(
+        "leaderboard/videos"
+    ),
+    suite: SuiteFile = None,
+    season_key: SeasonKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Film the best, median and worst nominal episode of each task of a result, run again."""
+    with told_errors(as_json):
+        from vnl_envs.scoring.board.videos import write_videos
+        from vnl_envs.scoring.run import verification
+
+        told, of, _ = _shown(result, suite)
+        kind, _, name = told.entrant.identity.partition(":")
+        if bundle is None and kind != "reference":
+            raise ValueError("give the bundle that the result is of")
+        who = _contestant(bundle, name if bundle is None else None, told.split)
+        what = _run(who, suite or of.name, told.split, season_key, 1, None)
+        problems = verification.is_of(told, what)
+        if problems:
+            raise ScoringError(problems)
+        made = write_videos(told, what, out, result.stem)
+        if as_json:
+            rows = [video.model_dump(mode="json") for video in made]
+            _print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
+        else:
+            typer.echo(f"wrote {len(made)} videos to {out / result.stem}")
+
+
+def _shown(path: Path, suite: str | None) -> tuple[Result, Suite, Anchors]:
+    """A result that does not contradict itself, its suite and its anchors."""
+    from vnl_envs.scoring.documents import suites
+    from vnl_envs.scoring.results.files import read_result
+    from vnl_envs.scoring.run import verification
+
+    result = read_result(path)
+    of = suites.load_suite(suite or result.suite.name)
+    anchors = suites.load_anchors(of, suite)
+    return verification.believed(result, of, anchors), of, anchors

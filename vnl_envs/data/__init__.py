@@ -1,0 +1,1 @@
+"""Clips, standing poses, suites and anchors."""

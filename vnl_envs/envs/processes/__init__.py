@@ -1,0 +1,1 @@
+"""A vector environment over several processes."""

@@ -1,0 +1,533 @@
+"""A vector's simulations in processes of their own, each stepping a block of them.
+
+A step moves a message of some bytes to each process and back; actions and results lie in memory
+that all see. Processes are started anew, not forked: a fork would copy threads' locks and contexts
+of OpenGL, CUDA and JAX. They run this module's program and not the user's, so scripts need no
+`if __name__ == "__main__"`. The task is sent to them, so they need not know how it was registered.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from vnl_envs.envs import block
+from vnl_envs.envs.block import Results
+from vnl_envs.envs.core import Rows
+from vnl_envs.envs.face import Face
+from vnl_envs.envs.processes.shared_memory import Field, Layout, Memory, Parcel
+from vnl_envs.envs.processes.worker import (
+    ACTION,
+    BEGIN,
+    CALL,
+    ENDED,
+    FAILED,
+    FINAL,
+    FLAGS,
+    FORWARDED,
+    MESSAGE,
+    NUMBERS,
+    OBSERVE,
+    OVER,
+    PING,
+    STEP,
+    Plan,
+    Worker,
+)
+from vnl_envs.utils import checks
+
+SLOTS = 3
+"""Places for observations. A step's are handed out where they lie, in one that nobody holds any
+more: users hold those of a step or two. The last place is never handed out, but copied."""
+
+_PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from vnl_envs.envs.processes.worker import serve
+serve(*map(int, sys.argv[2:]))
+"""
+# Task code has no use for threads of its own.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_END_TIMEOUT = 10.0
+# With fewer simulations in each, processes were slower than threads: see docs/speed.md.
+_LEAST = 64
+
+
+class Process:
+    """Another process: its program, pipes and mailbox.
+
+    Args:
+        memory: of the arrays.
+        task: of the task.
+        asked: those that it asks what is forwarded.
+    """
+
+    def __init__(self, memory: Memory, task: Memory, asked: Sequence[Process]) -> None:
+        self.mailbox = Memory()
+        theirs, self._requests = os.pipe()
+        self._replies, back = os.pipe()
+        files = (theirs, back, self.mailbox.fd, memory.fd, task.fd, *(p._requests for p in asked))
+        try:
+            self._program = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *map(str, files)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=files,
+                env={**_ONE_THREAD, **os.environ},
+            )
+        finally:
+            os.close(theirs)
+            os.close(back)
+
+    def post(self, number: int, kind: int, value: int) -> None:
+        """Ask for something, see `worker.PING`.
+
+        Raises:
+            EOFError: it has ended.
+        """
+        try:
+            os.write(self._requests, MESSAGE.pack(number, kind, value))
+        except BrokenPipeError:
+            raise EOFError from None
+
+    def wait(self, number: int) -> tuple[int, int]:
+        """How it went, and the size of what is in the mailbox.
+
+        Raises:
+            EOFError: it has ended.
+        """
+        while True:
+            message = os.read(self._replies, MESSAGE.size)
+            if not message:
+                raise EOFError
+            answered, status, value = MESSAGE.unpack(message)
+            # Others answer what was interrupted.
+            if answered == number:
+                return status, value
+
+    def end(self) -> None:
+        """End it; nothing it has is worth keeping."""
+        self._program.kill()
+        self._program.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close our ends."""
+        for file in (self._requests, self._replies, self.mailbox.fd):
+            os.close(file)
+
+    def fate(self) -> str:
+        """How it ended, once it has closed its pipes."""
+        try:
+            code = self._program.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+
+class Own:
+    """What `Process` is, in this process: it steps a block, too, while the others do.
+
+    It would have nothing else to do, and waking one process less is worth more than it costs.
+
+    Args:
+        memory, task: see `Process`.
+    """
+
+    def __init__(self, memory: Memory, task: Memory) -> None:
+        self.mailbox = Memory()
+        self._worker = Worker(self.mailbox, memory, task)
+        self._asked = PING, 0
+
+    def post(self, number: int, kind: int, value: int) -> None:
+        """Ask for what `wait` will do."""
+        self._asked = kind, value
+
+    def wait(self, number: int) -> tuple[int, int]:
+        """Do it; see `Process`."""
+        return self._worker.answer(*self._asked)
+
+    def end(self) -> None:
+        """Free what it has."""
+        self._worker.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the mailbox."""
+        self.mailbox.close()
+
+    def fate(self) -> str:
+        """It ends with this process."""
+        return "is this one"
+
+
+class Workers:
+    """What `Block` is, over several processes, this one among them.
+
+    Args:
+        face: of the task; its own core is not used.
+        num: simulations.
+        processes: among which they are divided.
+        threads: of each process; 0 divides the CPUs among them.
+        mode, limit: see `Block`.
+
+    Raises:
+        ValueError: more processes than simulations, or no POSIX system.
+        TypeError: the task cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        face: Face,
+        num: int,
+        processes: int,
+        threads: int,
+        mode: AutoresetMode,
+        limit: int | None = None,
+    ) -> None:
+        if os.name != "posix":
+            raise ValueError("processes of a vector environment need Linux or macOS")
+        if processes > num:
+            raise ValueError(f"processes must be at most num_envs = {num}, got {processes}")
+        edges = np.linspace(0, num, processes + 1).astype(int).tolist()
+        self._rows = list(itertools.pairwise(edges))
+        parcel = _parcel(face)
+        self._task = parcel.memory
+        self._fixed_layout, self._slot_layout = _layouts(face, num)
+        threads = threads or max(1, cpus() // processes)
+        self._plans = [
+            Plan(parcel.places, rows, threads, face.vision, mode, limit, self._fixed_layout,
+                 self._slot_layout, SLOTS)
+            for rows in self._rows
+        ]  # fmt: skip
+        # What the workers know while this process is being forked, and in the child until it
+        # needs workers of its own.
+        self._kept: dict[str, Any] | None = None
+        self._start()
+        _ALL.add(self)
+
+    def _start(self) -> None:
+        """Start the processes, with memory of their own."""
+        memory = Memory()
+        first, size = self._fixed_layout.nbytes, self._slot_layout.nbytes
+        self._slots = [first + i * size for i in range(SLOTS)]
+        self._mapped = memory.mapped(first + SLOTS * size)
+        self._fixed = self._fixed_layout.arrays(self._mapped)
+        # What was handed out in each slot but the last, as long as somebody holds it.
+        self._held: list[Callable[[], Any]] = [_nothing] * (SLOTS - 1)
+        # The slot of the observations as they are, if they have been written.
+        self._current: int | None = None
+        # The number of the last exchange, and whether everyone has answered in it.
+        self._number, self._settled = 0, True
+        self._gone = ""
+        self._processes: list[Own | Process] = []
+        self._end = weakref.finalize(self, _end, self._processes, self._task, os.getpid())
+        try:
+            self._add_processes(memory)
+            self._ask(BEGIN, dict(enumerate(self._plans)))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            memory.close()
+
+    def _add_processes(self, memory: Memory) -> None:
+        """Start the processes; number i asks 2i + 1 and 2i + 2, so that no one asks them all."""
+        others: dict[int, Process] = {}
+        self._processes.append(Own(memory, self._task))
+        for i in range(len(self._rows) - 1, 0, -1):
+            others[i] = Process(
+                memory, self._task, [others[k] for k in _asked_by(i) if k in others]
+            )
+            self._processes.insert(1, others[i])
+
+    def reset(self, ids: np.ndarray, seeds: Sequence[int | None], episode: Rows | None) -> None:
+        """See `Block.reset`."""
+        asked = {}
+        for i, (first, last) in enumerate(self._rows):
+            of = slice(*np.searchsorted(ids, (first, last)))
+            if len(ids[of]):
+                asked[i] = ids[of] - first, seeds[of], _cut(episode, of)
+        self._call("reset", asked)
+
+    def step(self, actions: np.ndarray, over: np.ndarray) -> Results:
+        """See `Block.step`."""
+        self._prepare()
+        fixed, slot = self._fixed, self._free_slot()
+        fixed[ACTION][:], fixed[OVER][:] = actions, over
+        self._exchange(STEP, dict.fromkeys(range(len(self._processes)), slot))
+        self._current = slot
+        ended = np.flatnonzero(fixed[ENDED])
+        final = {part: fixed[FINAL + part][ended] for part in self._slot_layout.names}
+        return Results(fixed[NUMBERS], fixed[FLAGS], final, ended)
+
+    def observe(self) -> Rows:
+        """See `Block.observe`. In memory that is used again when nobody holds the arrays."""
+        if self._current is None:
+            self._prepare()
+            slot = self._free_slot()
+            self._exchange(OBSERVE, dict.fromkeys(range(len(self._processes)), slot))
+            self._current = slot
+        slot, self._current = self._current, None
+        memory = np.ndarray(self._slot_layout.nbytes, np.uint8, self._mapped, self._slots[slot])
+        parts = self._slot_layout.arrays(memory)
+        if slot == SLOTS - 1:
+            return {name: part.copy() for name, part in parts.items()}
+        self._held[slot] = weakref.ref(memory)
+        return parts
+
+    def _free_slot(self) -> int:
+        return next((i for i, held in enumerate(self._held) if held() is None), SLOTS - 1)
+
+    def episodes(self) -> Rows:
+        """See `Block.episodes`."""
+        return self._all("episodes")
+
+    def carries(self) -> Rows:
+        """See `Block.carries`."""
+        return self._all("carries")
+
+    def generators(self) -> list[tuple[np.random.Generator, int]]:
+        """See `Block.generators`; copies."""
+        return self._all("generators")
+
+    def data(self, index: int) -> mujoco.MjData:
+        """See `Block.data`."""
+        (i,) = (i for i, (first, last) in enumerate(self._rows) if first <= index < last)
+        (data,) = self._call("data", {i: (index - self._rows[i][0],)})
+        return data
+
+    def draw(self, width: int, height: int) -> list[np.ndarray]:
+        """See `Block.draw`."""
+        return self._all("draw", width, height)
+
+    def get_state(self) -> dict[str, Any]:
+        """See `Block.get_state`."""
+        return self._all("get_state")
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `Block.set_state`."""
+        parts = {i: (_cut(state, slice(*rows)),) for i, rows in enumerate(self._rows)}
+        self._call("set_state", parts)
+
+    def check_open(self) -> None:
+        """See `Block.check_open`.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: the processes have ended.
+        """
+        if self._gone:
+            raise gymnasium.error.ClosedEnvironmentError(self._gone)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._gone = self._gone or "this environment was closed: make a new one"
+        self._kept = None
+        self._end()
+
+    def _all(self, method: str, *arguments: Any) -> Any:
+        """What a method of all blocks gives, one after the other."""
+        return _joined(self._call(method, dict.fromkeys(range(len(self._rows)), arguments)))
+
+    def _call(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> list[Any]:
+        """What a method of some blocks gives."""
+        return self._ask(CALL, {i: (method, given) for i, given in arguments.items()})
+
+    def _ask(self, kind: int, letters: Mapping[int, Any]) -> list[Any]:
+        """What some processes answer to a letter each."""
+        self._prepare()
+        self._current = None
+        boxes = {i: self._processes[i].mailbox for i in letters}
+        sizes = {i: boxes[i].write(cloudpickle.dumps(letter)) for i, letter in letters.items()}
+        answers = self._exchange(kind, sizes)
+        return [pickle.loads(boxes[i].read(size)) if size else None for i, size in answers.items()]
+
+    def _prepare(self) -> None:
+        """See that the processes are there and wait for what comes."""
+        if self._kept is not None:
+            state, self._kept = self._kept, None
+            self._start()
+            self.set_state(state)
+        self.check_open()
+        if not self._settled:
+            # An exchange was interrupted, as by Ctrl-C.
+            self._exchange(PING, dict.fromkeys(range(len(self._processes)), 0))
+
+    def _exchange(self, kind: int, values: Mapping[int, int]) -> dict[int, int]:
+        """Ask some processes for something at the same time; the sizes of what they answer.
+
+        What is forwarded is asked of all, with one value.
+
+        Raises:
+            RuntimeError: a process has ended.
+        """
+        self._current, self._settled = None, False
+        self._number += 1
+        answers = {}
+        i = 0
+        try:
+            for i in (0, *_asked_by(0)) if kind in FORWARDED else values:
+                if i in values:
+                    self._processes[i].post(self._number, kind, values[i])
+            for i in values:
+                answers[i] = self._processes[i].wait(self._number)
+        except EOFError:
+            raise self._lost(i) from None
+        self._settled = True
+        for i, (status, size) in answers.items():
+            if status == FAILED:
+                error, where = pickle.loads(self._processes[i].mailbox.read(size))
+                error.add_note(f"In the process of {self._name(i)}:\n{where}")
+                raise error
+        return {i: size for i, (_, size) in answers.items()}
+
+    def _lost(self, index: int) -> RuntimeError:
+        """End everything where a process has ended, and say so."""
+        self._gone = (
+            f"the process of {self._name(index)} {self._processes[index].fate()}; the others were "
+            "ended, too: make a new environment"
+        )
+        self.close()
+        return RuntimeError(self._gone)
+
+    def _name(self, index: int) -> str:
+        first, last = self._rows[index]
+        return f"environments {first} to {last - 1}"
+
+    def before_fork(self) -> None:
+        """Keep what the workers know, for the child; nothing while they are being asked."""
+        if self._settled and not self._gone and self._kept is None:
+            self._kept = self.get_state()
+
+    def after_fork(self) -> None:
+        """In the parent: the child sees what has been handed out, too, and for how long?"""
+        if self._processes:
+            self._kept = None
+        self._held = [held if held() is None else _somebody for held in self._held]
+
+    def in_child(self) -> None:
+        """In the child: the processes are the parent's."""
+        self._end.detach()
+        for process in self._processes:
+            process.forget()
+        self._processes = []
+        if self._kept is None and not self._gone:
+            self._gone = "this process was forked while its environment was stepped: make a new one"
+
+
+def count(processes: Any, num: int) -> int:
+    """How many processes are meant for `num` simulations; "auto" are as many as pay.
+
+    Raises:
+        ValueError: it is neither a number of processes nor "auto".
+    """
+    if processes == "auto":
+        return max(1, min(cpus(), num // _LEAST))
+    if isinstance(processes, str):
+        raise ValueError(f"processes must be an integer of at least 1 or 'auto', got {processes!r}")
+    return checks.integer("processes", processes, 1)
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _parcel(face: Face) -> Parcel:
+    task = face.core.task
+    try:
+        return Parcel(task)
+    except Exception as error:
+        raise TypeError(
+            f"processes need a task that can be pickled; {type(task).__name__} cannot: {error}"
+        ) from error
+
+
+def _layouts(face: Face, num: int) -> tuple[Layout, Layout]:
+    """Layouts of all that goes to and fro, and of a slot."""
+    core, parts = face.core, face.parts()
+    numbers = 1 + len(core.task.reward_terms) + len(core.first_figures())
+    observed = {name: Field((num, *part.shape[1:]), part.dtype) for name, part in parts.items()}
+    fixed = {
+        ACTION: Field((num, core.task.body.nu), np.dtype(np.float32)),
+        OVER: Field((num,), np.dtype(bool)),
+        NUMBERS: Field((num, numbers), np.dtype(np.float64)),
+        FLAGS: Field((num, len(block.FLAGS)), np.dtype(bool)),
+        ENDED: Field((num,), np.dtype(bool)),
+        **{FINAL + name: field for name, field in observed.items()},
+    }
+    return Layout(fixed), Layout(observed)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Rows of several blocks, in nested dictionaries, one after the other."""
+    if isinstance(parts[0], dict):
+        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
+def _cut(rows: Any, of: slice) -> Any:
+    """Some of the rows in nested dictionaries; None stays None."""
+    if isinstance(rows, dict):
+        return {name: _cut(part, of) for name, part in rows.items()}
+    return None if rows is None else rows[of]
+
+
+def _asked_by(index: int) -> tuple[int, int]:
+    """Numbers of the processes that one asks what is forwarded."""
+    return 2 * index + 1, 2 * index + 2
+
+
+def _nothing() -> None:
+    """What is held where nobody holds anything."""
+
+
+def _somebody() -> bool:
+    """What is held where nobody knows for how long."""
+    return True
+
+
+def _end(processes: list[Own | Process], task: Memory, pid: int) -> None:
+    """End processes and forget their task; only where they were started."""
+    if os.getpid() == pid:
+        while processes:
+            processes.pop().end()
+        task.close()
+
+
+_ALL: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+def _each(method: str) -> Callable[[], None]:
+    def call() -> None:
+        for workers in list(_ALL):
+            getattr(workers, method)()
+
+    return call
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_each("before_fork"),
+        after_in_parent=_each("after_fork"),
+        after_in_child=_each("in_child"),
+    )

@@ -1,0 +1,336 @@
+"""The one evaluation loop: episodes are enumerated up front and each counts exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vnl_envs.envs.core import Core, Step
+from vnl_envs.envs.processes import workers
+from vnl_envs.envs.processes.spread import SpreadCore
+from vnl_envs.evaluation.policies import Policy, PolicyLike, make_policy
+from vnl_envs.identity import env_hash
+from vnl_envs.problems import Code, PolicyError
+from vnl_envs.registry import make_task
+from vnl_envs.statistics.intervals import around, bootstrap
+from vnl_envs.tasks.metrics import STANDARD, Metric
+from vnl_envs.tasks.task import Task
+from vnl_envs.utils import checks
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over all episodes: mean and 95 % interval, as scores have it.
+
+    Values that are not finite (a time to what never happened) are left out. There is no interval,
+    NaN, where the values show no spread: of one unit, or all the same and on no bound.
+
+    Attributes:
+        metric: which.
+        mean: over episodes; NaN where there are none.
+        low, high: the interval's ends.
+        units: how many independent units there are: clips in imitation, else episodes.
+        unit_name: what one is: "clip", "episode".
+    """
+
+    metric: Metric
+    mean: float
+    low: float
+    high: float
+    units: int
+    unit_name: str = "episode"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every episode's figures.
+
+    Attributes:
+        task_id, env_hash, seed: what was run.
+        metrics: the declared metrics, the standard ones first.
+        values: metric name -> (N,) one figure per episode.
+        labels: (N,) each episode's behaviour, "" where the task has one only.
+        units: (N,) the independent unit of each, see `Summary`.
+        unit_name: see `Summary`.
+        ends: (N,) "terminated", "truncated" or "diverged".
+        success: (N,) bool.
+    """
+
+    task_id: str
+    env_hash: str
+    seed: int
+    metrics: tuple[Metric, ...]
+    values: dict[str, np.ndarray]
+    labels: np.ndarray
+    units: np.ndarray
+    ends: np.ndarray
+    success: np.ndarray
+    unit_name: str = "episode"
+
+    def summaries(self, label: str | None = None) -> list[Summary]:
+        """Each metric's mean and interval, over all episodes or those of a label."""
+        chosen = np.ones(len(self.labels), bool) if label is None else self.labels == label
+        return [
+            _summary(metric, self.values[metric.name][chosen], self.units[chosen], self.unit_name)
+            for metric in self.metrics
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """The evaluation as plain values for JSON; what is not finite becomes None."""
+        return {
+            "task": self.task_id,
+            "env_hash": self.env_hash,
+            "seed": self.seed,
+            "episodes": [
+                {
+                    "label": str(self.labels[i]),
+                    "end": str(self.ends[i]),
+                    "success": bool(self.success[i]),
+                    **{k: _number(v[i]) for k, v in self.values.items()},
+                }
+                for i in range(len(self.ends))
+            ],
+            "summary": {
+                s.metric.name: {
+                    "unit": s.metric.unit,
+                    "mean": _number(s.mean),
+                    "low": _number(s.low),
+                    "high": _number(s.high),
+                    "units": s.units,
+                }
+                for s in self.summaries()
+            },
+        }
+
+
+def evaluate(
+    task_id: str,
+    policy: PolicyLike,
+    episodes: int = 20,
+    seed: int = 0,
+    num_envs: int = 16,
+    threads: int = 0,
+    progress: bool = False,
+    processes: int | Literal["auto"] = 1,
+    **options: Any,
+) -> Evaluation:
+    """Run `episodes` episodes of a task, the same ones for every policy.
+
+    The result does not depend on `num_envs`, `threads` or `processes`.
+
+    Args:
+        task_id: a registered id.
+        policy: "zero", "random", "track"; an ONNX file, see `OnnxPolicy`; a function of
+            observations (n, D) float32 to actions (n, nu); or a model with Stable-Baselines3's
+            `predict`, asked for its mean actions.
+        episodes: how many; episode i is drawn from (seed, i).
+        seed: see `episodes`.
+        num_envs: simulations at a time.
+        threads: of each process; 0 divides the CPUs among the processes.
+        progress: whether to show a bar.
+        processes: that step the simulations, at most one for each of them; the policy is asked in
+            this one. "auto" as many as pay.
+        options: of the task.
+
+    Raises:
+        TypeError: an unknown option; the message lists what there is.
+        ValueError: an unknown id or policy, or actions of a wrong shape.
+    """
+    episodes = checks.integer("episodes", episodes, 1)
+    num_envs = checks.integer("num_envs", num_envs, 1)
+    seed = checks.integer("seed", seed, 0)
+    num = min(num_envs, episodes)
+    spread = min(workers.count(processes, num), num)
+    task = make_task(task_id, **options)
+    seeds = [episode_seed(seed, number) for number in range(episodes)]
+    with _core(task, num, threads, spread) as core:
+        finished = run_episodes(core, make_policy(policy, core), seeds)
+        shown = tqdm(finished, desc=task_id, total=episodes, unit="episode",
+                     disable=None if progress else True)  # fmt: skip
+        ended = sorted(shown, key=lambda episode: episode.number)
+    metrics = STANDARD + core.task.metrics
+    return Evaluation(
+        task_id=task_id,
+        env_hash=env_hash(task_id, core.task),
+        seed=seed,
+        metrics=metrics,
+        values={m.name: np.array([e.figures[m.name] for e in ended]) for m in metrics},
+        labels=np.array([e.label for e in ended], object),
+        units=np.array([e.unit or f"episode {e.number}" for e in ended]),
+        ends=np.array([e.end for e in ended], object),
+        success=np.array([e.success for e in ended]),
+        unit_name=task.unwrapped.unit_name if any(e.unit for e in ended) else "episode",
+    )
+
+
+def _core(
+    task: Task, num: int, threads: int, processes: int
+) -> contextlib.AbstractContextManager[Core]:
+    """A core in this process or spread over several, which end with it."""
+    if processes == 1:
+        return contextlib.nullcontext(Core(task, num, threads))
+    return SpreadCore(task, num, processes, threads)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How one episode went.
+
+    Attributes:
+        number: of its seed in the list.
+        label, unit: of it, see `Task`.
+        end: "terminated", "truncated", "diverged", or "failed" where the policy did.
+        success: as the task judges it.
+        available: control steps that it could have had.
+        figures: the metrics by name, the standard ones first; of the steps before, if it failed.
+        failure: why the policy failed, else None.
+    """
+
+    number: int
+    label: str
+    unit: str
+    end: str
+    success: bool
+    available: int
+    figures: dict[str, float]
+    failure: PolicyError | None = None
+
+    @property
+    def steps(self) -> int:
+        """Control steps that were run."""
+        return int(self.figures["length"])
+
+    @property
+    def reason(self) -> Code | None:
+        """Why the episode counts 0 in a score, None where it counts what it earned."""
+        if self.failure is not None:
+            return self.failure.code
+        return Code.DIVERGED if self.end == "diverged" else None
+
+
+def run_episodes(
+    core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]
+) -> Iterator[Finished]:
+    """Run one episode per seed, each once, and yield them as they end.
+
+    What comes of an episode depends on its seed alone, not on the others or on the number of
+    simulations. An episode is yielded before `policy` is told of the next in its simulation.
+
+    Args:
+        core: of the task, with no more simulations than there are seeds.
+        policy: chooses the actions. Where it raises `PolicyError`, that episode ends with it, and
+            the policy is asked again for the others.
+        seeds: episode i and the policy's own generator in it are drawn from seed i.
+    """
+    return _Run(core, policy, seeds).finished()
+
+
+def episode_seed(seed: int, number: int) -> np.random.SeedSequence:
+    """The seed of episode `number` of `seed`."""
+    return np.random.SeedSequence([seed, number])
+
+
+def episode_generators(
+    seed: np.random.SeedSequence,
+) -> tuple[np.random.Generator, np.random.Generator]:
+    """Generators of the episode of a seed: one draws the episode, one is the policy's."""
+    # The children that `spawn` gives at first; the seed stays as it is.
+    draws, own = (
+        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2)
+    )
+    return np.random.default_rng(draws), np.random.default_rng(own)
+
+
+def begin_episodes(
+    core: Core, policy: Policy, ids: np.ndarray, seeds: Sequence[np.random.SeedSequence]
+) -> list[str]:
+    """Start the episodes of `seeds` in simulations `ids`; return their labels."""
+    draws, own = zip(*map(episode_generators, seeds), strict=True)
+    rows = core.draw(list(draws))
+    core.reset(ids, rows)
+    policy.begin(ids, own)
+    return [core.task.label({k: v[i] for k, v in rows.items()}) for i in range(len(ids))]
+
+
+class _Run:
+    """Feeds a list of episodes through the simulations of a core."""
+
+    def __init__(self, core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]) -> None:
+        self._core, self._policy, self._seeds = core, policy, seeds
+        self._next = 0
+        # Which episode each simulation runs; -1 for none.
+        self._running = np.full(core.num, -1)
+
+    def finished(self) -> Iterator[Finished]:
+        """See `run_episodes`."""
+        idle = np.arange(self._core.num)
+        while True:
+            try:
+                self._start(idle)
+                if not (self._running >= 0).any():
+                    return
+                action = self._policy.act(self._core)
+            except PolicyError as failure:
+                yield self._ended(failure.simulation, "failed", False, failure)
+                idle = np.array([failure.simulation])
+                continue
+            idle, result = self._step(action)
+            for i in map(int, idle):
+                yield self._ended(i, result.end(i), bool(result.success[i]))
+
+    def _start(self, ids: np.ndarray) -> None:
+        """Give the next episodes to idle simulations, as long as there are any."""
+        self._running[ids] = -1
+        ids = ids[: len(self._seeds) - self._next]
+        if not len(ids):
+            return
+        numbers = range(self._next, self._next + len(ids))
+        self._next += len(ids)
+        self._running[ids] = numbers
+        begin_episodes(self._core, self._policy, ids, [self._seeds[i] for i in numbers])
+
+    def _step(self, action: np.ndarray) -> tuple[np.ndarray, Step]:
+        """One control step; the simulations whose episodes ended in it, and what it gave."""
+        active = np.flatnonzero(self._running >= 0)
+        idle = len(active) < self._core.num
+        result = self._core.step(action, active if idle else None)
+        done = (result.terminated | result.truncated) & (self._running >= 0)
+        return np.flatnonzero(done), result
+
+    def _ended(
+        self, i: int, end: str, success: bool, failure: PolicyError | None = None
+    ) -> Finished:
+        """The episode of a simulation that has ended."""
+        episode = {name: rows[i] for name, rows in self._core.episode.items()}
+        return Finished(
+            number=int(self._running[i]),
+            label=self._core.task.label(episode),
+            unit=self._core.task.unit(episode),
+            end=end,
+            success=success,
+            available=int(self._core.task.available(episode)),
+            figures=self._core.figures_of(i),
+            failure=failure,
+        )
+
+
+def _summary(metric: Metric, values: np.ndarray, units: np.ndarray, unit_name: str) -> Summary:
+    finite = np.isfinite(values)
+    known, units = values[finite], units[finite]
+    if not len(known):
+        return Summary(metric, math.nan, math.nan, math.nan, 0, unit_name)
+    mean = float(known.mean())
+    low, high = around(mean, bootstrap(known, units, bounds=metric.range))
+    if low == high:
+        low = high = math.nan
+    return Summary(metric, mean, low, high, len({*units.tolist()}), unit_name)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,76 @@
+"""One's own ONNX policy, run in this process; what others submit runs in a sandbox (`remote`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vnl_envs.envs.core import Core
+from vnl_envs.sandbox.inside import policy_server
+
+SUFFIX = ".onnx"
+
+
+class OnnxPolicy:
+    """A policy from a file: `obs` to `action`, with `state_in` and `state_out` where it remembers.
+
+    Observations go through it one by one, so that no action hangs on how many simulations there
+    are, and bits are those of the sandbox.
+
+    Args:
+        path: the file.
+        core: of the task that it is to act in.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no policy, or one for other observations or actions.
+        ModuleNotFoundError: onnxruntime is not installed.
+    """
+
+    def __init__(self, path: str | Path, core: Core) -> None:
+        self._path = str(path)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no policy {self._path!r}")
+        try:
+            self._session = policy_server.session(self._path)
+            observation, action, state = policy_server.sizes(self._session)
+        except ModuleNotFoundError:
+            raise
+        # The runtime's exceptions have no base class of their own.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self._path}: not a policy that can be run ({reason})") from None
+        sizes = core.size, core.task.body.nu
+        if (observation, action) != sizes:
+            raise ValueError(
+                f"{self._path}: the policy maps {observation} numbers to {action}, the task has "
+                f"observations of {sizes[0]} and actions of {sizes[1]}"
+            )
+        self._state = np.zeros((core.num, 1, state), np.float32)
+
+    def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
+        """Their states start from zeros."""
+        self._state[ids] = 0
+
+    def act(self, core: Core) -> np.ndarray:
+        """The policy's actions, clipped to [-1, 1].
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        actions = np.concatenate([self._row(i, row) for i, row in enumerate(core.observation)])
+        if not np.isfinite(actions).all():
+            raise ValueError(f"{self._path}: the policy returned an action that is not finite")
+        return np.clip(actions, -1, 1).astype(np.float32)
+
+    def _row(self, i: int, observation: np.ndarray) -> np.ndarray:
+        """The action (1, nu) of a simulation; its state goes on."""
+        feeds = {"obs": observation[None]}
+        if not self._state.shape[2]:
+            (action,) = self._session.run(["action"], feeds)
+        else:
+            feeds["state_in"] = self._state[i]
+            action, self._state[i] = self._session.run(["action", "state_out"], feeds)
+        return np.asarray(action)

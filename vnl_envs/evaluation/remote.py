@@ -1,0 +1,41 @@
+"""A policy that runs in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vnl_envs.envs.core import Core
+from vnl_envs.sandbox.client import PolicyProcess, largest
+
+
+class RemotePolicy:
+    """A policy process as a `Policy` of a core with one simulation.
+
+    Where the policy fails, `begin` and `act` raise `PolicyError`: that episode ends with its code
+    as the reason, and the next `begin` starts the process anew.
+
+    Args:
+        process: to ask.
+
+    Attributes:
+        clipped: how many numbers of this episode's actions were out of range.
+    """
+
+    def __init__(self, process: PolicyProcess) -> None:
+        self.process = process
+        self.clipped = 0
+
+    def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
+        """A new episode."""
+        self.clipped = 0
+        self.process.reset()
+
+    def act(self, core: Core) -> np.ndarray:
+        """The policy's action, (1, A), clipped to [-1, 1]."""
+        action = self.process.act(core.observation[0])
+        if largest(action) > 1:
+            self.clipped += int(np.count_nonzero(np.abs(action) > 1))
+            np.clip(action, -1, 1, out=action)
+        return action[None]

@@ -1,0 +1,1 @@
+"""Whether a clip is one that its body can do."""

@@ -1,0 +1,1 @@
+"""Recordings of other skeletons and markers fitted to a body."""

@@ -1,0 +1,1 @@
+"""Pictures and videos of a model, a state and a task's overlays."""

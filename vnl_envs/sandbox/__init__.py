@@ -1,0 +1,1 @@
+"""Foreign policies run where they can do no harm."""

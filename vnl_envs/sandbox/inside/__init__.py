@@ -1,0 +1,1 @@
+"""What runs with the foreign policy: this folder is all of the package that it sees."""

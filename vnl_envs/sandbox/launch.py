@@ -1,0 +1,231 @@
+"""Runs a program that reads foreign bytes where it can do no harm.
+
+The program sees the interpreter, the few packages it needs, the folder `inside` and the files that
+it is given, all read-only; no network, no other processes, no environment variables, nothing to
+write to. `bubblewrap` makes that view, `confine.py` sets limits and filters system calls before the
+program starts. `docs/scoring_isolation.md` says what this defends against and what not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from vnl_envs.sandbox import inside
+from vnl_envs.sandbox.inside import confine
+
+MEMORY = 1 << 30
+"""Bytes of address space of a policy; interpreter, NumPy and ONNX Runtime take 0.15 GB of it."""
+CPU = 24 * 3600
+"""Seconds of CPU time of a program, a backstop: what counts is the harness's clock."""
+
+# What the server and the check of a model import.
+_PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnx",
+    "google",
+    "ml_dtypes",
+    "flatbuffers",
+    "packaging",
+    "typing_extensions",
+)
+# One thread, for the same bits each time. ONNX Runtime sends telemetry since 1.29 unless told not
+# to (its docs/Privacy.md).
+_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+_INSIDE = Path(inside.__file__).parent
+_TRIAL_SECONDS = 20
+
+
+@functools.cache
+def available() -> str | None:
+    """Why programs cannot be isolated here, in one line; None if they can."""
+    if (reason := confine.refusal()) is not None:
+        return reason
+    if shutil.which("bwrap") is None:
+        return "bwrap is not installed (Debian: apt-get install bubblewrap)"
+    try:
+        done = subprocess.run(
+            command([]), env={}, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=_TRIAL_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"bwrap did not start a program within {_TRIAL_SECONDS} s"
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        return f"bwrap does not work here: {lines[-1] if lines else f'exit {done.returncode}'}"
+    return None
+
+
+def command(
+    argv: Sequence[str | os.PathLike[str] | BinaryIO],
+    *,
+    memory: int = MEMORY,
+    cpu: int = CPU,
+    isolated: bool = True,
+) -> list[str]:
+    """What to execute for a Python program to run confined; start it with `environment(isolated)`.
+
+    Args:
+        argv: `-m`, a module of `vnl_envs.sandbox.inside` and its arguments, or a script and its
+            arguments. The script and arguments that are open files are all that it may read beyond
+            the packages; the latter become the places where their contents are inside. Such a
+            file need not be in any folder; it is to be at its start, and its descriptor has to be
+            passed on (`pass_fds` of `subprocess`).
+        memory: bytes of address space.
+        cpu: seconds of CPU time.
+        isolated: False for limits alone, without bwrap.
+    """
+    limits = [str(memory), str(cpu)]
+    options = ["-S", "-s", "-P", "-B"]
+    if not isolated:
+        words = [_outside(argument) for argument in argv]
+        return [sys.executable, *options, confine.__file__, *limits, *words]
+    binds, words = _files(argv)
+    return [
+        shutil.which("bwrap") or "bwrap",
+        *_namespaces(),
+        *_view(),
+        *binds,
+        "--remount-ro",
+        "/",
+        *_variables(),
+        "--",
+        f"{_home()}/bin/{_interpreter().name}",
+        *options,
+        "/packages/vnl_envs/sandbox/inside/confine.py",
+        *limits,
+        *words,
+    ]
+
+
+def environment(isolated: bool = True) -> dict[str, str]:
+    """The environment variables for `command`: none of the harness's own."""
+    if isolated:
+        return {}
+    return _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(_folders()))}
+
+
+def _outside(argument: str | os.PathLike[str] | BinaryIO) -> str:
+    """An argument of a program that sees the files of the harness."""
+    if isinstance(argument, str | os.PathLike):
+        return os.fspath(argument)
+    return f"/dev/fd/{argument.fileno()}"
+
+
+def _files(
+    argv: Sequence[str | os.PathLike[str] | BinaryIO],
+) -> tuple[list[str], list[str]]:
+    """What binds a script and open files to places inside; and the arguments with these places."""
+    binds: list[str] = []
+    words: list[str] = []
+    for i, argument in enumerate(argv):
+        if not isinstance(argument, str | os.PathLike):
+            place = f"/files/{i}/{Path(str(argument.name)).name}"
+            binds += ["--ro-bind-data", str(argument.fileno()), place]
+        elif i == 0 and argument != "-m":
+            place = f"/files/{i}/{Path(argument).name}"
+            binds += ["--ro-bind", os.fspath(argument), place]
+        else:
+            place = os.fspath(argument)
+        words.append(place)
+    return binds, words
+
+
+def _namespaces() -> list[str]:
+    """No network, processes, users, host name or IPC in common with the harness."""
+    return [
+        "--unshare-all",
+        "--unshare-user",
+        *("--uid", "65534", "--gid", "65534", "--hostname", "policy"),
+        *("--cap-drop", "ALL"),
+        "--die-with-parent",
+        "--new-session",
+    ]
+
+
+def _view() -> list[str]:
+    """The file system of a program: libraries, interpreter and packages, read-only."""
+    words: list[str] = []
+
+    def bind(source: Path, place: str) -> None:
+        words.extend(("--ro-bind", str(source), place))
+
+    for folder in map(Path, ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")):
+        if folder.is_symlink():
+            words.extend(("--symlink", os.readlink(folder), str(folder)))
+        elif folder.exists():
+            bind(folder, str(folder))
+    base, home = Path(sys.base_prefix), _home()
+    bind(_interpreter(), f"{home}/bin/{_interpreter().name}")
+    if home != sys.base_prefix:
+        bind(base / "lib", f"{home}/lib")
+    installed = Path(sysconfig.get_path("stdlib")) / "site-packages"
+    if installed.is_dir() and installed.is_relative_to(base):
+        hidden = f"{home}/{installed.relative_to(base)}"
+        words.extend(("--tmpfs", hidden, "--remount-ro", hidden))
+    for source in _packages():
+        bind(source, f"/packages/{source.name}")
+    bind(_INSIDE, "/packages/vnl_envs/sandbox/inside")
+    return [*words, "--chdir", "/"]
+
+
+def _variables() -> list[str]:
+    inside = _ENVIRONMENT | {
+        "PYTHONPATH": "/packages",
+        "LD_LIBRARY_PATH": f"{_home()}/lib",
+        "HOME": "/",
+    }
+    words = (("--setenv", name, value) for name, value in inside.items())
+    return ["--clearenv", *(word for triple in words for word in triple)]
+
+
+def _interpreter() -> Path:
+    """The interpreter itself, not the link to it in a virtual environment."""
+    return Path(sys.executable).resolve()
+
+
+def _home() -> str:
+    """Where the interpreter is inside: the system's in its place, another without its path."""
+    return "/usr" if sys.base_prefix == "/usr" else "/python"
+
+
+@functools.cache
+def _packages() -> tuple[Path, ...]:
+    """Folders and modules of `_PACKAGES` that are installed, and their shared libraries."""
+    return tuple(dict.fromkeys(_installed()))
+
+
+def _installed() -> Iterator[Path]:
+    for name in _PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            continue
+        if spec.submodule_search_locations is None:
+            assert spec.origin is not None
+            yield Path(spec.origin)
+            continue
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        yield folder
+        # Where auditwheel puts what a wheel brings along.
+        if (libraries := folder.with_name(f"{name}.libs")).is_dir():
+            yield libraries
+
+
+def _folders() -> Iterator[str]:
+    """Where the packages are found without a sandbox."""
+    yield from (str(source.parent) for source in _packages())

@@ -1,0 +1,1 @@
+"""The leaderboard: tables, reports, pages."""

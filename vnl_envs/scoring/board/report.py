@@ -1,0 +1,244 @@
+"""A result for people (a text table, one HTML page) and for programs (a record)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from vnl_envs.scoring.board import charts, views
+from vnl_envs.scoring.board.printed import foreign
+from vnl_envs.scoring.board.views import TaskFigures, by_task, plain
+from vnl_envs.scoring.documents.schema import Estimate, Result, Suite
+from vnl_envs.scoring.documents.suites import NOMINAL, episodes
+from vnl_envs.scoring.results.files import NATIVE, is_exposed, restricted
+from vnl_envs.scoring.run.runner import part_of
+from vnl_envs.utils.html import environment
+from vnl_envs.utils.texts import shown
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
+FORMAT, VERSION = "vnl_envs-score-report", 1
+MOST_LISTED = 30
+"""Episodes that count 0 which a page lists, of each reason."""
+
+_LEGEND = (
+    "In brackets: 95 % intervals over independent units. Normalised: 0 is the random policy, 1 the "
+    "metric's ceiling. Count 0: nominal episodes that failed. Kept: share of the nominal primary "
+    "metric."
+)
+
+
+class Drawing(NamedTuple):
+    """A plot and the lines that its legend names."""
+
+    svg: Markup
+    series: Sequence[charts.Series]
+
+
+def summary(result: Result, suite: Suite) -> Group:
+    """Tables for a terminal of 80 columns or more: scores, and what perturbations leave of them."""
+    tasks = by_task(result, suite)
+    who = foreign(result.entrant.name, "bold")
+    who.append(f"  {result.suite.name}, {result.split}, {result.engine}", "not bold")
+    parts: list[Any] = [who, Text(""), _scores(result, tasks)]
+    tiers = [tier for tier in suite.tiers if tier != NOMINAL]
+    if tiers:
+        parts += [Text(""), _robustness(tasks, tiers)]
+    parts += [Text(""), Text(_LEGEND, "dim")]
+    return Group(*parts, *(Text(line, "yellow") for line in _remarks(result, suite, tasks)))
+
+
+def _scores(result: Result, tasks: Sequence[TaskFigures]) -> Table:
+    table = _table("task", "primary", "normalised", "count 0", "what is primary")
+    table.columns[-1].justify = "left"
+    for task in tasks:
+        nominal = task.tier(NOMINAL)
+        failed = sum(nominal.failed.values()) if nominal else 0
+        table.add_row(
+            views.title(task.task.id),
+            _with_interval(task.primary),
+            _with_interval(task.normalised),
+            str(failed) if failed else views.NONE,
+            foreign(task.task.primary.name),
+        )
+    table.add_section()
+    table.add_row(Text("overall", "bold"), "", _with_interval(result.overall, "bold"))
+    return table
+
+
+def _robustness(tasks: Sequence[TaskFigures], tiers: Sequence[str]) -> Table:
+    table = _table("kept under", *tiers)
+    for task in tasks:
+        kept = [views.percent(views.retention([task], tier)) for tier in tiers]
+        table.add_row(views.title(task.task.id), *kept)
+    table.add_section()
+    mean = [Text(views.percent(views.retention(tasks, tier)), "bold") for tier in tiers]
+    table.add_row(Text("mean", "bold"), *mean)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _with_interval(estimate: Estimate, style: str = "") -> Text:
+    return Text.assemble(
+        (views.number(estimate.value), style), (f" {views.interval(estimate)}", "dim")
+    )
+
+
+def _remarks(result: Result, suite: Suite, tasks: Sequence[TaskFigures]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    lines = [] if result.complete else ["incomplete: not ranked"]
+    for name, pin in suite.pins.items():
+        if (has := result.stamps.get(name, "unknown")) != pin:
+            lines.append(shown(f"computed with {name} {has}, the suite is of {pin}"))
+    if is_exposed(result):
+        lines.append("the policies ran outside the sandbox")
+    for task in tasks:
+        reasons = Counter(episode.reason for episode in task.episodes if episode.reason)
+        name = views.title(task.task.id)
+        total = len(task.episodes)
+        lines += [f"{name}: {n} of {total} episodes count 0: {why}" for why, n in reasons.items()]
+    return lines
+
+
+def record(result: Result, suite: Suite) -> dict[str, Any]:
+    """The figures as plain values for JSON, without the single episodes."""
+    content = result.model_dump(mode="json", exclude={"episodes"})
+    for task in by_task(result, suite):
+        told = content["tasks"].setdefault(task.task.id, {})
+        told["primary"] = task.task.primary.model_dump(mode="json")
+        told["failures"] = [
+            {"tier": tier, "reason": reason, "episodes": ids}
+            for tier, reason, _, ids in task.failures
+        ]
+        told["cells"] = {
+            cell.cell.id: {"mean": cell.mean, "counted": cell.cell.counted, "ends": cell.ends}
+            for cell in task.cells
+        }
+    return {"format": FORMAT, "version": VERSION, **content}
+
+
+def page(result: Result, suite: Suite) -> str:
+    """One HTML page with everything in it; it loads nothing and runs no scripts."""
+    style = resources.files("vnl_envs.scoring").joinpath("templates/style.css").read_text("utf-8")
+    from markupsafe import Markup
+
+    # Our own style sheet: escaped quotes in it would not be read.
+    template = templates().get_template("report.html")
+    return template.render(style=Markup(style), **context(result, suite))
+
+
+def context(
+    result: Result, suite: Suite, file: str = "result.json", bundle: str = "BUNDLE.zip"
+) -> dict[str, Any]:
+    """What `entry_body.html` shows of a result.
+
+    Args:
+        result, suite: what and of which suite.
+        file, bundle: names of the result and of the policies in commands.
+    """
+    tasks = by_task(result, suite)
+    return {
+        "result": result,
+        "suite": suite,
+        "tasks": tasks,
+        "domain": charts.domain([result.overall, *(task.normalised for task in tasks)]),
+        "reproduce": reproduce(result, suite, file, bundle),
+        "most": MOST_LISTED,
+    }
+
+
+def reproduce(result: Result, suite: Suite, file: str, bundle: str) -> str:
+    """The commands that compute a result again, and that hold one against its policies.
+
+    Only the second where no options of the first give just those episodes.
+    """
+    kind, _, name = result.entrant.identity.rpartition(":")
+    season = " --season-key KEY" if result.season else ""
+    who, judged = (f"--reference {name}", file) if kind else (bundle, f"{file} {bundle}")
+    commands = [f"verify {judged}{season}"]
+    part = _part_options(result, suite)
+    if part is not None:
+        engine = "" if result.engine == NATIVE else f" --engine {result.engine}"
+        split = f"--suite {result.suite.name} --split {result.split}{season}"
+        commands.insert(0, f"run {who} {split}{engine}{part} --out run")
+    return "\n".join(f"vnl-envs score {command}" for command in commands)
+
+
+def _part_options(result: Result, suite: Suite) -> str | None:
+    """The options of `run` for the episodes of a result, "" for all; None where there are none."""
+    ids = [episode.id for episode in result.episodes]
+    counts = Counter(spec.task for spec in episodes(restricted(suite, ids)))
+    tasks = list(counts) if len(counts) < len(suite.tasks) else []
+    for number in (None, max(counts.values(), default=None)):
+        part = part_of(suite, result.engine, tasks, number)
+        if [spec.id for spec in episodes(part or suite)] == ids:
+            options = [f" --task {task}" for task in tasks]
+            return "".join(options) + (f" --episodes {number}" if number else "")
+    return None
+
+
+def ladder(tasks: Sequence[tuple[str, TaskFigures]]) -> Drawing | None:
+    """Success over the width of gaps, a line for each name; None where there are no widths."""
+    series = [charts.Series(name, task.widths) for name, task in tasks if task.widths]
+    series = series[: charts.LINES]
+    if not series:
+        return None
+    return Drawing(charts.plot(series, "width of the gaps, m", "share cleared"), series)
+
+
+def natural(task: TaskFigures) -> charts.Domain:
+    """From 0 to the ceiling of a task's primary metric."""
+    return charts.Domain(0.0, task.task.primary.ceiling)
+
+
+def ordered_strata(task: TaskFigures) -> list[tuple[str, Estimate]]:
+    """The strata, widths by width."""
+    ladder = views.widths(task.strata)
+    names = list(task.strata) if ladder is None else [text for _, text in ladder]
+    return [(name, task.strata[name]) for name in names]
+
+
+def templates() -> jinja2.Environment:
+    """The templates of the pages of scores, with what these call."""
+    env = environment("vnl_envs.scoring.board")
+    env.filters.update(
+        number=views.number,
+        significant=views.significant,
+        interval=views.interval,
+        significants=views.significants,
+        percent=views.percent,
+        percents=views.percents,
+        count=views.count,
+        raw=views.raw,
+        is_exposed=is_exposed,
+        title_of=views.title,
+        plain=plain,
+        slug=views.slug,
+        metric=views.metric,
+        stratum=views.stratum,
+    )
+    env.globals.update(
+        bar=charts.bar,
+        heat=charts.heat,
+        ladder=ladder,
+        natural=natural,
+        strata=ordered_strata,
+        retention=views.retention,
+        plain_pairs=lambda pairs: [(plain(k), plain(v)) for k, v in sorted(pairs.items())],
+    )
+    return env

@@ -1,0 +1,217 @@
+"""The static leaderboard: pages that need neither a server nor JavaScript."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import vnl_envs
+from vnl_envs.problems import Problem
+from vnl_envs.scoring.board import charts, report, views
+from vnl_envs.scoring.board.tables import Row, Table, read_board, read_file, records, to_csv
+from vnl_envs.scoring.board.videos import read_video
+from vnl_envs.scoring.documents.schema import MOST_BYTES, Estimate, OpenedSeason, SuiteTask, Video
+from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.scoring.results.compare import THRESHOLDS, Algorithm, algorithm_board
+from vnl_envs.scoring.submission import archive
+from vnl_envs.statistics.across_seeds import MIN_SEEDS, Aggregate
+from vnl_envs.utils.files import read_inside, written_whole
+
+LIST = ".site.json"
+"""What a build wrote, for the next one."""
+STATIC = ("style.css", "board.js", "icon.svg")
+
+
+class Built(NamedTuple):
+    """A site: how many pages it has, and why something that its board lists is not on it."""
+
+    pages: int
+    problems: list[Problem]
+
+
+def build(board: Path, out: Path) -> Built:
+    """Write the site of a board into a folder, made if need be.
+
+    What is wrong with the board is left out and named. Of files, only those are copied that it
+    lists, and has checked: results, bundles and videos.
+
+    Args:
+        board: see `tables`.
+        out: what a build before wrote there and this one does not is removed, unless somebody has
+            changed it; nothing else is touched but what has the same name.
+
+    Raises:
+        ScoringError: see `read_board`.
+        OSError: something cannot be written.
+    """
+    tables, seasons, problems = read_board(board)
+    pages = _pages(tables, seasons)
+    out.mkdir(parents=True, exist_ok=True)
+    before, written = _listed(out), {}
+
+    def write(name: str, content: str | bytes) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        _write(out / name, data)
+        written[name] = archive.sha256(data)
+
+    for name, text in pages.items():
+        write(name, text)
+    templates = resources.files("vnl_envs.scoring").joinpath("templates")
+    for name in STATIC:
+        write(name, templates.joinpath(name).read_text("utf-8"))
+    for table in tables:
+        rows = records(table)
+        write(f"{table.data}.csv", to_csv(rows))
+        write(f"{table.data}.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        for row in table.rows:
+            for name, data in _downloads(board, row):
+                write(name, data)
+    # What lies in the board's own folder is the board's.
+    if not out.samefile(board):
+        _remove(out, before, written)
+    _write(out / LIST, json.dumps(written, indent=1).encode())
+    return Built(len(pages), problems)
+
+
+def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
+    """What is published of an entry as it is: address and content."""
+    yield row.download, read_file(board, row.download, MOST_BYTES)
+    if row.bundle:
+        yield row.bundle, read_file(board, row.bundle, archive.MOST_BYTES)
+    for video in row.beside.videos:
+        yield video.file, read_video(board, video)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        partial.write_bytes(data)
+
+
+def _listed(out: Path) -> dict[str, str]:
+    """What the build before wrote, with the SHA-256 of each; empty where that is not known."""
+    try:
+        found = json.loads(read_inside(out, LIST, MOST_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remove(out: Path, before: Mapping[str, str], written: Iterable[str]) -> None:
+    """Remove what the build before wrote and this one did not, where it is as it was written."""
+    # Upper and lower case may be the same file.
+    kept = {name.casefold() for name in written}
+    for name in before:
+        if name.casefold() in kept or Path(name).is_absolute():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if archive.sha256(read_inside(out, name, archive.MOST_BYTES)) == before[name]:
+                (out / name).unlink()
+
+
+def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason]) -> dict[str, str]:
+    """File name -> page."""
+    env = report.templates()
+    env.globals.update(
+        boards=tables, version=vnl_envs.__version__, efficiency=_efficiency, estimate=_estimate
+    )
+    pages = {}
+
+    def add(name: str, template: str, **values: Any) -> None:
+        pages[name] = env.get_template(template).render(page=name, **values)
+
+    for table in tables:
+        add(table.page, "board.html", board=table, seasons=seasons)
+        for task in table.suite.tasks:
+            add(table.task_page(task), "task.html", board=table, **_task(table, task))
+        for row in table.rows:
+            names = f"{row.key}.json", f"{row.key}.zip"
+            more = report.context(row.result, table.suite, *names)
+            add(row.page, "entry.html", board=table, row=row, **more)
+    if not tables:
+        add("index.html", "empty.html")
+    add("cost.html", "cost.html")
+    add(
+        "algorithms.html",
+        "algorithms.html",
+        groups=[*map(_algorithms, tables)],
+        min_seeds=MIN_SEEDS,
+    )
+    return pages
+
+
+def _task(table: Table, task: SuiteTask) -> dict[str, Any]:
+    """What `task.html` shows."""
+    index = table.suite.tasks.index(task)
+    entries = [(row, row.tasks[index]) for row in table.rows]
+    entries.sort(key=lambda pair: -(pair[1].primary.value or 0.0))
+    strata = list(dict.fromkeys(name for _, scored in entries for name in scored.strata))
+    widths = views.widths(strata)
+    scores = [scored.score for _, scored in entries if scored.score]
+    filmed = [(row, shown) for row, _ in entries if (shown := _of_task(row.beside.videos, task))]
+    leader, shown = filmed[0] if filmed else (None, [])
+    return {
+        "task": task,
+        "entries": entries,
+        "columns": strata if widths is None else [text for _, text in widths],
+        "drawing": report.ladder([(row.name, scored) for row, scored in entries]),
+        "cells": task.tiers.get(NOMINAL, []),
+        "means": {row.key: {c.cell.id: c.mean for c in scored.cells} for row, scored in entries},
+        "random": table.random(task),
+        "shows_width": any(score.half_width for score in scores),
+        "shows_uncounted": any(score.uncounted for score in scores),
+        "leader": leader,
+        "videos": shown,
+    }
+
+
+def _of_task(videos: list[Video], task: SuiteTask) -> list[Video]:
+    return [video for video in videos if video.task == task.id]
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """The algorithms of a table over their training seeds.
+
+    Attributes:
+        table: whose entries are their runs.
+        board: those with enough runs.
+        refused: name -> why not, of the others.
+        profile: the share of runs above each score; None where there are no algorithms.
+    """
+
+    table: Table
+    board: list[Algorithm]
+    refused: dict[str, str]
+    profile: report.Drawing | None
+
+
+def _algorithms(table: Table) -> Algorithms:
+    results = [row.result for row in table.rows if row.ranked]
+    board, refused = algorithm_board(results, table.suite)
+    if not board:
+        return Algorithms(table, board, refused, None)
+    lines = [
+        charts.Series(a.name, list(zip(THRESHOLDS, map(_estimate, a.profile), strict=True)))
+        for a in board[: charts.LINES]
+    ]
+    drawn = report.Drawing(charts.plot(lines, "normalised score", "share of runs above it"), lines)
+    return Algorithms(table, board, refused, drawn)
+
+
+def _estimate(figure: Aggregate) -> Estimate:
+    return Estimate(value=figure.value, low=figure.low, high=figure.high, units=0)
+
+
+def _efficiency(table: Table) -> report.Drawing | None:
+    """Overall score over the environment steps of all policies together."""
+    rows: list[Row] = [r for r in table.rows if r.steps and r.result.overall.value is not None]
+    if not rows:
+        return None
+    dots = [charts.Dot(row.name, row.steps, row.result.overall) for row in rows]
+    return report.Drawing(charts.scatter(dots, "environment steps", "overall score"), [])

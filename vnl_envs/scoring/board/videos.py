@@ -1,0 +1,143 @@
+"""Videos of a result's episodes, and the list of those that a board has."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tqdm.auto import tqdm
+
+from vnl_envs.problems import Code, problem
+from vnl_envs.rendering.video import STRIDE, open_video
+from vnl_envs.scoring.board.views import TaskFigures, by_task, episode_place, slug
+from vnl_envs.scoring.documents.schema import MOST_BYTES, EpisodeResult, Result, Video, parse
+from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.scoring.run.worker import Worker
+from vnl_envs.utils.files import read_inside, written_whole
+
+if TYPE_CHECKING:
+    from vnl_envs.envs.core import Core
+    from vnl_envs.scoring.run.runner import Run
+
+FOLDER = "videos"
+INDEX = "videos.json"
+SECONDS = 8
+SIZE = 384, 288
+BITRATE = 250_000
+"""So that `SECONDS` take a quarter of a megabyte."""
+MOST_VIDEO = 8 * 2**20
+"""Bytes of one on a board."""
+# The type of the first box of an MP4 file (ISO/IEC 14496-12, 4.3).
+_MP4 = b"ftyp"
+
+
+def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
+    """Run some episodes of a result again, drawn, and write the list of them beside the videos.
+
+    Args:
+        result: of the whole suite or a part of it.
+        what: the same contestant, suite and seeds; on the native engine.
+        out: the folder `videos` of a board; its parts are made if need be.
+        key: name of the result on the board, without suffix.
+
+    Raises:
+        ScoringError: the suite is not of this version.
+        RuntimeError: there is no OpenGL library.
+    """
+    folder = out / key
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [
+        (task.task.id, which, episode)
+        for task in by_task(result, what.suite)
+        if what.has_policy(task.task.id)
+        for which, episode in chosen(task)
+    ]
+    videos = []
+    with contextlib.closing(Worker(what.job)) as worker:
+        for task_id, which, episode in tqdm(shown, unit="video", disable=None):
+            name = f"{slug(task_id)}-{which}.mp4"
+            _draw(worker.play(episode.id), folder / name)
+            file = f"{FOLDER}/{key}/{name}"
+            videos.append(
+                Video(task=task_id, which=which, episode=episode.id, score=episode.score, file=file)
+            )
+    with written_whole(folder / INDEX) as partial:
+        rows = [video.model_dump(mode="json") for video in videos]
+        partial.write_text(json.dumps(rows, indent=1) + "\n")
+    return videos
+
+
+def _draw(states: Iterator[Core], path: Path) -> None:
+    """The first seconds of an episode."""
+    core = next(states)
+    rate = round(1 / core.task.dt)
+    with open_video(path, core.task.world, rate, SIZE, BITRATE) as add:
+        add(core.engine.data(0), core.overlays(0))
+        for core in itertools.islice(states, STRIDE - 1, SECONDS * rate, STRIDE):
+            add(core.engine.data(0), core.overlays(0))
+
+
+def read_videos(board: Path, key: str, result: Result) -> list[Video]:
+    """The videos of an entry whose files a board has.
+
+    Args:
+        board: its folder.
+        key: name of the result on the board, without suffix.
+        result: whose episodes these are.
+
+    Raises:
+        ScoringError: the list of them is none, or tells other things of an episode than the
+            result; or see `read_video`.
+    """
+    name = f"{FOLDER}/{key}/{INDEX}"
+    if not (board / name).exists():
+        return []
+    try:
+        videos = parse(list[Video], read_inside(board, name, MOST_BYTES), name)
+    except OSError as error:
+        raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
+    scores = {episode.id: episode.score for episode in result.episodes}
+    there = []
+    for video in videos:
+        own = video.episode.startswith(f"{video.task}/") and video.file.startswith(
+            f"{FOLDER}/{key}/"
+        )
+        if not own or scores.get(video.episode) != video.score:
+            message = f"{video.file}: is of {video.episode} with score {video.score:g}, which the "
+            raise problem(Code.CLAIM, name, f"{message}result does not have")
+        if (board / video.file).exists():
+            read_video(board, video)
+            there.append(video)
+    return there
+
+
+def read_video(board: Path, video: Video) -> bytes:
+    """A video's file.
+
+    Raises:
+        ScoringError: it is no video, no regular file, or larger than `MOST_VIDEO`.
+    """
+    try:
+        data = read_inside(board, video.file, MOST_VIDEO)
+    except OSError as error:
+        raise problem(Code.SCHEMA, video.file, str(error.strerror).lower()) from None
+    if data[4:8] != _MP4:
+        raise problem(Code.SCHEMA, video.file, "is no MP4 file")
+    return data
+
+
+def chosen(
+    task: TaskFigures,
+) -> list[tuple[Literal["best", "median", "worst"], EpisodeResult]]:
+    """The best, median and worst nominal episode of a task among those that count."""
+    counted = {cell.id for cell in task.task.tiers[NOMINAL] if cell.counted}
+    places = ((episode_place(episode.id), episode) for episode in task.episodes)
+    nominal = [e for (tier, cell), e in places if tier == NOMINAL and cell in counted]
+    if not nominal:
+        return []
+    ordered: Sequence[EpisodeResult] = sorted(nominal, key=lambda e: (-e.score, -e.steps))
+    return [("best", ordered[0]), ("median", ordered[len(ordered) // 2]), ("worst", ordered[-1])]

@@ -1,0 +1,255 @@
+"""What a result says, ready to be shown: by task, tier, stratum and cell, and as short texts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vnl_envs.scoring.documents.schema import (
+    Cell,
+    EpisodeResult,
+    Estimate,
+    Primary,
+    Result,
+    Suite,
+    SuiteTask,
+    TaskScore,
+    TierScore,
+)
+from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.scoring.results.scores import NOTHING
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class CellFigures:
+    """The nominal episodes of a cell: the mean of their primary metric, and how they ended."""
+
+    cell: Cell
+    mean: float | None
+    ends: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TaskFigures:
+    """A task of a result, beside what its suite says of it.
+
+    Attributes:
+        task: of the suite.
+        score: None where the result has none.
+        episodes: of this task, in the suite's order.
+    """
+
+    task: SuiteTask
+    score: TaskScore | None
+    episodes: tuple[EpisodeResult, ...]
+
+    def tier(self, name: str) -> TierScore | None:
+        """The score in a tier."""
+        return self.score.tiers.get(name) if self.score else None
+
+    @property
+    def primary(self) -> Estimate:
+        """In the nominal tier, natural units."""
+        tier = self.tier(NOMINAL)
+        return tier.primary if tier else NOTHING
+
+    @property
+    def normalised(self) -> Estimate:
+        """In the nominal tier."""
+        tier = self.tier(NOMINAL)
+        return tier.normalised if tier else NOTHING
+
+    @property
+    def strata(self) -> dict[str, Estimate]:
+        """The nominal primary by stratum: widths in their order, behaviours in the suite's."""
+        tier = self.tier(NOMINAL)
+        return tier.strata if tier else {}
+
+    @property
+    def widths(self) -> list[tuple[float, Estimate]] | None:
+        """`strata` of a ladder of widths in m; None where strata are something else."""
+        ladder = widths(self.strata)
+        return None if ladder is None else [(w, self.strata[text]) for w, text in ladder]
+
+    @cached_property
+    def cells(self) -> list[CellFigures]:
+        """Of the nominal tier."""
+        by_cell: dict[str, list[EpisodeResult]] = {}
+        for episode in self.episodes:
+            tier, cell = episode_place(episode.id)
+            if tier == NOMINAL:
+                by_cell.setdefault(cell, []).append(episode)
+        return [
+            _cell_figures(cell, by_cell.get(cell.id, []))
+            for cell in self.task.tiers.get(NOMINAL, [])
+        ]
+
+    @property
+    def failures(self) -> list[tuple[str, str, int, list[str]]]:
+        """Tier, reason, how many episodes count 0 for it, and the ids of those."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for episode in self.episodes:
+            if episode.reason is not None:
+                key = episode_place(episode.id)[0], episode.reason
+                found.setdefault(key, []).append(episode.id)
+        return [(tier, reason, len(ids), ids) for (tier, reason), ids in found.items()]
+
+
+def by_task(result: Result, suite: Suite) -> list[TaskFigures]:
+    """The tasks of a suite as a result has them."""
+    episodes: dict[str, list[EpisodeResult]] = {}
+    for episode in result.episodes:
+        episodes.setdefault(episode_task(episode.id), []).append(episode)
+    return [
+        TaskFigures(task, result.tasks.get(task.id), tuple(episodes.get(task.id, ())))
+        for task in suite.tasks
+    ]
+
+
+def episode_task(id: str) -> str:
+    """The task of an episode "task/tier/cell/number"."""
+    return id.rsplit("/", 3)[0]
+
+
+def episode_place(id: str) -> tuple[str, str]:
+    """The tier and cell of an episode "task/tier/cell/number"."""
+    _, tier, cell, _ = id.rsplit("/", 3)
+    return tier, cell
+
+
+def _cell_figures(cell: Cell, episodes: list[EpisodeResult]) -> CellFigures:
+    scores = [episode.score for episode in episodes]
+    ends = Counter(episode.reason or episode.end for episode in episodes)
+    return CellFigures(cell, float(np.mean(scores)) if scores else None, dict(ends))
+
+
+def widths(strata: Iterable[str]) -> list[tuple[float, str]] | None:
+    """Strata that are widths in m, by width; None where they are not."""
+    try:
+        found = sorted((float(text), text) for text in strata)
+    except ValueError:
+        return None
+    return found if len(found) > 1 else None
+
+
+def retention(tasks: Iterable[TaskFigures], tier: str | None = None) -> float | None:
+    """The mean share of the primary that is kept, over tasks, in one tier or in all."""
+    kept = [
+        score.retention.value
+        for task in tasks
+        if task.score
+        for name, score in task.score.tiers.items()
+        if tier in (None, name) and score.retention and score.retention.value is not None
+    ]
+    return float(np.mean(kept)) if kept else None
+
+
+def environment_steps(result: Result) -> int:
+    """Of the training of all its policies."""
+    return sum(policy.training.env_steps for policy in result.entrant.policies.values())
+
+
+def parameters(result: Result) -> int:
+    """Of all its policies."""
+    return sum(policy.parameters for policy in result.entrant.policies.values())
+
+
+def algorithms(result: Result) -> str:
+    """Of its policies, each once."""
+    found = dict.fromkeys(policy.training.algorithm for policy in result.entrant.policies.values())
+    return ", ".join(found)
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """A text without what a reader cannot see, such as characters that turn its direction."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def title(task_id: str) -> str:
+    """A task's name for people: "vnl/RodentJumpGap-v0" is "Rodent jump gap"."""
+    name = re.sub(r"-v\d+$", "", task_id.rsplit("/", 1)[-1])
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).split(" ")
+    return " ".join([words[0], *(word.lower() for word in words[1:])])
+
+
+def slug(task_id: str) -> str:
+    """A task's name in addresses: "vnl/RodentJumpGap-v0" is "vnl-RodentJumpGap-v0"."""
+    return re.sub(r"[^\w.-]", "-", task_id)
+
+
+def metric(primary: Primary) -> str:
+    """The primary metric's name, with its unit if it has one."""
+    return primary.name if primary.unit == "1" else f"{primary.name}, {primary.unit}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Three decimals by default, with a minus sign as wide as a digit."""
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def significant(value: float | None) -> str:
+    """Three digits, for metrics of any size."""
+    return NONE if value is None else f"{value:.3g}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A share."""
+    return NONE if value is None else f"{100 * value:.0f} %".replace("-", "−")
+
+
+def raw(value: float | None) -> str:
+    """For programs; "" where there is none."""
+    return "" if value is None else repr(value)
+
+
+def interval(estimate: Estimate) -> str:
+    """Such as "[0.120, 0.310]"; "" where there is none."""
+    return _brackets(estimate, number)
+
+
+def significants(estimate: Estimate) -> str:
+    """`interval` in three digits."""
+    return _brackets(estimate, significant)
+
+
+def percents(estimate: Estimate) -> str:
+    """`interval` of a share."""
+    return _brackets(estimate, percent)
+
+
+def ends(estimate: Estimate) -> tuple[float, float] | None:
+    """Of an interval; None where there is none, as the values are all the same."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return None
+    return estimate.low, estimate.high
+
+
+def _brackets(estimate: Estimate, text: Callable[[float | None], str]) -> str:
+    found = ends(estimate)
+    return f"[{text(found[0])}, {text(found[1])}]" if found else ""
+
+
+def count(value: int) -> str:
+    """A large count in three digits, such as "20 M"."""
+    for size, suffix in ((10**12, " T"), (10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{suffix}"
+    return str(value) if value else NONE
+
+
+def stratum(text: str) -> str:
+    """A stratum for people: widths with their unit."""
+    try:
+        return f"{float(text):.2f} m"
+    except ValueError:
+        return text or "all"

@@ -1,0 +1,199 @@
+"""Suites: frozen lists of episodes, and the seeds of each of them."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vnl_envs.problems import Code, Problem, problem
+from vnl_envs.scoring.documents.schema import Anchors, Cell, Primary, Suite, read
+from vnl_envs.utils.files import read_regular
+from vnl_envs.utils.resources import packaged
+
+if TYPE_CHECKING:
+    from vnl_envs.tasks.task import Task
+
+NOMINAL = "nominal"
+"""The tier in which nothing is perturbed."""
+
+_KEY = re.compile(rb"[0-9a-f]{64}\s*")
+_MOST_KEY = 100
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One episode of a suite.
+
+    Attributes:
+        task: id of a registered task.
+        tier: name of the tier.
+        cell: its options are the episode's.
+        number: which of the cell's episodes, from 0.
+        primary: what counts in the task.
+    """
+
+    task: str
+    tier: str
+    cell: Cell
+    number: int
+    primary: Primary
+
+    @property
+    def id(self) -> str:
+        """Unique in the suite: "task/tier/cell/number"."""
+        return f"{self.task}/{self.tier}/{self.cell.id}/{self.number}"
+
+    def seed(self, key: bytes) -> np.random.SeedSequence:
+        """What the episode and the policy's own generator are drawn from; see `seed`."""
+        return seed(key, self.task, self.tier, f"{self.cell.id}/{self.number}")
+
+
+def seed(key: bytes, task: str, tier: str, episode: str) -> np.random.SeedSequence:
+    """The seed whose entropy is HMAC-SHA256(key, "task|tier|episode"), read big-endian.
+
+    Without the key nobody knows the episodes; with it everybody can recompute them.
+    """
+    digest = hmac.digest(key, f"{task}|{tier}|{episode}".encode(), "sha256")
+    return np.random.SeedSequence(int.from_bytes(digest, "big"))
+
+
+def suite_names() -> list[str]:
+    """The suites that ship with the package."""
+    return sorted(path.stem for path in packaged("suites").glob("*.json"))
+
+
+def load_suite(suite: str | Path) -> Suite:
+    """A suite by its name, or from a file (`Path`, or `str` ending in .json).
+
+    Raises:
+        ScoringError: there is none, or its file is not one.
+    """
+    if (path := _file(suite)) is not None:
+        if not path.is_file():
+            raise problem(Code.VERSION, str(suite), "there is no such suite file")
+    elif suite in suite_names():
+        path = packaged("suites", f"{suite}.json")
+    else:
+        names = ", ".join(suite_names())
+        raise problem(Code.VERSION, "suite", f"there is no suite {suite!r}; there are {names}")
+    return read(Suite, path)
+
+
+def _file(suite: str | Path | None) -> Path | None:
+    """The file that is meant, if it is not a name."""
+    is_file = isinstance(suite, Path) or (suite is not None and suite.endswith(".json"))
+    return Path(str(suite)) if is_file else None
+
+
+def episodes(suite: Suite) -> tuple[Spec, ...]:
+    """Every episode of a suite, in its order; those of a cell follow one another."""
+    return tuple(
+        Spec(task.id, tier, cell, number, task.primary)
+        for task in suite.tasks
+        for tier, cells in task.tiers.items()
+        for cell in cells
+        for number in range(cell.episodes)
+    )
+
+
+def dev_key(suite: Suite) -> bytes:
+    """The key of the seeds that everybody knows."""
+    return bytes.fromhex(suite.dev_key)
+
+
+def read_season_key(path: Path) -> bytes:
+    """The key of a season's seeds, from a file of 64 hexadecimal digits.
+
+    Raises:
+        ScoringError: there is no such file, or it holds something else.
+    """
+    text = read_regular(path, _MOST_KEY) if path.is_file() else b""
+    if not _KEY.fullmatch(text):
+        message = "a season key is a file of 64 hexadecimal digits in lower case"
+        raise problem(Code.SCHEMA, str(path), message)
+    return bytes.fromhex(text.decode().strip())
+
+
+def version_problems(suite: Suite) -> list[Problem]:
+    """Packages that are installed in another version than the suite's numbers are of."""
+    found = []
+    for package, wanted in suite.pins.items():
+        try:
+            here = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            here = "none"
+        if here != wanted:
+            message = f"the suite is of version {wanted}, installed is {here}"
+            found.append(Problem(Code.VERSION, f"{suite.name}: {package}", message))
+    return found
+
+
+def make_cell(task_id: str, cell: Cell) -> Task:
+    """The task of a cell, compiled.
+
+    Raises:
+        ScoringError: it is not the task that the suite was made with.
+    """
+    # Not above: reading a suite takes no physics.
+    from vnl_envs.identity import env_hash
+    from vnl_envs.registry import make_task
+
+    task = make_task(task_id, **cell.options)
+    here = env_hash(task_id, task)
+    if here != cell.env_hash:
+        message = f"the suite was made with env_hash {cell.env_hash}, here it is {here}"
+        raise problem(Code.VERSION, f"{task_id}/{cell.id}", message)
+    return task
+
+
+def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
+    """Least and greatest figure of each metric of a task, by name.
+
+    Raises:
+        ScoringError: there is no such task here.
+    """
+    from vnl_envs.registry import get_row, task_class
+    from vnl_envs.tasks.metrics import STANDARD
+
+    try:
+        task = task_class(get_row(task_id))
+    except ValueError as error:
+        raise problem(Code.VERSION, task_id, str(error)) from None
+    return {metric.name: metric.range for metric in STANDARD + task.metrics}
+
+
+def anchors_path(suite: Suite, file: Path) -> Path:
+    """Where the anchors of a suite file of one's own are.
+
+    As on a board: its folder `suites` has a folder `anchors` beside it.
+    """
+    return file.absolute().parent.parent / "anchors" / f"{suite.name}.json"
+
+
+def load_anchors(suite: Suite, source: str | Path | None = None) -> Anchors:
+    """The anchors of a suite: those that ship with the package, but for a file of one's own.
+
+    Args:
+        suite: whose.
+        source: what `load_suite` read it from, see `anchors_path`; None for a packaged one.
+
+    Raises:
+        ScoringError: there are none.
+    """
+    file = _file(source)
+    path = anchors_path(suite, file) if file else None
+    if path is None or not path.is_file():
+        try:
+            path = packaged("anchors", f"{suite.name}.json")
+        except FileNotFoundError:
+            message = f"there are none of {suite.name!r}"
+            if file:
+                message += f": `python -m leaderboard.make_anchors {source}` writes {path}"
+            raise problem(Code.VERSION, "anchors", message) from None
+    return read(Anchors, path)

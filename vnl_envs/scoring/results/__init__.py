@@ -1,0 +1,1 @@
+"""Results: scores from episodes, and results side by side."""

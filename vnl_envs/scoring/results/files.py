@@ -1,0 +1,134 @@
+"""Results: what stamps them, how they are read and written."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from vnl_envs.problems import Code
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.documents.schema import (
+    Anchors,
+    Cell,
+    EpisodeResult,
+    Estimate,
+    Result,
+    Suite,
+    SuiteStamp,
+    TaskScore,
+    read,
+    to_text,
+)  # fmt: skip
+from vnl_envs.scoring.results.scores import aggregate, check_anchors
+from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.machine import cpu_name
+
+PACKAGES = ("vnl_envs", "mujoco", "numpy", "onnxruntime", "dm-control")
+"""What the numbers depend on."""
+NATIVE = "native"
+"""The engine whose results count."""
+ENGINE_PACKAGES = {
+    "jax": ("jax", "mujoco-mjx"),
+    "warp": ("jax", "mujoco-mjx", "warp-lang"),
+}
+"""And those of a cross-check, by engine."""
+FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "avx512_bf16",
+         "amx_tile", "asimd", "sve")  # fmt: skip
+"""Instructions that NumPy, ONNX Runtime and the C library choose their code by."""
+_MOST_CHARACTERS = 200
+
+
+def stamps(engine: str = NATIVE) -> dict[str, str]:
+    """What computes results of an engine here: versions, processor and its flags."""
+    versions = {name: _version(name) for name in PACKAGES + ENGINE_PACKAGES.get(engine, ())}
+    return {
+        **{name: version for name, version in versions.items() if version},
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu": cpu_name().encode("ascii", "replace").decode()[:_MOST_CHARACTERS],
+        "cpu_flags": " ".join(_flags()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _flags() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
+    here = set(lines[0].partition(":")[2].split()) if lines else set()
+    return [flag for flag in FLAGS if flag in here]
+
+
+def read_result(path: Path) -> Result:
+    """A result from its file.
+
+    Raises:
+        ScoringError: it is not one; every fault is a problem of its own.
+        OSError: it cannot be read.
+    """
+    return read(Result, path)
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write a result, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(to_text(result))
+
+
+def is_complete(suite: Suite, engine: str, episodes: Sequence[EpisodeResult]) -> bool:
+    """Whether every episode of a suite was run on the engine that counts."""
+    ids = {episode.id for episode in episodes if episode.reason != Code.INCOMPLETE.slug}
+    return engine == NATIVE and ids == {spec.id for spec in suites.episodes(suite)}
+
+
+def restricted(suite: Suite, ids: Iterable[str]) -> Suite:
+    """A suite of the given episodes of another, the first of a cell each."""
+    counts = Counter(id.rpartition("/")[0] for id in {*ids})
+
+    def cells(task: str, tier: str, given: Sequence[Cell]) -> list[Cell]:
+        kept = [(cell, counts[f"{task}/{tier}/{cell.id}"]) for cell in given]
+        return [cell.model_copy(update={"episodes": n}) for cell, n in kept if n]
+
+    tasks = []
+    for task in suite.tasks:
+        tiers = {tier: cells(task.id, tier, given) for tier, given in task.tiers.items()}
+        tiers = {tier: kept for tier, kept in tiers.items() if kept}
+        if tiers:
+            tasks.append(task.model_copy(update={"tiers": tiers}))
+    return suite.model_copy(update={"tasks": tasks})
+
+
+def scored(
+    scope: Suite, suite: Suite, anchors: Anchors, episodes: Sequence[EpisodeResult]
+) -> tuple[dict[str, TaskScore], Estimate]:
+    """Scores of a suite, or of what `restricted` left of it, by the anchors of the whole.
+
+    Args:
+        scope: what is scored.
+        suite: the whole.
+        anchors: the suite's.
+        episodes: of the scope.
+
+    Raises:
+        ScoringError: see `scores.aggregate`.
+    """
+    check_anchors(suite, anchors)
+    stamp = SuiteStamp(name=scope.name, sha256=scope.sha256)
+    return aggregate(scope, anchors.model_copy(update={"suite": stamp}), episodes)
+
+
+def is_exposed(result: Result) -> bool:
+    """Whether policies of others ran outside the sandbox."""
+    return not result.isolated and not result.entrant.identity.startswith("reference:")

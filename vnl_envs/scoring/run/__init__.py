@@ -1,0 +1,1 @@
+"""Runs of a suite: processes, journal, verification."""

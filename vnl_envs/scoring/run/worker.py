@@ -1,0 +1,259 @@
+"""Runs single episodes of a suite: what every process of a run does.
+
+How an episode goes depends on the suite, the key, the policy and its id alone: not on the worker,
+nor on the episodes before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vnl_envs.envs.core import Core
+from vnl_envs.evaluation.evaluate import begin_episodes, episode_generators, run_episodes
+from vnl_envs.evaluation.policies import Policy, make_policy
+from vnl_envs.evaluation.remote import RemotePolicy
+from vnl_envs.problems import Code, PolicyError, Problem, ScoringError
+from vnl_envs.sandbox.client import PolicyProcess
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.documents.schema import Suite
+from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.results.files import NATIVE, stamps
+from vnl_envs.scoring.results.scores import episode_result
+from vnl_envs.scoring.run.journal import Record
+from vnl_envs.tasks.imitation import Imitation
+
+MEASURED_STEPS = 25
+"""Control steps that a measurement of speed takes."""
+
+_ONLY = np.array([0])
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers of a run know.
+
+    Attributes:
+        suite: whose episodes they run.
+        key: of their seeds.
+        reference: "zero", "random" or "track"; None for an entrant's policies.
+        policies: task id -> ONNX file.
+        isolated: whether those run in the sandbox.
+        engine: "native", or an implementation of MJX.
+        fresh: whether every episode has a policy process of its own, so that one that remembers
+            others against the rules acts otherwise.
+    """
+
+    suite: Suite
+    key: bytes
+    reference: str | None
+    policies: dict[str, bytes]
+    isolated: bool
+    engine: str
+    fresh: bool = False
+
+
+def cell_of(spec: Spec) -> tuple[str, str, str]:
+    """What names the cell of an episode: task, tier and cell."""
+    return spec.task, spec.tier, spec.cell.id
+
+
+class Worker:
+    """Answers the requests of a run.
+
+    Keeps the simulation of the last cell and the policy of the last task; those of cells that were
+    measured until they are run, as compiling one may take as long as running it.
+
+    Args:
+        job: of the run.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._specs = {spec.id: spec for spec in suites.episodes(job.suite)}
+        self._core: tuple[tuple[str, str, str], Core] | None = None
+        self._measured: dict[tuple[str, str, str], Core] = {}
+        self._policy: tuple[str, Policy] | None = None
+        self._opened = contextlib.ExitStack()
+
+    def answer(self, request: bytes) -> bytes:
+        """The answer to a request, both JSON: {"run": episode id}, {"measure": episode id} or
+        {"stamps": null}. What goes wrong is an answer, too: {"problems": [...]}.
+        """
+        ((name, argument),) = json.loads(request).items()
+        try:
+            return json.dumps(self._answer(name, argument)).encode()
+        except ScoringError as error:
+            problems = error.problems
+        except Exception as error:
+            if os.environ.get("VNL_ENVS_DEBUG"):
+                traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+            problems = (Problem(Code.INTERNAL, str(argument), message),)
+        return json.dumps({"problems": problems}).encode()
+
+    def _answer(self, name: str, argument: Any) -> dict[str, Any]:
+        if name == "stamps":
+            return stamps(self._job.engine)
+        return self.measure(argument) if name == "measure" else self.run(argument).plain()
+
+    def run(self, spec_id: str) -> Record:
+        """Run an episode.
+
+        Raises:
+            ScoringError: the cell's task is not the one that the suite was made with.
+        """
+        begin = time.perf_counter()
+        spec = self._specs[spec_id]
+        core = self._core_of(spec)
+        policy = _Clocked(self._policy_of(spec.task, core))
+        ready = time.perf_counter()
+        (finished,) = run_episodes(core, policy, [spec.seed(self._job.key)])
+        episode = episode_result(spec, finished, policy.clipped)
+        note = ""
+        if finished.failure is not None:
+            note = finished.failure.message
+            # How far it came may hang on a clock, which a result must not.
+            episode = episode.model_copy(update={"steps": 0, "clipped": 0, "metrics": {}})
+        done = time.perf_counter()
+        return Record(episode, note, done - begin, policy.seconds, done - ready - policy.seconds)
+
+    def play(self, spec_id: str) -> Iterator[Core]:
+        """The simulation of an episode, to be drawn: at its start and after each control step.
+
+        Ends early where the policy fails.
+
+        Raises:
+            ScoringError: see `run`.
+        """
+        spec = self._specs[spec_id]
+        core = self._core_of(spec)
+        policy = self._policy_of(spec.task, core)
+        with contextlib.suppress(PolicyError):
+            begin_episodes(core, policy, _ONLY, [spec.seed(self._job.key)])
+            over = False
+            while not over:
+                yield core
+                result = core.step(policy.act(core))
+                over = bool(result.terminated[0] or result.truncated[0])
+            yield core
+
+    def measure(self, spec_id: str) -> dict[str, Any]:
+        """How long things take in an episode's cell: seconds up to its first step (`build`), for a
+        `step` after that, and how many `steps` its episodes have at most, on average.
+        """
+        spec = self._specs[spec_id]
+        core = self._core_of(spec)
+        # Only now: the first cell of a body in a process takes a second more, others do not.
+        begin = time.perf_counter()
+        policy = self._policy_of(spec.task, core)
+        self._measured[cell_of(spec)] = core
+        cell = [other for other in self._specs.values() if cell_of(other) == cell_of(spec)]
+        rows = core.draw([episode_generators(s.seed(self._job.key))[0] for s in cell])
+        steps = np.broadcast_to(core.task.available(rows), len(cell))
+        moments: list[float] = []
+        with contextlib.suppress(PolicyError):
+            begin_episodes(core, policy, _ONLY, [spec.seed(self._job.key)])
+            while len(moments) <= MEASURED_STEPS:
+                core.step(policy.act(core))
+                moments.append(time.perf_counter())
+        built = moments[0] if moments else time.perf_counter()
+        return {
+            "task": spec.task,
+            "build": built - begin,
+            "step": (moments[-1] - built) / (len(moments) - 1) if len(moments) > 1 else 0.0,
+            "steps": float(steps.mean()),
+        }
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._end_policy()
+
+    def _end_policy(self) -> None:
+        self._opened.close()
+        self._policy = None
+
+    def _core_of(self, spec: Spec) -> Core:
+        """The simulation of a cell, built where there is none of it."""
+        cell = cell_of(spec)
+        if self._core is None or self._core[0] != cell:
+            self._core = cell, self._measured.pop(cell, None) or self._make_core(spec)
+        return self._core[1]
+
+    def _make_core(self, spec: Spec) -> Core:
+        task = suites.make_cell(spec.task, spec.cell)
+        if self._job.engine == NATIVE:
+            return Core(task, 1, 1)
+        from vnl_envs.envs.functional import make_functional
+        from vnl_envs.scoring.run.crosscheck import CrossCore
+
+        return CrossCore(make_functional(spec.task, self._job.engine, **spec.cell.options))
+
+    def _policy_of(self, task: str, core: Core) -> Policy:
+        """The policy of a task; its process is kept where it is the last one's and may be."""
+        if self._policy is None or self._policy[0] != task or self._job.fresh:
+            self._end_policy()
+            self._policy = task, self._make_policy(task, core)
+        return self._policy[1]
+
+    def _make_policy(self, task: str, core: Core) -> Policy:
+        name = self._job.reference
+        if name is not None:
+            has_reference = isinstance(core.task.unwrapped, Imitation)
+            return make_policy("zero" if name == "track" and not has_reference else name, core)
+        with contextlib.ExitStack() as opened:
+            # Without a name: nothing stays behind, even where this process is killed.
+            file = opened.enter_context(tempfile.TemporaryFile())
+            file.write(self._job.policies[task])
+            file.flush()
+            process = PolicyProcess(file, core.size, core.task.body.nu, self._job.isolated)
+            opened.enter_context(process)
+            self._opened = opened.pop_all()
+        return RemotePolicy(process)
+
+
+class _Clocked:
+    """A policy whose time is taken.
+
+    Args:
+        policy: of one simulation.
+
+    Attributes:
+        seconds: spent waiting for it.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.seconds = 0.0
+
+    @property
+    def clipped(self) -> int:
+        """Numbers out of range in this episode's actions."""
+        return self._policy.clipped if isinstance(self._policy, RemotePolicy) else 0
+
+    def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
+        """See `Policy`."""
+        with self._taken():
+            self._policy.begin(ids, generators)
+
+    def act(self, core: Core) -> np.ndarray:
+        """See `Policy`."""
+        with self._taken():
+            return self._policy.act(core)
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begin

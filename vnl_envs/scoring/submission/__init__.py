@@ -1,0 +1,1 @@
+"""Bundles of policies: packed, read and checked."""

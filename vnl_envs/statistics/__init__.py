@@ -1,0 +1,1 @@
+"""Intervals and aggregates of samples; nothing here knows a task."""

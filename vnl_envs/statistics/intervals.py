@@ -1,0 +1,501 @@
+"""Confidence intervals, seeded and reproducible to the byte.
+
+`docs/scoring_statistics.md` says which is used where and how often each holds the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vnl_envs.utils import checks
+
+RESAMPLES = 2000
+LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+Z = 1.959963984540054
+"""Normal quantile of the upper tail."""
+
+STEADYING, STEADYING_BOUNDED = 0.04, 0.14
+"""Share of the sample's own variance in every resample's, see `bootstrap`. The ones that keep 50
+skewed scores without bounds, and 50 scores piled up at a bound, within 93 to 97 %: more misses the
+former, less holds the latter too often (`benchmarks/interval_coverage.py`)."""
+
+UNBOUNDED = (-math.inf, math.inf)
+"""Of values that can be anything."""
+
+FLIPS = 9999
+"""Of the permutation test, beside the data as they are."""
+_FLIPS_AT_ONCE = 1000
+
+
+def percentiles(figures: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of figures of resamples."""
+    low, high = np.quantile(figures, TAILS)
+    return float(low), float(high)
+
+
+def around(estimate: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """Ends with the estimate between them, where rounding has put it beside; NaN stays."""
+    low, high = ends
+    return (estimate if estimate < low else low), (estimate if estimate > high else high)
+
+
+def bootstrap(
+    values: Any,
+    units: Sequence[Any] | np.ndarray | None = None,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    weights: Any = None,
+    seed: int = 0,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> tuple[float, float]:
+    """Studentised bootstrap interval of a mean at 95 % (Efron and Tibshirani 1993, section 12.5).
+
+    The estimate that it belongs to is the weighted mean of all episodes. Within each stratum whole
+    units are drawn, all of their episodes coming along, and the strata keep their shares of the
+    weight. A resample's deviation is measured in its own standard error, into which a share of
+    the sample's is mixed: without it, a resample of nearly equal values would count as infinitely
+    far off. Strata of one unit say nothing about their spread, and are joined
+    with each other or else with the smallest stratum ("collapsed", Cochran 1977, section 5A.12).
+
+    Args:
+        values: (N,) one per episode.
+        units: (N,) the independent unit of each, such as a clip; None: each its own.
+        strata: (N,) the group that each unit belongs to; None: all to one.
+        weights: (N,) positive, each episode's share of the estimate; None: all alike.
+        seed: of the resampling.
+        bounds: of what the values can be. The interval stays within. Where all values lie on a
+            bound, it is `wilson`'s of as many units if they are a plain yes or no each, or if
+            resampling shows no spread.
+
+    Returns:
+        Lower and upper end; NaN where there are fewer than two units, which show no spread.
+
+    Raises:
+        ValueError: lengths differ, a value is not finite or out of bounds, a weight is not
+            positive, or a unit lies in several strata.
+    """
+    values = _finite("values", values)
+    if not len(values):
+        return math.nan, math.nan
+    if values.min() < bounds[0] or values.max() > bounds[1]:
+        raise ValueError(f"values must lie within {bounds}")
+    sample = _Sample.of(values[:, None], units, strata, weights)
+    if not sample.shows_spread:
+        return math.nan, math.nan
+    bounded = math.isfinite(bounds[0]) and math.isfinite(bounds[1])
+    mean, variance = sample.moments()
+    on_bounds = bounded and np.isin(values, bounds).all()
+    if on_bounds and (sample.plain or not variance.any()):
+        return _scaled_wilson(float(mean[0, 0]), sample.count, bounds)
+    means, variances = sample.resampled_moments(seed)
+    low, high = _studentised(
+        mean[0, 0], variance[0, 0, 0], means[:, 0], variances[:, 0, 0],
+        STEADYING_BOUNDED if bounded else STEADYING,
+    )  # fmt: skip
+    return max(low, bounds[0]), min(high, bounds[1])
+
+
+def bootstrap_ratio(
+    values: Any,
+    top: Any,
+    units: Sequence[Any] | np.ndarray | None = None,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    weights: Any = None,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Studentised bootstrap interval of a ratio of two means at 95 %, such as a retention.
+
+    A unit with episodes on both sides of the fraction bar is drawn with both, so that what they
+    share cancels; others are independent. The standard error is the delta method's.
+
+    Args:
+        values: (N,) one per episode.
+        top: (N,) bool, whether it belongs to the numerator, or else to the denominator.
+        units, strata, weights, seed: see `bootstrap`; weights are relative within each side.
+
+    Returns:
+        Lower and upper end; NaN where the denominator's mean is 0, or a side has no episodes or
+        shows no spread, being of one unit.
+
+    Raises:
+        ValueError: see `bootstrap`.
+    """
+    return _ratios(_finite("values", values)[:, None], top, units, strata, weights, seed)
+
+
+def bootstrap_ratio_difference(
+    a: Any,
+    b: Any,
+    top: Any,
+    units: Sequence[Any] | np.ndarray | None = None,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    weights: Any = None,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval of the ratio of `a` less that of `b`, which are scores in the same episodes.
+
+    Arguments, returns and errors are those of `bootstrap_ratio`.
+    """
+    both = np.stack(_shared(a, b), axis=1)
+    return _ratios(both, top, units, strata, weights, seed)
+
+
+class Paired(NamedTuple):
+    """How much higher `a` scores than `b` on shared episodes.
+
+    Attributes:
+        difference: of the means.
+        low, high: 95 % interval; NaN where there is but one unit.
+        p: of there being no difference.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def separates(self) -> bool:
+        """Whether chance alone gives such a difference in fewer than 5 % of cases."""
+        return self.p < 1 - LEVEL
+
+
+def paired_test(
+    a: Any,
+    b: Any,
+    units: Sequence[Any] | np.ndarray | None = None,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    weights: Any = None,
+    seed: int = 0,
+) -> Paired:
+    """Compare two policies by their scores in the same episodes.
+
+    The interval is the `bootstrap`'s of the differences. The test swaps the two within random
+    units (Fisher 1935, section 21; Efron and Tibshirani 1993, section 15.2): if they are alike,
+    every swap was as likely as what happened, so the level holds with however few units and
+    however odd scores, where a bootstrap's p-value rests on many units. As swaps leave the sum
+    of squares alone, ordering them by the mean is ordering them by Student's t, and with many
+    units the level also holds for policies that are alike only in the mean (Janssen 1997). Units
+    without a difference have no say.
+
+    Args:
+        a, b: (N,) scores, one per episode.
+        units, strata, weights, seed: see `bootstrap`.
+
+    Raises:
+        ValueError: see `bootstrap`; there are no episodes.
+    """
+    a, b = _shared(a, b)
+    if not len(a):
+        raise ValueError("there are no shared episodes to compare")
+    ends = bootstrap(a - b, units, strata, weights, seed)
+    parts = _Sample.of((a - b)[:, None], units, strata, weights).contributions()
+    difference = float(parts.sum())
+    return Paired(difference, *around(difference, ends), _sign_flip_p(parts, seed))
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a proportion at 95 % (Wilson 1927; Brown, Cai and DasGupta 2001).
+
+    Args:
+        successes: how many of n.
+        n: independent trials.
+
+    Returns:
+        Lower and upper end; NaN where n is 0.
+
+    Raises:
+        ValueError: not 0 <= successes <= n.
+    """
+    n = checks.integer("n", n, 0)
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n = {n}, got {successes!r}")
+    if not n:
+        return math.nan, math.nan
+    p, share = successes / n, Z**2 / n
+    centre = (p + share / 2) / (1 + share)
+    half = math.sqrt(p * (1 - p) * share + share**2 / 4) / (1 + share)
+    # Exactly 0 and 1 at the ends, where rounding can miss them.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def resamples(
+    units: Sequence[Any] | np.ndarray,
+    strata: Sequence[Any] | np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """How often each episode is part of each resample, for estimates other than means.
+
+    Args:
+        units, strata, seed: see `bootstrap`.
+
+    Returns:
+        (RESAMPLES, N) integers; take the `percentiles` of the estimates that they give.
+    """
+    sample = _Sample.of(np.zeros((len(units), 1)), units, strata, None)
+    counts = np.zeros((RESAMPLES, sample.count), np.int64)
+    rows = np.arange(RESAMPLES)[:, None]
+    for members, draws in sample.draws(seed):
+        np.add.at(counts, (rows, members[draws]), 1)
+    return counts[:, sample.unit]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Episodes summed up by unit, in an order that depends on nothing but what they hold.
+
+    Attributes:
+        totals: (U, K) weighted sums of K scores.
+        sizes: (U, K) the weights' sums.
+        strata: the units' indices, by stratum.
+        shares: (H, K) each stratum's share of a score's weight.
+        unit: (N,) each episode's unit.
+    """
+
+    totals: np.ndarray
+    sizes: np.ndarray
+    strata: list[np.ndarray]
+    shares: np.ndarray
+    unit: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        values: np.ndarray,
+        units: Any,
+        strata: Any,
+        weights: Any,
+        known: np.ndarray | None = None,
+    ) -> _Sample:
+        """Of values (N, K); `known` (N, K) says which scores an episode has, all if None."""
+        n = len(values)
+        unit = np.arange(n) if units is None else _codes("units", units, n)
+        group = np.zeros(n, np.int64) if strata is None else _codes("strata", strata, n)
+        weight = np.ones(n) if weights is None else _finite("weights", weights)
+        if len(weight) != n or (weight <= 0).any():
+            raise ValueError(f"weights must be {n} positive numbers, one per value")
+        weight = weight[:, None] * (np.ones_like(values) if known is None else known)
+        count = int(unit.max()) + 1
+        of_unit = np.zeros(count, np.int64)
+        of_unit[unit] = group
+        if (of_unit[unit] != group).any():
+            raise ValueError("strata: all episodes of a unit must lie in the same one")
+        totals, sizes = (
+            np.stack([np.bincount(unit, column, count) for column in columns.T], axis=1)
+            for columns in (values * weight, weight)
+        )
+        # Units that lack a score are a stratum of their own: it would be missing from some
+        # resamples otherwise.
+        kind = (sizes > 0) @ (1 << np.arange(sizes.shape[1]))
+        members = _collapsed(_by_key(np.stack([kind, of_unit], axis=1)), kind)
+        members = [_sorted(m, sizes, totals) for m in members]
+        shares = np.stack([sizes[m].sum(axis=0) for m in members]) / sizes.sum(axis=0)
+        return cls(totals, sizes, members, shares, unit)
+
+    @property
+    def count(self) -> int:
+        """Of units."""
+        return len(self.totals)
+
+    @property
+    def shows_spread(self) -> bool:
+        """Whether no stratum is left with a single unit."""
+        return all(len(members) > 1 for members in self.strata)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one stratum of units of one episode each, all of the same weight."""
+        alike = bool((self.sizes == self.sizes[0]).all())
+        return alike and len(self.strata) == 1 and self.count == len(self.unit)
+
+    def draws(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """By stratum: its units, and which of them each resample has (RESAMPLES, n)."""
+        rng = np.random.default_rng(seed)
+        return [(m, rng.integers(len(m), size=(RESAMPLES, len(m)))) for m in self.strata]
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """The K scores' means (1, K) and their covariance as estimates (1, K, K)."""
+        return self._moments([(m, np.arange(len(m))[None]) for m in self.strata])
+
+    def resampled_moments(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of every resample: (RESAMPLES, K) and (RESAMPLES, K, K)."""
+        return self._moments(self.draws(seed))
+
+    def contributions(self) -> np.ndarray:
+        """(U,) the terms whose sum is the first score's mean, in the order of the strata."""
+        return np.concatenate(
+            [
+                share[0] * self.totals[m, 0] / self.sizes[m, 0].sum()
+                for m, share in zip(self.strata, self.shares, strict=True)
+            ]
+        )
+
+    def _moments(self, drawn: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """Stratified ratio estimates and their linearised variance (Cochran 1977, section 6.10)."""
+        mean = np.zeros(self.totals.shape[1])
+        offset, covariance = 0.0, 0.0
+        for (members, draws), share in zip(drawn, self.shares, strict=True):
+            n = len(members)
+            sizes = self.sizes[members]
+            own = _over(self.totals[members].sum(axis=0), sizes.sum(axis=0))
+            mean = mean + share * own
+            # About the stratum's own mean, so that a common offset of all values costs no digits.
+            residuals = (self.totals[members] - own * sizes)[draws]
+            alike = (sizes == sizes[0]).all()
+            drawn_sizes = sizes[:1] if alike else sizes[draws]
+            drawn_size = n * drawn_sizes if alike else drawn_sizes.sum(axis=1)
+            moved = _over(residuals.sum(axis=1), drawn_size)
+            residuals -= moved[:, None] * drawn_sizes
+            products = np.einsum("rnk,rnl->rkl", residuals, residuals)
+            scale = share * _over(np.ones_like(drawn_size), drawn_size)
+            offset = offset + share * moved
+            covariance = covariance + (
+                products * (scale[:, :, None] * scale[:, None, :]) * n / max(n - 1, 1)
+            )
+        return mean + offset, np.asarray(covariance)
+
+
+def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """The fraction; 0 where the denominator is."""
+    return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom > 0)
+
+
+def _by_key(keys: np.ndarray) -> list[np.ndarray]:
+    """Indices of equal rows, in the rows' order."""
+    code = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    return [np.flatnonzero(code == c) for c in range(int(code.max()) + 1)]
+
+
+def _collapsed(strata: list[np.ndarray], kind: np.ndarray) -> list[np.ndarray]:
+    """Strata without those of a single unit, as far as there are others of its kind."""
+    result = []
+    for k in np.unique(kind):
+        own = [m for m in strata if kind[m[0]] == k]
+        large = [m for m in own if len(m) > 1]
+        single = [m for m in own if len(m) == 1]
+        if single:
+            joined = np.concatenate(single)
+            if len(joined) == 1 and large:
+                smallest = min(range(len(large)), key=lambda i: len(large[i]))
+                large[smallest] = np.concatenate([large[smallest], joined])
+            else:
+                large.append(joined)
+        result += large
+    return result
+
+
+def _sorted(members: np.ndarray, sizes: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """In the order of what they hold, so that neither names nor places matter."""
+    return members[np.lexsort([*totals[members].T[::-1], *sizes[members].T[::-1]])]
+
+
+def _ratios(
+    values: np.ndarray, top: Any, units: Any, strata: Any, weights: Any, seed: int
+) -> tuple[float, float]:
+    """The interval of the ratio of one score (N, 1), or of the first of two less the second's."""
+    top = np.asarray(top, bool)
+    if top.shape != (len(values),):
+        raise ValueError(f"top must have {len(values)} entries, one per value, got {top.shape}")
+    if top.all() or not top.any():
+        return math.nan, math.nan
+    sides = np.tile(np.stack([top, ~top], axis=1), values.shape[1])
+    sample = _Sample.of(values.repeat(2, axis=1) * sides, units, strata, weights, sides)
+    if not sample.shows_spread:
+        return math.nan, math.nan
+    estimate, variance = _ratio(*sample.moments())
+    if not np.isfinite(estimate[0]):
+        return math.nan, math.nan
+    estimates, variances = _ratio(*sample.resampled_moments(seed))
+    usable = np.isfinite(estimates)
+    return _studentised(estimate[0], variance[0], estimates[usable], variances[usable], STEADYING)
+
+
+def _ratio(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of means (R, K), the first over the second, less the third over the fourth if there are
+    four; and its variance by the delta method.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = means[:, ::2] / means[:, 1::2]
+        sign = np.array([1, -1])[: ratios.shape[1]]
+        gradient = sign[:, None] * np.stack([np.ones_like(ratios), -ratios], axis=-1)
+        gradient = (gradient / means[:, 1::2, None]).reshape(means.shape)
+        products = gradient[:, :, None] * gradient[:, None, :]
+        variance = (products * covariance).sum(axis=(1, 2))
+    return (ratios * sign).sum(axis=1), np.maximum(variance, 0)
+
+
+def _sign_flip_p(parts: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of a sum under random signs of its parts; never 0, as the signs that are
+    there are one of the draws (Phipson and Smyth 2010).
+    """
+    parts = parts[parts != 0]
+    if not len(parts):
+        return 1.0
+    rng = np.random.default_rng(seed)
+    # Scores are often multiples of a fifth: sums that are equal on paper count as equal.
+    extreme = abs(parts.sum()) - 1e-9 * np.abs(parts).sum()
+    reached = 0
+    for start in range(0, FLIPS, _FLIPS_AT_ONCE):
+        size = (min(_FLIPS_AT_ONCE, FLIPS - start), len(parts))
+        kept = rng.integers(0, 2, size, dtype=np.int8).astype(bool)
+        sums = 2 * np.where(kept, parts, 0).sum(axis=1) - parts.sum()
+        reached += int((np.abs(sums) >= extreme).sum())
+    return (1 + reached) / (1 + FLIPS)
+
+
+def _studentised(
+    estimate: float,
+    variance: float,
+    estimates: np.ndarray,
+    variances: np.ndarray,
+    steadying: float,
+) -> tuple[float, float]:
+    """See `bootstrap`."""
+    estimate, variance = float(estimate), float(variance)
+    if variance == 0:
+        return estimate, estimate
+    steadied = (1 - steadying) * variances + steadying * variance
+    low, high = percentiles((estimates - estimate) / np.sqrt(steadied))
+    error = math.sqrt(variance)
+    return estimate - high * error, estimate - low * error
+
+
+def _scaled_wilson(mean: float, n: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Wilson's interval of a mean of n units, each of which lies on one of two bounds."""
+    span = bounds[1] - bounds[0]
+    share = min(max((mean - bounds[0]) / span, 0.0), 1.0)
+    low, high = wilson(share * n, n)
+    # The bounds themselves, not what rounding makes of them.
+    return (
+        bounds[0] + span * low if low > 0 else bounds[0],
+        bounds[0] + span * high if high < 1 else bounds[1],
+    )
+
+
+def _finite(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values, float)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be a list of finite numbers")
+    return array
+
+
+def _shared(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _finite("a", a), _finite("b", b)
+    if len(a) != len(b):
+        raise ValueError(f"a and b must be of the same episodes, got {len(a)} and {len(b)} scores")
+    return a, b
+
+
+def _codes(name: str, labels: Any, n: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"{name} must have {n} entries, one per value, got {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1]
