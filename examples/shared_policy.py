@@ -68,7 +68,7 @@ def play(model: PPO, race_id: str, num_agents: int, seed: int) -> dict[str, floa
 def main() -> None:
     """Train, save, and let the policy race against itself once."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--race", default="vnl/RodentGoalRace-v0", choices=vnl_envs.race_ids())
+    parser.add_argument("--race", default="vnl/RodentGoalRace-v0", choices=vnl_envs.parallel_ids())
     parser.add_argument("--animals", type=int, default=2)
     parser.add_argument("--games", type=int, default=8)
     parser.add_argument("--steps", type=int, default=100_000)

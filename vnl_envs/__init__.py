@@ -10,9 +10,8 @@ from typing import Any
 
 from vnl_envs.registry import (
     make_task,
-    race_ids,
+    parallel_ids,
     register_body,
-    register_race,
     register_task,
     task_ids,
     task_options,
@@ -42,7 +41,7 @@ _LAZY = {
 }
 
 __all__ = [
-    "make_task", "race_ids", "register_body", "register_race", "register_task", "task_ids",
+    "make_task", "parallel_ids", "register_body", "register_task", "task_ids",
     "task_options", *_LAZY,
 ]  # fmt: skip
 

@@ -16,7 +16,6 @@ from vnl_envs.utils import checks
 
 if TYPE_CHECKING:
     from vnl_envs.bodies.body import Body
-    from vnl_envs.tasks.goal_race import GoalRace
     from vnl_envs.tasks.task import Task
 
 _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
@@ -46,27 +45,14 @@ class Row:
         body: name of a registered body.
         task: the task class, or "module:Class" to import when first used.
         settings: the constants of the task for this body.
+        num_agents: animals in one world; those of several are for `parallel_env`.
     """
 
     id: str
     body: str
     task: str | type[Task]
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RaceRow:
-    """One registered race.
-
-    Attributes:
-        id: "namespace/Name-vN", known to `vnl_envs.parallel_env` and not to Gymnasium.
-        task: id of the registered goal-reaching task whose body and constants it has.
-        spacing: distance between the animals at the start, m.
-    """
-
-    id: str
-    task: str
-    spacing: float
+    num_agents: int = 1
 
 
 _BODIES: dict[str, str | Body] = {
@@ -74,7 +60,6 @@ _BODIES: dict[str, str | Body] = {
     "humanoid": "vnl_envs.bodies.humanoid:HUMANOID",
 }
 _ROWS: dict[str, Row] = {}
-_RACES: dict[str, RaceRow] = {}
 
 
 class UnknownArgumentError(TypeError, ValueError):
@@ -96,13 +81,17 @@ def register_body(body: Body) -> None:
     _BODIES[body.name] = body
 
 
-def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -> None:
-    """Register a task on a body, here and with Gymnasium.
+def register_task(
+    id: str, body: str, task: str | type[Task], *, num_agents: int = 1, **settings: Any
+) -> None:
+    """Register a task on a body, here and, if it has one animal, with Gymnasium.
 
     Args:
         id: "namespace/Name-vN".
         body: name of a registered body.
         task: a `Task` subclass, or "module:Class" to import when first used.
+        num_agents: copies of the body in one world; more than one are for `parallel_env`, which
+            may ask for another number, and need a task with an axis of animals, as `GoalRace`.
         settings: keyword arguments of the task's constructor: its constants for this body; and
             `perturbations`, if it has any by default. Gymnasium's `max_episode_steps` is the
             `horizon` among them.
@@ -112,39 +101,25 @@ def register_task(id: str, body: str, task: str | type[Task], **settings: Any) -
             number of steps.
     """
     _check_new(id)
+    num_agents = checks.integer("num_agents", num_agents, 1)
     if body not in _BODIES:
         raise ValueError(f"no body named {body!r}; there are {sorted(_BODIES)}")
     horizon = settings.get("horizon")
     if horizon is not None:
         horizon = checks.integer("horizon", horizon, 1)
-    gymnasium.register(
-        id,
-        entry_point="vnl_envs.envs.single:SingleEnv",
-        vector_entry_point="vnl_envs.envs.vector:VectorEnv",
-        max_episode_steps=horizon,
-        kwargs={"task_id": id},
-    )
-    _ROWS[id] = Row(id, body, task, copy.deepcopy(settings))
-
-
-def register_race(id: str, task: str, spacing: float) -> None:
-    """Register a race of several animals for the goals of a goal-reaching task.
-
-    Args:
-        id: "namespace/Name-vN", for `vnl_envs.parallel_env`.
-        task: a registered id of the class `GoalReaching`: body, options and constants are its.
-        spacing: distance between the animals at the start, m: more than their width.
-
-    Raises:
-        ValueError: the id is taken or not of that form, or the task is unknown.
-    """
-    _check_new(id)
-    get_row(task)
-    _RACES[id] = RaceRow(id, task, spacing)
+    if num_agents == 1:
+        gymnasium.register(
+            id,
+            entry_point="vnl_envs.envs.single:SingleEnv",
+            vector_entry_point="vnl_envs.envs.vector:VectorEnv",
+            max_episode_steps=horizon,
+            kwargs={"task_id": id},
+        )
+    _ROWS[id] = Row(id, body, task, copy.deepcopy(settings), num_agents)
 
 
 def _check_new(id: str) -> None:
-    if id in _ROWS or id in _RACES or id in gymnasium.registry:
+    if id in _ROWS or id in gymnasium.registry:
         raise ValueError(f"a task with id {id!r} is already registered")
     if not _ID.fullmatch(id):
         raise ValueError(f"a task id has the form 'namespace/Name-v0', got {id!r}")
@@ -152,12 +127,12 @@ def _check_new(id: str) -> None:
 
 def task_ids() -> tuple[str, ...]:
     """Every registered id of a task for one animal, in the order of registration."""
-    return tuple(_ROWS)
+    return tuple(id for id, row in _ROWS.items() if row.num_agents == 1)
 
 
-def race_ids() -> tuple[str, ...]:
+def parallel_ids() -> tuple[str, ...]:
     """Every id that `vnl_envs.parallel_env` takes, in the order of registration."""
-    return tuple(_RACES)
+    return tuple(id for id, row in _ROWS.items() if row.num_agents > 1)
 
 
 def get_row(id: str) -> Row:
@@ -166,22 +141,9 @@ def get_row(id: str) -> Row:
     Raises:
         ValueError: there is none; the message lists what there is.
     """
-    if id in _RACES:
-        raise ValueError(f"{id!r} is a race of several animals: use vnl_envs.parallel_env")
     if id not in _ROWS:
         raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
     return _ROWS[id]
-
-
-def get_race(id: str) -> RaceRow:
-    """The row of a race.
-
-    Raises:
-        ValueError: there is none of that id; the message lists what there is.
-    """
-    if id not in _RACES:
-        raise ValueError(f"no race with id {id!r}; there are {', '.join(_RACES)}")
-    return _RACES[id]
 
 
 def get_body(name: str) -> Body:
@@ -201,81 +163,73 @@ def task_class(row: Row) -> type[Task]:
 
 
 def task_settings(id: str) -> dict[str, Any]:
-    """The constants of a registered task or race, by name; a copy."""
-    if id not in _RACES:
-        return copy.deepcopy(dict(get_row(id).settings))
-    race = get_race(id)
-    return {**task_settings(race.task), "spacing": race.spacing}
+    """The constants of a registered task, by name; a copy."""
+    return copy.deepcopy(dict(get_row(id).settings))
 
 
 def task_options(id: str) -> dict[str, str]:
-    """Options of a task or race that users may give, with what they mean."""
-    if id in _RACES:
-        return {**task_class(get_row(_RACES[id].task)).options, **WORLD_OPTIONS}
-    return {**task_class(get_row(id)).options, **WORLD_OPTIONS, **_PERTURBATIONS}
+    """Options of a task that users may give, with what they mean."""
+    row = get_row(id)
+    options = {**task_class(row).options, **WORLD_OPTIONS}
+    return options if row.num_agents > 1 else {**options, **_PERTURBATIONS}
 
 
-def make_task(id: str, **options: Any) -> Task:
+def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
     """Compile the world of a registered task.
 
     Args:
         id: a registered id.
+        num_agents: animals of a task for several, named "body_0", "body_1", ...
         options: among `task_options(id)`.
 
     Raises:
         TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id, or a value that the task refuses.
+        ValueError: an unknown id, a value that the task refuses, or a number of animals that it is
+            not for.
     """
     from vnl_envs.perturbations import perturbed
 
     row = get_row(id)
-    perturbations = options.pop(PERTURBATIONS, row.settings.get(PERTURBATIONS))
-    task = _make(id, task_class(row), [get_body(row.body)], options)
+    bodies = _bodies(row, num_agents)
+    _check_options(id, options)
+    options = copy.deepcopy(options)
+    world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
+    settings = {**task_settings(id), **options}
+    perturbations = settings.pop(PERTURBATIONS, None)
+    cls = task_class(row)
+    inspect.signature(cls).bind(None, **settings)
+    task = _in_world(cls, bodies, settings, world_options)
     return perturbed(task, perturbations)
 
 
-def make_race(id: str, num_agents: int = 2, **options: Any) -> GoalRace:
-    """Compile the world of a registered race.
-
-    Args:
-        id: a registered race.
-        num_agents: animals, named "body_0", "body_1", ...
-        options: among `task_options(id)`.
-
-    Raises:
-        TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id, a value that the task refuses, fewer than 2 animals or more than
-            there is room for.
-    """
-    from vnl_envs.tasks.goal_race import GoalRace
-    from vnl_envs.tasks.goal_reaching import GoalReaching
-
-    row = get_row(get_race(id).task)
-    checks.integer("num_agents", num_agents, 2)
-    if task_class(row) is not GoalReaching:
-        raise ValueError(f"{id} races for the goals of {row.id}, which is no goal-reaching task")
+def _bodies(row: Row, num_agents: int | None) -> list[Body]:
+    """The body as often as it is in the world."""
     body = get_body(row.body)
-    bodies = [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
-    return _make(id, GoalRace, bodies, options)
+    if num_agents is None:
+        if row.num_agents > 1:
+            raise ValueError(f"{row.id!r} is for several animals: use vnl_envs.parallel_env")
+        return [body]
+    if row.num_agents == 1:
+        raise ValueError(f"{row.id!r} is for one animal; for several: {', '.join(parallel_ids())}")
+    checks.integer("num_agents", num_agents, 2)
+    return [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
 
 
-def _make(id: str, cls: type[Any], bodies: list[Body], options: dict[str, Any]) -> Any:
-    """A registered task or race in a compiled world."""
-    from vnl_envs.scenes.world import build_world
-
+def _check_options(id: str, options: Mapping[str, Any]) -> None:
     known = task_options(id)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(options) - set(known)):
         # In Python's own words: TorchRL, for one, looks for them.
         raise UnknownArgumentError(
             f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
             f"beside the environment's own there are {sorted(known)}"
         )
-    options = copy.deepcopy(options)
-    world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
-    settings = {**task_settings(id), **options}
-    settings.pop(PERTURBATIONS, None)
-    inspect.signature(cls).bind(None, **settings)
+
+
+def _in_world(
+    cls: type[Any], bodies: list[Body], settings: dict[str, Any], world_options: dict[str, Any]
+) -> Any:
+    from vnl_envs.scenes.world import build_world
+
     world = build_world(cls.scene(**settings), bodies, **world_options)
     return cls(world, **settings)
 
@@ -291,6 +245,7 @@ def _load(value: Any) -> Any:
 _IMITATION = "vnl_envs.tasks.imitation:Imitation"
 _JUMP_GAP = "vnl_envs.tasks.jump_gap:JumpGap"
 _GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
+_GOAL_RACE = "vnl_envs.tasks.goal_race:GoalRace"
 _HORIZON = 1000
 _40_DEGREES, _90_DEGREES = 0.6981317007977318, 1.5707963267948966
 
@@ -373,5 +328,19 @@ register_task(
     distance=(2.0, 5.0),
 )
 
-register_race("vnl/RodentGoalRace-v0", task="vnl/RodentGoalReaching-v0", spacing=0.15)
-register_race("vnl/HumanoidGoalRace-v0", task="vnl/HumanoidGoalReaching-v0", spacing=1.0)
+register_task(
+    "vnl/RodentGoalRace-v0",
+    body="rodent",
+    task=_GOAL_RACE,
+    num_agents=2,
+    spacing=0.15,
+    **task_settings("vnl/RodentGoalReaching-v0"),
+)
+register_task(
+    "vnl/HumanoidGoalRace-v0",
+    body="humanoid",
+    task=_GOAL_RACE,
+    num_agents=2,
+    spacing=1.0,
+    **task_settings("vnl/HumanoidGoalReaching-v0"),
+)

@@ -438,7 +438,7 @@ FACES = {
 }
 
 
-def test_documented_arguments_are_those_of_each_face() -> None:
+def test_documented_arguments_are_those_of_each_environment() -> None:
     """The table of the API page: who takes what, and who does not."""
     text = (Path(__file__).parents[2] / "docs/api.md").read_text("utf-8")
     table = text.split("## Arguments of environments")[1].split("\n\n")[1]
@@ -450,7 +450,7 @@ def test_documented_arguments_are_those_of_each_face() -> None:
             said[face] |= {*names}
     mine = {"task_id", "num_envs", "num_agents", "max_batch", "options"}
     for face, made in FACES.items():
-        task_id = vnl_envs.race_ids()[0] if face == "parallel_env" else GOAL
+        task_id = vnl_envs.parallel_ids()[0] if face == "parallel_env" else GOAL
         takes = {*inspect.signature(made).parameters, *vnl_envs.task_options(task_id)}
         # Gymnasium's own argument, and what is decided for Stable-Baselines3.
         takes |= {"max_episode_steps"} if face == "make" else set()

@@ -33,7 +33,7 @@ from support import (
 import vnl_envs
 from vnl_envs.bodies.body import lowest_point
 from vnl_envs.physics import Physics
-from vnl_envs.registry import get_body, get_race, make_race
+from vnl_envs.registry import get_body, get_row, make_task, task_settings
 from vnl_envs.rendering.renderer import following_camera
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world
@@ -44,9 +44,15 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils import parallel_to_aec
 
-IDS = vnl_envs.race_ids()
+IDS = vnl_envs.parallel_ids()
 RODENT = "vnl/RodentGoalRace-v0"
 ROOT = Path(__file__).parents[2]
+
+
+def solo_id(race_id: str) -> str:
+    """The task of one animal whose goals a race is for."""
+    return race_id.replace("GoalRace", "GoalReaching")
+
 
 every_race = pytest.mark.parametrize("race_id", IDS)
 every_number = pytest.mark.parametrize("num", [2, 3])
@@ -195,7 +201,7 @@ def test_spaces(race_id: str, num: int) -> None:
     assert len(env.possible_agents) == env.num_agents or not env.agents
     observations, infos = env.reset(seed=0)
     assert list(observations) == list(infos) == env.agents == env.possible_agents
-    body = get_body(vnl_envs.registry.get_row(get_race(race_id).task).body).name
+    body = get_body(get_row(race_id).body).name
     assert env.agents == [f"{body}_{i}" for i in range(num)]
     for agent in env.agents:
         space = env.observation_space(agent)
@@ -212,7 +218,7 @@ def test_spaces(race_id: str, num: int) -> None:
 def test_steps_are_the_single_environments(race_id: str) -> None:
     """Rewards in [0, 1] that are the sum of their terms; infos as a single environment's."""
     env = vnl_envs.parallel_env(race_id, 2)
-    alone = gymnasium.make(get_race(race_id).task)
+    alone = gymnasium.make(solo_id(race_id))
     alone.reset(seed=0)
     info = alone.step(np.zeros(alone.action_space.shape, np.float32))[4]
     for result in run(env, 150, seed=3)[1:]:
@@ -267,7 +273,7 @@ def test_many_races_are_one() -> None:
     from vnl_envs.envs.parallel import RaceCore
 
     alone = shared(RODENT)
-    core = RaceCore(make_race(RODENT), 3, 2)
+    core = RaceCore(make_task(RODENT, 2), 3, 2)
     generators = [gymnasium.utils.seeding.np_random(i)[0] for i in range(3)]
     core.reset(np.arange(3), core.draw(generators))
     action = np.random.default_rng(0).uniform(-1, 1, (20, 2, core.task.body.nu))
@@ -293,7 +299,7 @@ def test_hash_depends_on_the_number_and_the_race() -> None:
 @every_race
 def test_one_animal_equivalence(race_id: str) -> None:
     """Observations, rewards and ends are the single task's on each animal's own state."""
-    env, solo = shared(race_id, 3), task_of(get_race(race_id).task)
+    env, solo = shared(race_id, 3), task_of(solo_id(race_id))
     env.reset(seed=4)
     core, race, rng = env.core, env.task, np.random.default_rng(4)
     goals = np.repeat(core.episode["goals"], 3, axis=0)
@@ -323,7 +329,7 @@ def test_one_animal_equivalence(race_id: str) -> None:
 def test_layout_begins_like_the_single_tasks(race_id: str) -> None:
     """What a policy for one animal observes comes first, in the same order."""
     layout = shared(race_id).layout
-    alone = vnl_envs.SingleEnv(get_race(race_id).task).layout
+    alone = vnl_envs.SingleEnv(solo_id(race_id)).layout
     assert list(layout.items())[: len(alone)] == list(alone.items())
     assert [n for n in layout if n not in alone] == [
         "task/rival_position", "task/rival_heading", "task/rival_velocity",
@@ -333,7 +339,7 @@ def test_layout_begins_like_the_single_tasks(race_id: str) -> None:
 @every_race
 def test_rivals_are_observed_from_oneself(race_id: str) -> None:
     """One stands 1 m ahead and 2 m left of the other, turned to the left, and walks away."""
-    race = make_race(race_id)
+    race = make_task(race_id, 2)
     data, (a, b) = mujoco.MjData(race.world.model), race.world.bodies
     shift, yaw = np.array([3.0, -7.0]), 0.8
     for body, at, turn, speed in ((a, (0, 0), 0.0, (0, 0)), (b, (1, 2), np.pi / 2, (0.25, 0.5))):
@@ -381,7 +387,7 @@ def test_the_first_gets_the_goal_and_it_moves_on_for_all(race_id: str) -> None:
 
 def test_ties_go_to_the_nearest() -> None:
     """Of several within the radius, the nearest racing one; of equals, the first."""
-    race = make_race(RODENT, 3)
+    race = make_task(RODENT, 3)
     r = race.radius
     distance = r * np.array([[0.9, 0.5, 0.7], [0.5, 0.5, 2], [2, 3, 4], [0.1, 0.9, 0.2]])
     racing = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 1]], bool)
@@ -394,7 +400,7 @@ def test_ties_go_to_the_nearest() -> None:
 
 def test_goals_never_end() -> None:
     """After the last goal the sequence repeats, moved on, as in the single task."""
-    race, solo = make_race(RODENT), task_of(get_race(RODENT).task)
+    race, solo = make_task(RODENT, 2), task_of(solo_id(RODENT))
     u = np.random.default_rng(0).random(race.uniforms, np.float32)
     episode = race.episode(u)
     index = np.array([205, 205])
@@ -472,7 +478,7 @@ def test_divergence_ends_it_for_all(race_id: str) -> None:
 @every_number
 def test_starts(race_id: str, num: int) -> None:
     """Equally far from the first goal and facing it; nobody touches, sinks or has fallen."""
-    race = make_race(race_id, num)
+    race = make_task(race_id, num)
     u = np.random.default_rng(0).random((40, race.uniforms), np.float32)
     episode = race.episode(u)
     start, carry = race.begin(episode)
@@ -502,7 +508,7 @@ def test_starts(race_id: str, num: int) -> None:
 def test_room_at_the_start(race_id: str) -> None:
     """The most animals that a race takes stand apart; one more is refused with the number."""
     with pytest.raises(ValueError, match=r"2 to \d+ animals") as caught:
-        make_race(race_id, 20)
+        make_task(race_id, 20)
     most = int(str(caught.value).split(" to ")[1].split()[0])
     env = vnl_envs.parallel_env(race_id, most)
     # Angle 0 and the least distance to the first goal.
@@ -549,7 +555,7 @@ def test_bits(name: str) -> None:
 def test_too_many_bodies() -> None:
     """There are as many bodies as bits."""
     with pytest.raises(ValueError, match="at most 30"):
-        make_race(RODENT, 31)
+        make_task(RODENT, 31)
 
 
 @pytest.mark.parametrize("physics", ["fast", "full"])
@@ -560,9 +566,9 @@ def test_they_get_in_each_others_way(
     race_id: str, apart: float, speed: float, push: float, physics: str
 ) -> None:
     """Driven into each other head on, they touch and do not pass through; apart, they would."""
-    race = make_race(race_id, physics=physics)
+    race = make_task(race_id, 2, physics=physics)
     model, (a, b) = race.world.model, race.world.bodies
-    ghosts = make_race(race_id, physics=physics).world.model
+    ghosts = make_task(race_id, 2, physics=physics).world.model
     ghosts.geom_contype[1:] = ghosts.geom_conaffinity[1:] = 0
     paths, touched, deepest, selves = [], 0, 0.0, 0
     for world in (model, ghosts):
@@ -693,23 +699,22 @@ def test_bad_episodes(change: dict[str, Any], words: str) -> None:
 
 
 def test_registering() -> None:
-    """Ids are new, of the form, and of a goal-reaching task."""
+    """Races are registered as tasks are, under new ids; Gymnasium hears of one animal only."""
+    race = {"body": "rodent", "task": GoalRace, "num_agents": 2, "spacing": 0.3}
+    settings = task_settings("vnl/RodentGoalReaching-v0")
     with restored_registry():
-        vnl_envs.register_race("lab/Race-v0", "vnl/RodentGoalReaching-v0", spacing=0.3)
+        vnl_envs.register_task("lab/Race-v0", **race, **settings)
         assert vnl_envs.parallel_env("lab/Race-v0").task.spacing == 0.3
-        assert "lab/Race-v0" in vnl_envs.race_ids()
-        for taken in ("lab/Race-v0", RODENT, "vnl/RodentGoalReaching-v0"):
-            with pytest.raises(ValueError, match="already"):
-                vnl_envs.register_race(taken, "vnl/RodentGoalReaching-v0", 0.3)
+        assert "lab/Race-v0" in vnl_envs.parallel_ids()
+        assert "lab/Race-v0" not in {*vnl_envs.task_ids(), *gymnasium.registry}
         with pytest.raises(ValueError, match="already"):
-            vnl_envs.register_task(RODENT, "rodent", "vnl_envs.tasks:GoalReaching")
-        with pytest.raises(ValueError, match="form"):
-            vnl_envs.register_race("race", "vnl/RodentGoalReaching-v0", 0.3)
-        with pytest.raises(ValueError, match="no task"):
-            vnl_envs.register_race("lab/Other-v0", "vnl/Nothing-v0", 0.3)
-        vnl_envs.register_race("lab/Jump-v0", "vnl/RodentJumpGap-v0", 0.3)
-        with pytest.raises(ValueError, match="no goal-reaching task"):
-            vnl_envs.parallel_env("lab/Jump-v0")
+            vnl_envs.register_task("lab/Race-v0", **race, **settings)
+        with pytest.raises(ValueError, match="several animals"):
+            make_task("lab/Race-v0")
+    with pytest.raises(ValueError, match="for one animal"):
+        vnl_envs.parallel_env("vnl/RodentJumpGap-v0")
+    with pytest.raises(ValueError, match="num_agents"):
+        vnl_envs.register_task("lab/Nobody-v0", "rodent", GoalRace, num_agents=0)
 
 
 def test_without_pettingzoo() -> None:
@@ -717,7 +722,7 @@ def test_without_pettingzoo() -> None:
     code = (
         "import sys; sys.modules['pettingzoo'] = None\n"
         "import vnl_envs\n"
-        "vnl_envs.race_ids(), vnl_envs.task_ids()\n"
+        "vnl_envs.parallel_ids(), vnl_envs.task_ids()\n"
         "try:\n    vnl_envs.parallel_env('vnl/RodentGoalRace-v0')\n"
         "except RuntimeError as error:\n    print(error)\n"
     )
@@ -768,10 +773,10 @@ def camera_position(camera: mujoco.MjvCamera) -> np.ndarray:
 
 def test_animals_differ_in_colour() -> None:
     """Skins and materials are tinted; the first animal's is its own."""
-    skins = make_race(RODENT, 3).world.model.skin_rgba
+    skins = make_task(RODENT, 3).world.model.skin_rgba
     assert len(np.unique(skins, axis=0)) == 3
-    assert_same(skins[0], task_of(get_race(RODENT).task).world.model.skin_rgba[0])
-    assert len(np.unique(make_race(IDS[1], 3).world.model.mat_rgba[1:], axis=0)) == 3
+    assert_same(skins[0], task_of(solo_id(RODENT)).world.model.skin_rgba[0])
+    assert len(np.unique(make_task(IDS[1], 3).world.model.mat_rgba[1:], axis=0)) == 3
 
 
 # Training

@@ -222,7 +222,7 @@ def switched(*, wide: bool = False, debug: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def restored_registry() -> Iterator[None]:
     """Forget what a test registered."""
-    tables = (registry._ROWS, registry._RACES, registry._BODIES, gymnasium.registry)
+    tables = (registry._ROWS, registry._BODIES, gymnasium.registry)
     before = [dict(table) for table in tables]
     try:
         yield

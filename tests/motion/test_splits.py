@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motion_files import body_of, clips_of
 
-from vnl_envs.motion.clip import Clip, ClipError, write_clips
-from vnl_envs.motion.splits import refuse_leakage, split_by
+from vnl_envs.motion.clip import Clip, ClipError, refuse_leakage, write_clips
+from vnl_envs.motion.splits import split_by
 
 
 def clip(name: str, session: str, frames: int = 10, split: str = "train") -> Clip:

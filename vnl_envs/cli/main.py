@@ -17,7 +17,7 @@ import vnl_envs
 from vnl_envs.cli.data import app as data_app
 from vnl_envs.cli.score import app as score_app
 from vnl_envs.cli.terminal import AsJson, TaskOptions, console, one_line_errors, parse_options
-from vnl_envs.registry import get_race
+from vnl_envs.registry import get_row
 from vnl_envs.utils import checks
 from vnl_envs.utils.texts import shown
 
@@ -68,10 +68,10 @@ def list_tasks(as_json: AsJson = False) -> None:
             f"{row['control_rate_hz']:g} Hz", str(row["horizon"]),
         )  # fmt: skip
     console.print(table)
-    races = Table("id", "of the task", title="Several animals: vnl_envs.parallel_env(id)",
+    races = Table("id", "body", title="Several animals: vnl_envs.parallel_env(id)",
                   title_justify="left")  # fmt: skip
-    for race_id in vnl_envs.race_ids():
-        races.add_row(race_id, get_race(race_id).task)
+    for race_id in vnl_envs.parallel_ids():
+        races.add_row(race_id, get_row(race_id).body)
     console.print(races)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
+from vnl_envs.envs.base import restored_generator
 from vnl_envs.envs.core import Rows, Step
-from vnl_envs.envs.face import Face, restored_generator
+from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.view import View
 from vnl_envs.physics import columns
 
@@ -42,16 +43,16 @@ class Block:
     """The simulations of one core, each with the generator of its own episodes.
 
     Args:
-        face: of the core.
+        gym: of the core.
         mode: when a simulation whose episode is over begins the next one.
         limit: steps after which an episode is truncated; None leaves it to the task.
     """
 
-    def __init__(self, face: Face, mode: AutoresetMode, limit: int | None = None) -> None:
-        self._face, self._core, self._mode, self._limit = face, face.core, mode, limit
+    def __init__(self, gym: GymCore, mode: AutoresetMode, limit: int | None = None) -> None:
+        self._gym, self._core, self._mode, self._limit = gym, gym.core, mode, limit
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
-        for _ in range(face.core.num):
+        for _ in range(gym.core.num):
             generator, seed = seeding.np_random()
             self._generators.append(generator)
             self._seeds.append(seed)
@@ -91,7 +92,7 @@ class Block:
         ended, final = _NONE, {}
         if self._mode == AutoresetMode.SAME_STEP:
             ended = np.flatnonzero(terminated | truncated)
-            final = self._face.parts(ended) if len(ended) else {}
+            final = self._gym.parts(ended) if len(ended) else {}
             self._renew(ended)
         elif self._mode == AutoresetMode.NEXT_STEP:
             self._renew(np.flatnonzero(over))
@@ -109,8 +110,8 @@ class Block:
             self.reset(ids, [None] * len(ids), None)
 
     def observe(self) -> Rows:
-        """The parts of the observations of all simulations; see `Face.parts`."""
-        return {name: part.copy() for name, part in self._face.parts().items()}
+        """The parts of the observations of all simulations; see `GymCore.parts`."""
+        return {name: part.copy() for name, part in self._gym.parts().items()}
 
     def episodes(self) -> Rows:
         """The current episodes, one row per simulation."""
@@ -154,6 +155,6 @@ class Block:
 
     def close(self) -> None:
         """Free the pictures' memory."""
-        for part in (self._view, self._face):
+        for part in (self._view, self._gym):
             if part is not None:
                 part.close()

@@ -1,4 +1,4 @@
-"""Joins a task and an engine for a number of simulations; every environment is a face of this."""
+"""Joins a task and an engine for a number of simulations; every environment stands on this."""
 
 from __future__ import annotations
 

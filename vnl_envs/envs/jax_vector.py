@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs.envs.autoreset import wrap_for_training
-from vnl_envs.envs.face import METADATA, reset_options
+from vnl_envs.envs.base import reset_options
 from vnl_envs.envs.functional import FunctionalEnv, State
+from vnl_envs.envs.gym_core import METADATA
 from vnl_envs.utils import checks
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from vnl_envs.envs.face import METADATA, check_reset_options, reset_options
+from vnl_envs.envs.base import check_reset_options, reset_options
+from vnl_envs.envs.gym_core import METADATA
 from vnl_envs.envs.vector import VectorEnv, info_of
 
 _SHARED = ("spec", "task", "dt", "layout", "model", "env_hash")

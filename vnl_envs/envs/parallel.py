@@ -11,11 +11,12 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from vnl_envs.envs.base import EnvBase, check_seed, restored_generator
 from vnl_envs.envs.core import Core, Step
-from vnl_envs.envs.face import Facade, Face, check_seed, restored_generator
+from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.view import View
 from vnl_envs.physics import Physics
-from vnl_envs.registry import make_race
+from vnl_envs.registry import make_task
 from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
 from vnl_envs.tasks.goal_race import GoalRace
 from vnl_envs.tasks.task import Start
@@ -38,7 +39,7 @@ def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
     """A race of several animals of one kind.
 
     Args:
-        id: one of `vnl_envs.race_ids()`.
+        id: one of `vnl_envs.parallel_ids()`.
         num_agents: animals, two or more.
         arguments: of `ParallelEnv`.
 
@@ -77,7 +78,7 @@ class RaceCore(Core):
         return np.repeat(simulations[:, None], self.task.num_animals, axis=1)
 
 
-class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
+class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     """A registered race as a PettingZoo environment.
 
     Agents are named "rodent_0", "rodent_1", ... An animal that falls is terminated and leaves
@@ -114,7 +115,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
             "width": width, "height": height, **options,
         })  # fmt: skip
         size = check_size(width, height)
-        self._core = RaceCore(make_race(task_id, num_agents, **options), 1, 1)
+        self._core = RaceCore(make_task(task_id, num_agents, **options), 1, 1)
         self._view = View(self._core, *size)
         self.spec = None
         self.metadata = {
@@ -257,7 +258,7 @@ class ParallelEnv(Facade, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         for i, agent in enumerate(self.possible_agents):
             if agent in self.agents:
                 try:
-                    rows[i] = Face.check_action(actions[agent], rows.shape[1:], "this agent")
+                    rows[i] = GymCore.check_action(actions[agent], rows.shape[1:], "this agent")
                 except ValueError as error:
                     raise ValueError(f"{agent}: {error}") from None
         return rows

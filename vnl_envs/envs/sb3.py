@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs
 
-from vnl_envs.envs.face import METADATA, check_reset_options, reset_options
+from vnl_envs.envs.base import check_reset_options, reset_options
+from vnl_envs.envs.gym_core import METADATA
 from vnl_envs.envs.member import Member
 from vnl_envs.envs.vector import VectorEnv, info_of
 

@@ -9,16 +9,15 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vnl_envs.envs.core import Step
-from vnl_envs.envs.face import (
-    METADATA,
-    Facade,
-    Face,
+from vnl_envs.envs.base import (
+    EnvBase,
     check_reset_options,
     check_seed,
     reset_options,
     restored_generator,
 )
+from vnl_envs.envs.core import Step
+from vnl_envs.envs.gym_core import METADATA, GymCore
 from vnl_envs.envs.view import View
 from vnl_envs.registry import make_task
 from vnl_envs.rendering.renderer import HEIGHT, WIDTH, Window, check_size
@@ -27,7 +26,7 @@ from vnl_envs.utils.opengl import has_display
 _ONLY = np.array([0])
 
 
-class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
+class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
     """A registered task as a Gymnasium environment.
 
     `info`, of `reset` as of `step`, holds `reward_terms` and `metrics` (of the episode so far) by
@@ -66,10 +65,10 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         })  # fmt: skip
         self.metadata = copy.deepcopy(METADATA)
         size = check_size(width, height)
-        self._face = Face(make_task(task_id, **options), 1, 1, vision, observation)
-        self._view = View(self._face.core, *size)
-        self.observation_space = self._face.observation_space
-        self.action_space = self._face.action_space
+        self._gym = GymCore(make_task(task_id, **options), 1, 1, vision, observation)
+        self._view = View(self._gym.core, *size)
+        self.observation_space = self._gym.observation_space
+        self.action_space = self._gym.action_space
         self.render_mode = render_mode
         self._window: Window | None = None
         # An environment that was never reset refuses to step.
@@ -78,12 +77,12 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
     @property
     def data(self) -> mujoco.MjData:
         """A snapshot of the simulation: writing to it changes nothing."""
-        return self._face.core.engine.data(0)
+        return self._gym.core.engine.data(0)
 
     @property
     def episode(self) -> dict[str, np.ndarray]:
         """The current episode, for `reset(options={"episode": …})`."""
-        return {k: v[0].copy() for k, v in self._face.core.episode.items()}
+        return {k: v[0].copy() for k, v in self._gym.core.episode.items()}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -93,7 +92,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         Raises:
             ValueError: an unknown option, an episode of another task, or a seed that is none.
         """
-        core = self._face.core
+        core = self._gym.core
         seed = check_seed(seed)
         given = check_reset_options(reset_options(options))
         rows = None if given is None else core.check_episode(given)
@@ -101,7 +100,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
         core.reset(_ONLY, core.draw([self.np_random]) if rows is None else rows)
         self._over = False
         self._show()
-        return self._face.observe_one(0), self._info(Step.none(self.task.reward_terms, (1,)))
+        return self._gym.observe_one(0), self._info(Step.none(self.task.reward_terms, (1,)))
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step with an action (nu,) in [-1, 1]; see the class for `info`.
@@ -110,21 +109,21 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
             ValueError: the action is of a wrong shape or type or not finite.
             gymnasium.error.ResetNeeded: there is no episode under way.
         """
-        face = self._face
-        action = face.check_action(action, face.action_space.shape)
+        gym = self._gym
+        action = gym.check_action(action, gym.action_space.shape)
         if self._over:
             raise gymnasium.error.ResetNeeded("call reset() before step(): no episode is under way")
-        result = face.core.step(action[None])
+        result = gym.core.step(action[None])
         terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
         self._over = terminated or truncated
         info = self._info(result)
         self._show()
-        return self._face.observe_one(0), float(result.reward[0]), terminated, truncated, info
+        return self._gym.observe_one(0), float(result.reward[0]), terminated, truncated, info
 
     def _info(self, step: Step) -> dict[str, Any]:
         return {
             "reward_terms": {k: float(v[0]) for k, v in step.terms.items()},
-            "metrics": self._face.core.figures_of(0),
+            "metrics": self._gym.core.figures_of(0),
             "is_success": bool(step.success[0]),
             "diverged": bool(step.diverged[0]),
         }
@@ -144,7 +143,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
 
     def close(self) -> None:
         """Close windows and free the renderer."""
-        for part in (self._view, self._window, self._face):
+        for part in (self._view, self._window, self._gym):
             if part is not None:
                 part.close()
         self._window = None
@@ -152,7 +151,7 @@ class SingleEnv(Facade, gymnasium.Env[Any, np.ndarray]):
     def get_state(self) -> dict[str, Any]:
         """Everything the coming steps depend on, generator included, as plain arrays."""
         return {
-            **self._face.core.get_state(),
+            **self._gym.core.get_state(),
             "generator": self.np_random.bit_generator.state,
             "over": self._over,
         }

@@ -11,16 +11,10 @@ import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from vnl_envs.envs.base import EnvBase, check_reset_options, reset_options, restored_generator
 from vnl_envs.envs.block import FLAGS, Block, Results
 from vnl_envs.envs.core import Core, check_state
-from vnl_envs.envs.face import (
-    METADATA,
-    Facade,
-    Face,
-    check_reset_options,
-    reset_options,
-    restored_generator,
-)
+from vnl_envs.envs.gym_core import METADATA, GymCore
 from vnl_envs.envs.processes import workers
 from vnl_envs.envs.processes.workers import Workers
 from vnl_envs.registry import make_task
@@ -28,7 +22,7 @@ from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
 from vnl_envs.utils import checks
 
 
-class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
+class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
     """A registered task, `num_envs` times; environment i is the single one seeded seed + i.
 
     Args:
@@ -80,26 +74,26 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         task = make_task(task_id, **options)
         limit = _time_limit(max_episode_steps, task.horizon)
         alone = self._processes == 1
-        self._face = Face(task, num_envs if alone else 1, threads if alone else 1, vision,
+        self._gym = GymCore(task, num_envs if alone else 1, threads if alone else 1, vision,
                           observation)  # fmt: skip
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = {**copy.deepcopy(METADATA), "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = self._face.observation_space
-        self.single_action_space = self._face.action_space
+        self.single_observation_space = self._gym.observation_space
+        self.single_action_space = self._gym.action_space
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
         self._simulations: Block | Workers = (
-            Block(self._face, self.autoreset_mode, limit)
+            Block(self._gym, self.autoreset_mode, limit)
             if alone
-            else Workers(self._face, num_envs, self._processes, threads, self.autoreset_mode, limit)
+            else Workers(self._gym, num_envs, self._processes, threads, self.autoreset_mode, limit)
         )
         self._term_names = tuple(task.reward_terms)
-        self._metric_names = self._face.core.judge.accumulator.names
+        self._metric_names = self._gym.core.judge.accumulator.names
         # Reward, terms and metrics before the first step, (K, 1).
         self._first = np.concatenate(
-            [np.zeros(1 + len(self._term_names)), self._face.core.first_figures()]
+            [np.zeros(1 + len(self._term_names)), self._gym.core.first_figures()]
         )[:, None]
         # Environments without an episode under way, and those that ever had one.
         self._over, self._begun = np.ones(num_envs, bool), np.zeros(num_envs, bool)
@@ -115,7 +109,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             raise AttributeError(
                 f"the simulations are in {self._processes} processes; with processes=1 in one core"
             )
-        return self._face.core
+        return self._gym.core
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -182,7 +176,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             gymnasium.error.ResetNeeded: an environment has no episode under way.
             gymnasium.error.ClosedEnvironmentError: there are no processes any more.
         """
-        actions = self._face.check_action(actions, self.action_space.shape)
+        actions = self._gym.check_action(actions, self.action_space.shape)
         resetting = self._over
         self._refuse(resetting)
         # What is interrupted, as by Ctrl-C, must be reset.
@@ -213,7 +207,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
             )
 
     def _observe(self) -> Any:
-        return self._face.shaped(self._simulations.observe())
+        return self._gym.shaped(self._simulations.observe())
 
     def _infos(self, numbers: np.ndarray, flags: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         """Infos in Gymnasium's form: each with a mask of its own.
@@ -247,7 +241,7 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row, i in enumerate(results.ended):
             parts = {name: part[row].copy() for name, part in results.final.items()}
-            final_obs[i] = self._face.shaped(parts)
+            final_obs[i] = self._gym.shaped(parts)
         return {
             "final_obs": final_obs,
             "_final_obs": done.copy(),
@@ -279,11 +273,11 @@ class VectorEnv(Facade, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray])
         Raises:
             ValueError: not so many, or see `Core.check_episode`.
         """
-        names = sorted(self._face.core.episode)
+        names = sorted(self._gym.core.episode)
         if not isinstance(given, dict) or any(np.shape(v)[:1] != (num,) for v in given.values()):
             raise ValueError(f"an episode must have the parts {names} with {num} rows each")
         checked = [
-            self._face.core.check_episode({k: v[i] for k, v in given.items()}) for i in range(num)
+            self._gym.core.check_episode({k: v[i] for k, v in given.items()}) for i in range(num)
         ]
         return {name: np.concatenate([row[name] for row in checked]) for name in names}
 

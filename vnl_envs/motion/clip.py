@@ -20,7 +20,6 @@ import numpy as np
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.errors import ClipError
-from vnl_envs.motion.splits import refuse_leakage
 from vnl_envs.utils import checks
 from vnl_envs.utils.files import written_whole
 
@@ -111,6 +110,23 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
         if not heads:
             raise ClipError("a clip file holds at least one clip")
         refuse_leakage(heads)
+
+
+def refuse_leakage(clips: Iterable[Clip]) -> None:
+    """Raise ClipError if clips of one recording are both for training and for testing.
+
+    Clips that do not say their session, and "extra" ones, are not judged.
+    """
+    sides: dict[str, dict[str, str]] = {}
+    for clip in clips:
+        if clip.session and clip.split in ("train", "test"):
+            sides.setdefault(clip.session, {}).setdefault(clip.split, clip.name)
+    for session, names in sides.items():
+        if len(names) > 1:
+            raise ClipError(
+                f"clips of the recording {session!r} are on both sides of the split: "
+                f"{names['train']!r} in train, {names['test']!r} in test"
+            )
 
 
 def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from vnl_envs.motion.clip import Clip
 from vnl_envs.motion.errors import ClipError
 from vnl_envs.utils import checks
-
-if TYPE_CHECKING:
-    from vnl_envs.motion.clip import Clip
 
 
 def split_by(
@@ -71,20 +69,3 @@ def _held_out(frames: dict[str, int], wanted: float, seed: int) -> set[str]:
             have = more
     # Where any group is more than twice what is asked for, the smallest is nearest.
     return held_out or {min(order, key=frames.__getitem__)}
-
-
-def refuse_leakage(clips: Iterable[Clip]) -> None:
-    """Raise ClipError if clips of one recording are both for training and for testing.
-
-    Clips that do not say their session, and "extra" ones, are not judged.
-    """
-    sides: dict[str, dict[str, str]] = {}
-    for clip in clips:
-        if clip.session and clip.split in ("train", "test"):
-            sides.setdefault(clip.session, {}).setdefault(clip.split, clip.name)
-    for session, names in sides.items():
-        if len(names) > 1:
-            raise ClipError(
-                f"clips of the recording {session!r} are on both sides of the split: "
-                f"{names['train']!r} in train, {names['test']!r} in test"
-            )

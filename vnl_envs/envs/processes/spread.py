@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from vnl_envs.envs.block import FLAGS
 from vnl_envs.envs.core import Core, Rows, Step
-from vnl_envs.envs.face import Face
+from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.workers import Workers
 from vnl_envs.tasks.task import Task
 
@@ -27,7 +27,7 @@ class SpreadCore(Core):
 
     def __init__(self, task: Task, num: int, processes: int, threads: int = 0) -> None:
         super().__init__(task, 1, 1)
-        self._workers = Workers(Face(task, 1, 1, False), num, processes, threads,
+        self._workers = Workers(GymCore(task, 1, 1, False), num, processes, threads,
                                 AutoresetMode.DISABLED)  # fmt: skip
         self.num = num
         self.episode = {k: np.repeat(rows, num, axis=0) for k, rows in self.episode.items()}

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 
 from vnl_envs.envs.block import Block
 from vnl_envs.envs.core import Rows
-from vnl_envs.envs.face import Face
+from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.shared_memory import Layout, Memory, Parcel
 
 MESSAGE = struct.Struct("<qqq")
@@ -50,7 +50,7 @@ class Plan:
     Attributes:
         task: where the task lies in its memory, see `Parcel`.
         rows: first and last of its simulations.
-        threads, vision, mode, limit: of its face and block.
+        threads, vision, mode, limit: of its core and block.
         fixed: what goes to and fro at every step, rows of all simulations.
         slot: observations of all simulations; there are `slots` of them, after `fixed`.
     """
@@ -75,7 +75,7 @@ class Worker:
         task: the task's memory.
     """
 
-    _face: Face
+    _gym: GymCore
     _block: Block
 
     def __init__(self, mailbox: Memory, memory: Memory, task: Memory) -> None:
@@ -101,15 +101,15 @@ class Worker:
             return getattr(self._block, name)(*arguments)
         if kind == STEP:
             self._step()
-        for name, part in self._face.parts().items():
+        for name, part in self._gym.parts().items():
             self._slots[value][name][:] = part
         return None
 
     def _begin(self, plan: Plan) -> None:
         task = Parcel.open(self._task, plan.task)
         first, last = plan.rows
-        face = Face(task, last - first, plan.threads, plan.vision)
-        self._face, self._block = face, Block(face, plan.mode, plan.limit)
+        gym = GymCore(task, last - first, plan.threads, plan.vision)
+        self._gym, self._block = gym, Block(gym, plan.mode, plan.limit)
         mapped = self._memory.mapped(plan.fixed.nbytes + plan.slots * plan.slot.nbytes)
 
         def own(layout: Layout, start: int) -> Rows:

@@ -28,7 +28,7 @@ from gymnasium.vector import AutoresetMode
 from vnl_envs.envs import block
 from vnl_envs.envs.block import Results
 from vnl_envs.envs.core import Rows
-from vnl_envs.envs.face import Face
+from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.shared_memory import Field, Layout, Memory, Parcel
 from vnl_envs.envs.processes.worker import (
     ACTION,
@@ -180,7 +180,7 @@ class Workers:
     """What `Block` is, over several processes, this one among them.
 
     Args:
-        face: of the task; its own core is not used.
+        gym: of the task; its own core is not used.
         num: simulations.
         processes: among which they are divided.
         threads: of each process; 0 divides the CPUs among them.
@@ -193,7 +193,7 @@ class Workers:
 
     def __init__(
         self,
-        face: Face,
+        gym: GymCore,
         num: int,
         processes: int,
         threads: int,
@@ -206,12 +206,12 @@ class Workers:
             raise ValueError(f"processes must be at most num_envs = {num}, got {processes}")
         edges = np.linspace(0, num, processes + 1).astype(int).tolist()
         self._rows = list(itertools.pairwise(edges))
-        parcel = _parcel(face)
+        parcel = _parcel(gym)
         self._task = parcel.memory
-        self._fixed_layout, self._slot_layout = _layouts(face, num)
+        self._fixed_layout, self._slot_layout = _layouts(gym, num)
         threads = threads or max(1, cpus() // processes)
         self._plans = [
-            Plan(parcel.places, rows, threads, face.vision, mode, limit, self._fixed_layout,
+            Plan(parcel.places, rows, threads, gym.vision, mode, limit, self._fixed_layout,
                  self._slot_layout, SLOTS)
             for rows in self._rows
         ]  # fmt: skip
@@ -450,8 +450,8 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _parcel(face: Face) -> Parcel:
-    task = face.core.task
+def _parcel(gym: GymCore) -> Parcel:
+    task = gym.core.task
     try:
         return Parcel(task)
     except Exception as error:
@@ -460,9 +460,9 @@ def _parcel(face: Face) -> Parcel:
         ) from error
 
 
-def _layouts(face: Face, num: int) -> tuple[Layout, Layout]:
+def _layouts(gym: GymCore, num: int) -> tuple[Layout, Layout]:
     """Layouts of all that goes to and fro, and of a slot."""
-    core, parts = face.core, face.parts()
+    core, parts = gym.core, gym.parts()
     numbers = 1 + len(core.task.reward_terms) + len(core.first_figures())
     observed = {name: Field((num, *part.shape[1:]), part.dtype) for name, part in parts.items()}
     fixed = {

@@ -1,12 +1,10 @@
-"""What the single and the vector environment share: spaces, checks and pictures."""
+"""A core with what Gymnasium asks for: spaces, shaped observations, checked actions, pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import gymnasium
-import mujoco
 import numpy as np
 
 from vnl_envs.envs.core import Core, Rows
@@ -18,8 +16,8 @@ VISION_SIZE = 64
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
 
 
-class Face:
-    """A core as Gymnasium sees it.
+class GymCore:
+    """A core with Gymnasium's spaces.
 
     Args:
         task: the task.
@@ -126,105 +124,3 @@ class Face:
     def close(self) -> None:
         """Free the pictures' memory."""
         self._eye.close()
-
-
-class Facade:
-    """What the environments show of their core, and how they are pickled."""
-
-    _face: Face
-    _arguments: dict[str, Any]
-    spec: Any
-    get_state: Callable[[], dict[str, Any]]
-
-    @property
-    def _own(self) -> Core:
-        """A core of this process, whether or not it is the one that steps."""
-        return self._face.core
-
-    @property
-    def core(self) -> Core:
-        """What joins task and engine, for tools that look inside."""
-        return self._own
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return self._own.task
-
-    @property
-    def dt(self) -> float:
-        """Duration of a control step, s."""
-        return self.task.dt
-
-    @property
-    def layout(self) -> dict[str, slice]:
-        """Name of each part of the flat observation -> its slice, in order."""
-        return dict(self._own.layout)
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        """The compiled model."""
-        return self._own.engine.model
-
-    @property
-    def env_hash(self) -> str:
-        """Identity of the task; see `vnl_envs.env_hash`."""
-        from vnl_envs.identity import env_hash
-
-        return env_hash(self._arguments["task_id"], self.task)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._arguments, self.get_state(), self.spec)
-
-
-def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: Any) -> Any:
-    env = cls(**arguments)
-    env.spec = spec
-    env.set_state(state)
-    return env
-
-
-def restored_generator(state: Any) -> np.random.Generator:
-    """A generator in a saved state.
-
-    Raises:
-        ValueError: it is not a state of one.
-    """
-    generator = np.random.default_rng(0)
-    try:
-        generator.bit_generator.state = state
-    except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"state part 'generator' is not a generator's state ({error})") from None
-    return generator
-
-
-def check_seed(seed: Any) -> int | None:
-    """A seed as Gymnasium takes it, None for None.
-
-    Raises:
-        ValueError: it is no integer of at least 0.
-    """
-    return None if seed is None else checks.integer("seed", seed, 0)
-
-
-def reset_options(options: Any) -> dict[str, Any]:
-    """The options of a reset, {} for None.
-
-    Raises:
-        ValueError: they are not a dictionary.
-    """
-    if options is not None and not isinstance(options, dict):
-        raise ValueError(f"reset options must be a dictionary, got {type(options).__name__}")
-    return options or {}
-
-
-def check_reset_options(options: dict[str, Any]) -> Any:
-    """The episode among reset options, None if there is none.
-
-    Raises:
-        ValueError: there are other options.
-    """
-    unknown = sorted(set(options) - {"episode"})
-    if unknown:
-        raise ValueError(f"reset has the option 'episode' only, got {unknown}")
-    return options.get("episode")
