@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The modules of the API reference; vnl_envs itself imports its names only when used.
-DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants bodies.limbs \
-  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics perturbations counter \
+DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants \
+  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics perturbations \
+  perturbations.kind perturbations.factors perturbations.kinds perturbations.counter_rng \
+  perturbations.limb_geometry \
   engines.native engines.mjx envs.core envs.single envs.vector envs.member envs.parallel envs.sb3 \
   envs.functional envs.autoreset envs.jax_vector rendering.renderer rendering.video \
   evaluation.evaluate evaluation.policies evaluation.record evaluation.play \

@@ -84,7 +84,7 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
         settings[name] = getattr(bare, name, None)
     perturbations = getattr(task, PERTURBATIONS, None)
     # A task without them has the hash that it had before there were any.
-    perturbed = {PERTURBATIONS: dataclasses.asdict(perturbations)} if perturbations else {}
+    perturbed = {PERTURBATIONS: perturbations.constants()} if perturbations else {}
     return {
         **perturbed,
         "settings": {k: _plain(v) for k, v in settings.items()},

@@ -29,11 +29,6 @@ WORLD_OPTIONS = {
 """Options of every task, given to `build_world`."""
 
 PERTURBATIONS = "perturbations"
-_PERTURBATIONS = {
-    PERTURBATIONS: 'what differs by episode, a mapping such as {"mass": 0.2}: '
-    "mass, friction, gain, gravity_tilt, limb_length, limb_size, push, observation_noise, "
-    "action_delay, action_repeat; see docs/perturbations.md"
-}
 
 
 @dataclass(frozen=True)
@@ -169,9 +164,11 @@ def task_settings(id: str) -> dict[str, Any]:
 
 def task_options(id: str) -> dict[str, str]:
     """Options of a task that users may give, with what they mean."""
+    from vnl_envs.perturbations import option_text
+
     row = get_row(id)
     options = {**task_class(row).options, **WORLD_OPTIONS}
-    return options if row.num_agents > 1 else {**options, **_PERTURBATIONS}
+    return options if row.num_agents > 1 else {**options, PERTURBATIONS: option_text()}
 
 
 def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,11 +31,11 @@ from support import (
 )
 
 import vnl_envs
-from vnl_envs import counter
 from vnl_envs.bodies.constants import DERIVED, derived_fields
-from vnl_envs.bodies.limbs import Limbs
 from vnl_envs.cli.main import app
-from vnl_envs.perturbations import Perturbations, PerturbedTask, Push, perturbed
+from vnl_envs.perturbations import Perturbations, PerturbedTask, Push, counter_rng, perturbed
+from vnl_envs.perturbations.configuration import kinds, markdown_table, settings
+from vnl_envs.perturbations.limb_geometry import Limbs
 from vnl_envs.registry import get_row
 from vnl_envs.tasks.task import Task
 
@@ -454,6 +455,41 @@ def _standing(task: Task, num: int) -> tuple[Any, Any, Any]:
     return physics_at(task, np.tile(task.body.standing_qpos, (num, 1))), episode, carry
 
 
+class TestTable:
+    """What holds of every kind in the table."""
+
+    @pytest.mark.parametrize("name", settings())
+    def test_example_changes_the_task(self, name: str) -> None:
+        """The example is on and shows in a rollout; the default is off."""
+        setting = settings()[name]
+        assert Perturbations(**{name: setting.example}).active() == (name,)
+        assert Perturbations(**{name: setting.off}) == Perturbations()
+        env, bare = make(**{name: setting.example}), gymnasium.make(RAT)
+        actions = actions_of(env.task, 40, 1, size=0.3)[:, 0]
+        env.reset(seed=0)
+        episode = env.episode
+        bare.reset(seed=0)
+        own = {k: v for k, v in episode.items() if not k.startswith("perturbation/")}
+        bare.reset(options={"episode": own})
+        pairs = [(env.step(action)[0], bare.step(action)[0]) for action in actions]
+        assert any((perturbed_ != plain).any() for perturbed_, plain in pairs)
+
+    def test_streams_are_their_own(self) -> None:
+        """No two kinds draw the same random numbers."""
+        streams = [kind.stream for kind in set(kinds().values()) if kind.stream]
+        assert len(streams) == len(set(streams))
+
+    def test_page_has_the_table(self) -> None:
+        """`docs/perturbations.md` lists what there is."""
+        page = Path(__file__).parents[2] / "docs" / "perturbations.md"
+        assert markdown_table() in page.read_text(), f"update {page} with\n{markdown_table()}"
+
+    def test_hashes_stay(self) -> None:
+        """Other kinds, added or off, are no part of the hash."""
+        assert make(mass=0.2, friction=0.2, gain=0.2).env_hash == "bfe51e2cf145a6f4"
+        assert make(**FIELDS, **LIMBS, **FILTERS).env_hash == "48192fa50b83ddd1"
+
+
 class TestIdentity:
     """The same Episode is the same perturbation; none is none."""
 
@@ -483,8 +519,8 @@ class TestIdentity:
 
     def test_every_setting_counts_in_the_hash(self) -> None:
         """Each perturbation, and its size, is another task."""
-        each = [{k: v} for k, v in {**FIELDS, **LIMBS, **FILTERS}.items()]
-        each += [{"mass": 0.2}, {"observation_noise": {"joint_position": 0.1}}]
+        each = [{name: setting.example} for name, setting in settings().items()]
+        each += [{"mass": 0.3}, {"observation_noise": {"joint_position": 0.1}}]
         hashes = {make(**kwargs).env_hash for kwargs in each}
         assert len(hashes) == len(each)
 
@@ -598,14 +634,14 @@ class TestCounter:
     def test_known_bits(self) -> None:
         """The hash is a bijection whose values never change: episodes would."""
         seed = np.array([0, 1, 2**32 - 1], np.uint32)
-        got = counter.bits(seed, np.array([0, 5, 1000], np.int32), 3, 2)
+        got = counter_rng.bits(seed, np.array([0, 5, 1000], np.int32), 3, 2)
         assert got.dtype == np.uint32
         np.testing.assert_array_equal(got, KNOWN)
 
     def test_distribution(self) -> None:
         """Numbers are uniform and normal, and neighbours in every direction are independent."""
         seed, step = np.meshgrid(np.arange(50, dtype=np.uint32), np.arange(40), indexing="ij")
-        u = counter.uniform(seed, step, 1, 50)
+        u = counter_rng.uniform(seed, step, 1, 50)
         assert (u >= 0).all()
         assert (u < 1).all()
         counts = np.histogram(u, 20, (0, 1))[0] / u.size
@@ -613,7 +649,7 @@ class TestCounter:
         for axis in range(3):
             pairs = np.moveaxis(u, axis, 0)
             assert abs(np.corrcoef(pairs[1:].ravel(), pairs[:-1].ravel())[0, 1]) < 0.015
-        z = counter.normal(seed, step, 2, 51)
+        z = counter_rng.normal(seed, step, 2, 51)
         assert z.shape == (50, 40, 51)
         assert z.std() == pytest.approx(1, abs=0.01)
         assert abs(z.mean()) < 0.01
@@ -623,9 +659,9 @@ class TestCounter:
     def test_seeds(self) -> None:
         """Every bit of a seed comes from the uniform numbers, exactly; 1.0 is no trap."""
         u = np.array([[0, 0], [2**-24, 0], [0, 2**-8], [1 - 2**-24, 1 - 2**-24], [1, 1]])
-        seeds = counter.seed_of(u.astype(np.float32))
+        seeds = counter_rng.seed_of(u.astype(np.float32))
         assert seeds.tolist()[:4] == [0, 256, 1, 2**32 - 1]
-        assert counter.seed_of(u[1].astype(np.float32)) == 256
+        assert counter_rng.seed_of(u[1].astype(np.float32)) == 256
 
 
 @pytest.mark.parametrize("task_id", VARIANTS)

@@ -1,0 +1,75 @@
+"""Kinds of perturbation that draw one factor for each setting."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vnl_envs.perturbations.kind import Kind, Parts, Setting, part
+from vnl_envs.physics import Array, namespace
+from vnl_envs.tasks.task import Task
+from vnl_envs.utils import checks
+
+# A user's episode may hold factors beyond what is drawn, for sweeps.
+_LEAST, _GREATEST = 0.05, 20.0
+
+
+def factor(name: str, most: float, text: str) -> Setting:
+    """A setting x in [0, most] that draws one factor in [1 - x, 1 + x]."""
+    return Setting(
+        name=name,
+        values=f"x in [0, {most:g}]",
+        text=text,
+        check=lambda name, value: checks.number(name, value, 0.0, most),
+        example=0.2,
+    )
+
+
+class Factors(Kind):
+    """One factor for each setting that is on."""
+
+    def __init__(self, task: Task, *sizes: float) -> None:
+        self._sizes = {
+            setting.name: size
+            for setting, size in zip(self.settings, sizes, strict=True)
+            if size > 0
+        }
+        self.privileged = tuple(self._sizes)
+        self.uniforms = len(self._sizes)
+
+    def draw(self, u: Array) -> dict[str, Array]:
+        """Factors (...,) by the setting's name."""
+        sizes = enumerate(self._sizes.items())
+        return {name: (1.0 - x) + (2.0 * x) * u[..., i] for i, (name, x) in sizes}
+
+    def check_episode(self, episode: Parts) -> None:
+        """Factors lie within wide bounds."""
+        for name in self._sizes:
+            checks.number(part(name), float(episode[name]), _LEAST, _GREATEST)
+
+
+class FieldFactor(Factors):
+    """One factor for some rows of some fields of the model."""
+
+    fields: ClassVar[tuple[str, ...]]
+
+    def __init__(self, task: Task, *sizes: float) -> None:
+        super().__init__(task, *sizes)
+        self._rows = self.rows(task)
+        self._dimensions = {name: np.ndim(getattr(task.world.model, name)) for name in self.fields}
+
+    @staticmethod
+    @abstractmethod
+    def rows(task: Task) -> np.ndarray[Any, Any]:
+        """Which rows of the fields the factor scales, (n,) bool."""
+
+    def model_factors(self, episode: Parts) -> dict[str, Array]:
+        """The factor in its rows, 1 in all others."""
+        (name,) = self._sizes
+        by_row = namespace(episode[name]).where(self._rows, episode[name][..., None], 1.0)
+        return {
+            field: by_row if dimensions == 1 else by_row[..., None]
+            for field, dimensions in self._dimensions.items()
+        }
