@@ -148,7 +148,7 @@ class PerturbedTask(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """The task's judgement; it is told the action that was applied."""
+        """The task's judgement; it gets the action that was applied."""
         commands = self._commands(action, episode, carry)
         after, outcome = self.inner.evaluate(physics, commands[-1], _inner(episode), _inner(carry))
         after = {**after, **_prefixed(self._next_carry(commands, carry))}
@@ -241,13 +241,13 @@ class PerturbedTask(Task):
             return facing.level(xp.astype(vector, dtype))
 
         drawn, remembered = _added(episode), _added(carry)
-        told: dict[str, Array] = {}
+        privileged: dict[str, Array] = {}
         if self.privileged:
             entries = [e for kind in self._kinds for e in kind.privileged_entries(drawn, level)]
-            told["perturbation"] = xp.concat([xp.astype(e, dtype) for e in entries], axis=-1)
+            privileged["perturbation"] = xp.concat([xp.astype(e, dtype) for e in entries], axis=-1)
         for kind in self._kinds:
-            told |= kind.privileged_parts(drawn, remembered, level)
-        return told
+            privileged |= kind.privileged_parts(drawn, remembered, level)
+        return privileged
 
 
 def _inner(rows: Mapping[str, Array]) -> dict[str, Array]:
