@@ -21,7 +21,7 @@ from vnl_envs.problems import ScoringError
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import Board, Published, Result, read, to_text
-from vnl_envs.scoring.results.files import read_result
+from vnl_envs.scoring.results.files import read_result, write_result
 from vnl_envs.scoring.run import runner, verification
 from vnl_envs.utils.files import written_whole
 
@@ -56,9 +56,9 @@ def score(name: str, runs: Path) -> None:
     """Run one of them and publish its result."""
     what = run_of(name)
     out = runs / f"{what.suite.name}-{name}"
-    runner.run(what, out, print)
+    result, _ = runner.run(what, out, print)
     RESULTS.mkdir(exist_ok=True)
-    shutil.copyfile(out / runner.RESULT, RESULTS / f"{name}.json")
+    write_result(RESULTS / f"{name}.json", result)
     speed = out / runner.SPEED
     if speed.is_file():
         shutil.copyfile(speed, RESULTS / f"{name}.speed.json")
@@ -100,9 +100,9 @@ def cross_check(name: str, runs: Path) -> None:
     part = runner.part_of(what.suite, CROSS_ENGINE, chosen)
     what = dataclasses.replace(what, engine=CROSS_ENGINE, part=part)
     out = runs / f"{what.suite.name}-{name}-{CROSS_ENGINE}"
-    runner.run(what, out, print)
+    result, _ = runner.run(what, out, print)
     file = f"{name}.{CROSS_ENGINE}.json"
-    shutil.copyfile(out / runner.RESULT, RESULTS / file)
+    write_result(RESULTS / file, result)
     (row,) = (row for row in board() if row.result == f"{name}.json")
     publish(row.model_copy(update={"cross_checks": [file]}))
 

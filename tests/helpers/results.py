@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Sequence
+import lzma
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from vnl_envs.scoring.documents.schema import (
     to_text,
 )
 from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
-from vnl_envs.scoring.results.files import restricted, scored
+from vnl_envs.scoring.results.files import records_name, restricted, scored, write_result
 from vnl_envs.scoring.results.scores import episode_score
 from vnl_envs.scoring.run.runner import part_of
 from vnl_envs.scoring.run.verification import Rerun, write_record
@@ -251,7 +252,7 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
                 slower = maker._replace(skill=maker.skill - 0.02)
                 cross = make_result(suite, slower, "jax")
                 crosses = [f"{key}.mjx.json"]
-                (folder / "results" / crosses[0]).write_text(to_text(cross))
+                write_result(folder / "results" / crosses[0], cross)
                 rates = Rates(
                     episodes=len(result.episodes), steps=sum(e.steps for e in result.episodes),
                     seconds=30.0, policy_seconds=3.0,
@@ -269,10 +270,35 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
 
 def write_entry(path: Path, result: Result, *, verified: bool) -> None:
     """A result, and the record of having run all of it again."""
-    path.write_text(to_text(result))
+    write_result(path, result)
     if verified:
         count = len(result.episodes)
         write_record(path, result, count, Rerun(count, count, result.stamps, (), ()), None)
+
+
+def read_files(path: Path) -> dict[str, Any]:
+    """The JSON of a result's two files as one, whatever is in them."""
+    records = path.with_name(records_name(path.name))
+    document = json.loads(path.read_text())
+    return document | {"episodes": json.loads(lzma.decompress(records.read_bytes()))}
+
+
+def write_files(path: Path, document: dict[str, Any]) -> None:
+    """Such JSON as the two files of a result."""
+    episodes = json.dumps(document["episodes"]).encode()
+    path.with_name(records_name(path.name)).write_bytes(lzma.compress(episodes, preset=0))
+    summary = {key: value for key, value in document.items() if key != "episodes"}
+    summary["records"] = {
+        "episodes": len(document["episodes"]), "sha256": hashlib.sha256(episodes).hexdigest()
+    }  # fmt: skip
+    path.write_text(json.dumps(summary))
+
+
+def edit_result(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the JSON of a result."""
+    document = read_files(path)
+    change(document)
+    write_files(path, document)
 
 
 def _write_videos(folder: Path, key: str, result: Result) -> None:

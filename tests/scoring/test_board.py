@@ -23,6 +23,7 @@ from results import (
     DESCRIPTION,
     HOSTILE,
     MAKERS,
+    edit_result,
     make_result,
     make_suite,
     write_board,
@@ -40,6 +41,7 @@ from vnl_envs.scoring.board.videos import chosen
 from vnl_envs.scoring.board.views import by_task
 from vnl_envs.scoring.documents.schema import Board, Estimate, Published, to_text
 from vnl_envs.scoring.documents.suites import episodes
+from vnl_envs.scoring.results.files import records_name, write_result
 from vnl_envs.scoring.run.runner import part_of
 
 CHROMIUM = shutil.which("chromium")
@@ -247,9 +249,7 @@ def test_a_site_in_the_folder_of_its_board_leaves_the_board_whole(small):
 
 def test_a_result_with_an_invented_score_is_left_out(small, tmp_path):
     path = small / "results/core-v1-03.json"
-    result = json.loads(path.read_text())
-    result["overall"]["value"] += 0.1
-    path.write_text(json.dumps(result))
+    edit(path, lambda r: r["overall"].update(value=r["overall"]["value"] + 0.1))
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.CLAIM
     assert "core-v1-03.json: overall.value: is" in done.output
@@ -262,7 +262,7 @@ def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
     """Whatever it calls itself; in another suite's table it has another."""
     names = [small / f"results/{name}.json" for name in ("core-v1-02", "core-v1-03")]
     identity = json.loads(names[0].read_text())["entrant"]["identity"]
-    edit(names[1], lambda r: r["entrant"].update(identity=identity))
+    edit_result(names[1], lambda r: r["entrant"].update(identity=identity))
     names[1].with_suffix(".verified.json").unlink()
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.SCHEMA
@@ -285,7 +285,7 @@ def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
 def test_a_cross_check_is_checked_as_every_result(
     small: Path, tmp_path: Path, change: Change, code: Code, told: str
 ) -> None:
-    edit(small / "results/core-v1-02.mjx.json", change)
+    edit_result(small / "results/core-v1-02.mjx.json", change)
     edit(small / "board.json", lambda board: board.update(entries=board["entries"][2:3]))
     done = build(small, tmp_path / "out")
     assert done.exit_code == code
@@ -336,7 +336,7 @@ def test_results_of_seasons_are_shown_if_these_were_opened(small, tmp_path):
     opened = season(keys[1], name="summer", opened="2027-03-02")
     for name, listed in (("02", closed), ("03", opened)):
         test = {"split": "test", "season": listed["sha256"]}
-        edit(small / f"results/core-v1-{name}.json", lambda r, test=test: r.update(test))
+        edit_result(small / f"results/core-v1-{name}.json", lambda r, test=test: r.update(test))
         (small / f"results/core-v1-{name}.verified.json").unlink()
     edit(small / "board.json", lambda b: b.update(entries=b["entries"][:4]))
     edit(small / "board.json", lambda b: b["entries"][2].update(cross_checks=[]))
@@ -390,7 +390,8 @@ def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
     assert [*rows] == order
     assert rows[name] == Published(result=name, pinned=True, cross_checks=[cross])
     # Not of other policies.
-    shutil.copyfile(small / "results/core-v1-03.json", small / "results" / name)
+    for file in (name, records_name(name)):
+        shutil.copyfile(small / "results" / file.replace("02", "03"), small / "results" / file)
     make_board.publish(Published(result=name))
     rows = {row.result: row for row in make_board.board()}
     assert rows[name].cross_checks == []
@@ -438,7 +439,7 @@ def test_a_report_says_how_to_run_just_its_episodes(engine, part, options):
 
 def test_report_of_another_version_of_a_suite_is_refused(tmp_path):
     path = tmp_path / "result.json"
-    path.write_text(to_text(make_result(make_suite("quick-v1"), MAKERS[3])))
+    write_result(path, make_result(make_suite("quick-v1"), MAKERS[3]))
     done = CliRunner().invoke(app, ["report", str(path)])
     assert done.exit_code == Code.VERSION
     assert done.output.startswith("error[version] suite: is quick-v1 with SHA-256")

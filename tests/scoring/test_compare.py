@@ -16,9 +16,10 @@ from vnl_envs.cli.score import app
 from vnl_envs.problems import Code, ScoringError
 from vnl_envs.scoring.board import printed
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Anchors, Result, Suite, to_text
+from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.compare import algorithm_board, compare, rank_groups
+from vnl_envs.scoring.results.files import write_result
 from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.statistics import across_seeds
 
@@ -222,9 +223,9 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "load_suite", lambda name: suite)
     monkeypatch.setattr(suites, "load_anchors", lambda of, source: make_anchors(suite))
     a, b = tmp_path / "a.json", tmp_path / "b.json"
-    a.write_text(to_text(make_result(suite, Maker("first [bold]", 0.7))))
+    write_result(a, make_result(suite, Maker("first [bold]", 0.7)))
     second = make_result(suite, Maker("second", 0.5))
-    b.write_text(to_text(second))
+    write_result(b, second)
     shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
     assert shown.exit_code == 0, shown.output
     for text in ("first [bold]", "A better", "pushes", "overall, normalised"):
@@ -233,7 +234,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["ok"]
     assert set(record["tasks"]) == {task.id for task in suite.tasks}
     season = {"split": "test", "season": "2" * 64}
-    b.write_text(to_text(second.model_copy(update=season)))
+    write_result(b, second.model_copy(update=season))
     refused = CliRunner().invoke(app, ["compare", str(a), str(b), "--json"])
     assert refused.exit_code == Code.VERSION
     assert json.loads(refused.output)["problems"][0]["code"] == "version"

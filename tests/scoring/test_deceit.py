@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -12,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results import MAKERS, make_anchors, make_result, played, small_suite, write_entry
+from results import (
+    MAKERS,
+    make_anchors,
+    make_result,
+    played,
+    read_files,
+    small_suite,
+    write_entry,
+    write_files,
+)
 from typer.testing import CliRunner
 
 from vnl_envs.cli.score import app
@@ -20,7 +30,7 @@ from vnl_envs.problems import Code
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import Board, Published, Result, to_text
 from vnl_envs.scoring.documents.suites import episodes
-from vnl_envs.scoring.results.files import scored
+from vnl_envs.scoring.results.files import records_name, scored, write_result
 from vnl_envs.scoring.submission import archive
 from vnl_envs.utils.texts import shown, skeleton
 
@@ -138,7 +148,7 @@ def test_an_episode_that_contradicts_itself_is_shown_by_no_command(
 ) -> None:
     result = make_result(SUITE, MAKERS[3])
     honest, forged = board / "results/core-v1-01.json", board / "results/core-v1-02.json"
-    forged.write_text(to_text(forge(result)))
+    write_result(forged, forge(result))
     (board / "results/core-v1-02.verified.json").unlink()
     page = tmp_path / "page.html"
     for command in (
@@ -183,7 +193,7 @@ def test_what_lies_beside_a_result_follows_from_it_or_is_left_out(
     folder = board / "videos/core-v1-01"
     folder.mkdir(parents=True)
     (folder / "best.mp4").write_bytes(b"\0\0\0\x14ftypisom")
-    episode = json.loads((board / "results/core-v1-01.json").read_text())["episodes"][0]
+    episode = read_files(board / "results/core-v1-01.json")["episodes"][0]
     video = {"task": "vnl/RodentImitation-v0", "which": "best", "episode": episode["id"],
              "score": episode["score"], "file": "videos/core-v1-01/best.mp4"}  # fmt: skip
     (folder / "videos.json").write_text(json.dumps([video]))
@@ -279,10 +289,11 @@ def everywhere(text: str) -> list[tuple[str, Change]]:
 @pytest.mark.usefixtures("made_up")
 def test_texts_of_strangers_never_reach_a_terminal_as_they_are(board: Path) -> None:
     path = board / "results/core-v1-01.json"
-    whole = path.read_text()
+    whole = read_files(path)
     for where, change in everywhere(ESCAPE):
-        path.write_text(whole)
-        edit(path, change)
+        document = copy.deepcopy(whole)
+        change(document)
+        write_files(path, document)
         for command in (("verify", path), ("report", path), ("compare", path, path)):
             done = score(*command)
             assert done.exit_code == Code.SCHEMA, (where, done.output)
@@ -354,25 +365,25 @@ def numbers(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_no_number_stops_a_site(board: Path, tmp_path: Path) -> None:
     """Enormous, negative, or both: the result is named and left out."""
     path = board / "results/core-v1-02.json"
-    whole = json.loads(path.read_text())
+    whole = read_files(path)
+    del whole["records"]
     places = numbers(whole)
     kinds = {tuple(k for k in place if not isinstance(k, int))[-2:]: place for place in places}
     assert len(kinds) > 20
     for place in kinds.values():
         for value in (-(10**300), 10**300):
-            document = json.loads(json.dumps(whole))
-            inner = document
+            document = inner = copy.deepcopy(whole)
             for key in place[:-1]:
                 inner = inner[key]
             inner[place[-1]] = value
-            path.write_text(json.dumps(document))
+            write_files(path, document)
             done = score("verify", path, "--suite", board / "suites/core-v1.json")
             assert done.exit_code in (Code.SCHEMA, Code.VERSION), (place, done.output)
     edit(path, lambda r: r["entrant"]["policies"].update(whole["entrant"]["policies"]))
     done = score("site", "--board", board, "--out", tmp_path / "site", "--json")
     told = json.loads(done.output)
     assert done.exit_code == Code.SCHEMA
-    assert {p["where"] for p in told["problems"]} == {"core-v1-02.json"}
+    assert {p["where"] for p in told["problems"]} == {records_name("core-v1-02.json")}
     assert told["pages"] > 0
     assert rows_of(tmp_path / "site") == ["results/core-v1-00.json", "results/core-v1-01.json"]
 
@@ -404,7 +415,7 @@ def test_a_site_holds_only_what_its_board_lists(board: Path, tmp_path: Path) -> 
     (board / "videos/deep").mkdir()
     (board / "videos/deep/page.html").write_text("<script>alert(1)</script>")
     (board / "results/other.json").write_text("{}")
-    episode = json.loads((board / "results/core-v1-01.json").read_text())["episodes"][0]
+    episode = read_files(board / "results/core-v1-01.json")["episodes"][0]
     listed = [
         {"task": "vnl/RodentImitation-v0", "which": "best", "episode": episode["id"],
          "score": episode["score"], "file": f"videos/core-v1-01/{name}.mp4"}
@@ -422,7 +433,8 @@ def test_a_site_holds_only_what_its_board_lists(board: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["results/core-v1-02.json", "results/core-v1-02.speed.json", "results/core-v1-02.verified.json",
+    ["results/core-v1-02.json", "results/core-v1-02.episodes.json.xz",
+     "results/core-v1-02.speed.json", "results/core-v1-02.verified.json",
      "submissions/core-v1-02.zip", "videos/core-v1-02/videos.json", "suites/core-v1.json",
      "anchors/core-v1.json", "board.json", "seasons.json"],
 )  # fmt: skip

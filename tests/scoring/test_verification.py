@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import lzma
 import re
 import shutil
 from collections.abc import Callable
@@ -13,21 +14,24 @@ from typing import Any
 
 import imageio
 import pytest
+from results import read_files, write_files
 from tiny_suite import GOALS, IMITATION, forged, score
 
-from vnl_envs.problems import Code
+from vnl_envs.problems import Code, ScoringError
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import (
+    MOST_BYTES,
     Anchors,
     Result,
     Suite,
     SuiteStamp,
+    Summary,
     Verified,
     read,
     to_text,
 )
-from vnl_envs.scoring.results.files import PACKAGES, read_result, write_result
+from vnl_envs.scoring.results.files import PACKAGES, read_result, records_name, write_result
 from vnl_envs.scoring.run import runner, verification, worker
 from vnl_envs.scoring.run.worker import Worker
 
@@ -119,10 +123,10 @@ def test_tampering_is_named(
 def test_words_that_a_result_cannot_have_are_refused(
     change: Tamper, finished: Path, tmp_path: Path
 ) -> None:
-    document = json.loads((finished / runner.RESULT).read_text())
+    document = read_files(finished / runner.RESULT)
     change(document)
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(document))
+    write_files(path, document)
     done = score("verify", path)
     assert done.exit_code == Code.SCHEMA, done.output
 
@@ -139,10 +143,10 @@ def test_verify_tells_true_from_false(bundle: Path, finished: Path, tmp_path: Pa
     sums = score("verify", true, "--sample", 0)
     assert sums.exit_code == Code.OK
     assert "no episode was run again: --sample is 0" in sums.stdout
-    false = json.loads(true.read_text())
+    false = read_files(true)
     false["overall"]["value"] = 0.99
     path = tmp_path / "false.json"
-    path.write_text(json.dumps(false))
+    write_files(path, false)
     caught = score("verify", path, "--json")
     assert caught.exit_code == Code.CLAIM
     assert json.loads(caught.stdout)["problems"][0]["where"] == "overall.value"
@@ -250,7 +254,8 @@ def test_a_record_tells_how_a_result_was_verified(
     finished: Path, result: Result, tmp_path: Path
 ) -> None:
     """Bound to what the result says; none without a re-run."""
-    path = shutil.copy(finished / runner.RESULT, tmp_path / "result.json")
+    path = tmp_path / "result.json"
+    write_result(path, result)
     record = tmp_path / "result.verified.json"
     done = score("verify", path, "--sample", 2, "--seed", 7, "--record", "--json")
     assert done.exit_code == Code.OK, done.output
@@ -310,7 +315,56 @@ def test_a_result_survives_its_file(result: Result, tmp_path: Path) -> None:
     again = read_result(tmp_path / "a.json")
     assert again == result
     write_result(tmp_path / "b.json", again)
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    for name in ("a.json", records_name("a.json")):
+        assert (tmp_path / name).read_bytes() == (tmp_path / name.replace("a", "b", 1)).read_bytes()
+    assert read(Summary, tmp_path / "a.json").sha256 == result.sha256
+
+
+def bomb(packed: bytes) -> bytes:
+    """Records that take more room than any may."""
+    return lzma.compress(bytes(MOST_BYTES + 1), preset=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        (lambda packed: b"", Code.SCHEMA, "is not one whole xz file"),
+        (lambda packed: packed[:-1], Code.SCHEMA, "is not one whole xz file"),
+        (lambda packed: packed + b"x", Code.SCHEMA, "is not one whole xz file"),
+        (lambda packed: b"no xz" + packed, Code.SCHEMA, "is not proper xz"),
+        (bomb, Code.SCHEMA, "is not one whole xz file"),
+        (lambda packed: lzma.compress(b"[]", preset=9), Code.SCHEMA, "is not proper xz"),
+        (lambda packed: lzma.compress(b"[]"), Code.DIGEST, "is not the file that result.json is"),
+        (lambda packed: lzma.compress(lzma.decompress(packed), preset=0), Code.OK, ""),
+    ],
+)
+def test_records_are_those_of_their_summary(
+    finished: Path, tmp_path: Path, change: Callable[[bytes], bytes], code: Code, told: str
+) -> None:
+    """Whoever packed them; what is damaged, endless or another's is refused."""
+    name = records_name(runner.RESULT)
+    shutil.copyfile(finished / runner.RESULT, tmp_path / runner.RESULT)
+    missing = score("report", tmp_path / runner.RESULT)
+    assert missing.exit_code == 2
+    assert name in missing.output
+    (tmp_path / name).write_bytes(change((finished / name).read_bytes()))
+    if code == Code.OK:
+        assert read_result(tmp_path / runner.RESULT) == read_result(finished / runner.RESULT)
+        return
+    done = score("report", tmp_path / runner.RESULT)
+    assert done.exit_code == code, done.output
+    assert f"error[{code.slug}] {name}: {told}" in done.output.replace("\n", " ")
+
+
+def test_a_summary_cannot_claim_another_number_of_records(finished: Path, tmp_path: Path) -> None:
+    document = read_files(finished / runner.RESULT)
+    path = tmp_path / runner.RESULT
+    write_files(path, document)
+    summary = json.loads(path.read_text())
+    summary["records"]["episodes"] += 1
+    path.write_text(json.dumps(summary))
+    with pytest.raises(ScoringError, match=r"records\.episodes: is 21, .* has 20"):
+        read_result(path)
 
 
 def test_stamps_have_what_suites_pin() -> None:

@@ -80,7 +80,8 @@ def build(board: Path, out: Path) -> Built:
 
 def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
     """What is published of an entry as it is: address and content."""
-    yield row.download, read_file(board, row.download, MOST_BYTES)
+    for name in (row.download, row.records):
+        yield name, read_file(board, name, MOST_BYTES)
     if row.bundle:
         yield row.bundle, read_file(board, row.bundle, archive.MOST_BYTES)
     for video in row.beside.videos:

@@ -1,7 +1,7 @@
 """The tables of a leaderboard: which results are compared with which, and all figures of each.
 
-A board is a folder with `board.json`, `results/*.json`, `suites/*.json`, `anchors/*.json`, and if
-there are any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
+A board is a folder with `board.json`, `results/`, `suites/*.json`, `anchors/*.json`, and if there are
+any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
 `*.verified.json`. Results are comparable within one suite and one set of seeds only, so each such
 group has a table of its own.
 """
@@ -44,7 +44,7 @@ from vnl_envs.scoring.documents.schema import (
 )
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.compare import rank_groups
-from vnl_envs.scoring.results.files import NATIVE
+from vnl_envs.scoring.results.files import NATIVE, parse_result, records_name
 from vnl_envs.scoring.results.scores import check_anchors
 from vnl_envs.scoring.run.verification import claims, has_policy, record_name
 from vnl_envs.scoring.submission import archive
@@ -122,6 +122,11 @@ class Row:
     def download(self) -> str:
         """Address of its result."""
         return f"results/{self.published.result}"
+
+    @property
+    def records(self) -> str:
+        """Address of its episodes."""
+        return records_name(self.download)
 
     @property
     def name(self) -> str:
@@ -312,7 +317,7 @@ def read_board(board: Path) -> Read:
     names: dict[str, Result] = {}
     for entry in published:
         with _left_out(problems):
-            result = _read(Result, board, f"results/{entry.result}")
+            result = _read_result(board, entry.result)
             _check_season(entry, result, opened)
             _check_name(entry, result, names)
             key = _Group(result.suite.name, result.split, result.season)
@@ -448,7 +453,7 @@ def _crosses(
     crosses = []
     for file in entry.cross_checks:
         with _left_out(problems):
-            there = _read(Result, board, f"results/{file}")
+            there = _read_result(board, file)
             other = [*_cross_problems(there, result)]
             if other:
                 raise ScoringError([p._replace(where=f"{file}: {p.where}") for p in other])
@@ -605,6 +610,13 @@ def _read(kind: Any, board: Path, name: str) -> Any:
         ScoringError: there is none, or it is something else.
     """
     return parse(kind, read_file(board, name, MOST_BYTES), Path(name).name)
+
+
+def _read_result(board: Path, file: str) -> Result:
+    """A result of a board; see `_read`."""
+    names = f"results/{file}", f"results/{records_name(file)}"
+    summary, records = (read_file(board, name, MOST_BYTES) for name in names)
+    return parse_result(summary, records, file)
 
 
 def read_file(board: Path, name: str, most: int) -> bytes:

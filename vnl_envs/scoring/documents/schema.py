@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -297,6 +297,10 @@ class EpisodeResult(Document):
     metrics: Annotated[dict[Key, Number | None], Field(max_length=100)]
 
 
+Episodes = Annotated[list[EpisodeResult], Field(max_length=MOST_EPISODES)]
+"""The per-episode records of a result, in the suite's order."""
+
+
 class Estimate(Document):
     """A mean with its 95 % interval over `units` independent units; None where there are none.
     One unit shows no spread: the interval takes two.
@@ -384,8 +388,20 @@ class SuiteStamp(Document):
 Stamps = Annotated[dict[Key, Plain], Field(max_length=50)]
 
 
-class Result(Document):
-    """What a run gave; the same bundle gives the same bytes on the same machine.
+class Records(Document):
+    """The per-episode records of a result, in a file of their own beside it.
+
+    Attributes:
+        episodes: how many there are.
+        sha256: of the uncompressed file.
+    """
+
+    episodes: Annotated[int, Field(ge=0, le=MOST_EPISODES)]
+    sha256: Sha256
+
+
+class _Scores(Document):
+    """What a result and its summary share.
 
     Attributes:
         schema_version: of this document.
@@ -395,10 +411,9 @@ class Result(Document):
         engine: "native", or an implementation of MJX in a cross-check.
         stamps: what computed it: versions, processor and its flags.
         isolated: whether the policy ran in the sandbox.
-        episodes: all, in the suite's order.
-        tasks: task id -> score.
-        overall: mean over the suite's tasks of the normalised nominal score.
         complete: whether every episode was run; else it is not ranked.
+        overall: mean over the suite's tasks of the normalised nominal score.
+        tasks: task id -> score.
     """
 
     schema_version: Version
@@ -409,15 +424,46 @@ class Result(Document):
     engine: Annotated[str, _one_of("native", "jax", "warp")]
     stamps: Stamps
     isolated: bool
-    episodes: Annotated[list[EpisodeResult], Field(max_length=MOST_EPISODES)]
-    tasks: dict[TaskId, TaskScore]
-    overall: Estimate
     complete: bool
+    overall: Estimate
+    tasks: dict[TaskId, TaskScore]
+
+
+class Summary(_Scores):
+    """`result.json`: a result but for its episodes.
+
+    Attributes:
+        records: of the file that has these.
+    """
+
+    records: Records
 
     @property
     def sha256(self) -> str:
         """Of its canonical text."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+class Result(_Scores):
+    """What a run gave; the same bundle gives the same bytes on the same machine.
+
+    Attributes:
+        episodes: all, in the suite's order.
+    """
+
+    episodes: Episodes
+
+    @property
+    def summary(self) -> Summary:
+        """All but the episodes, and the digest of these."""
+        digest = hashlib.sha256(episodes_text(self.episodes).encode()).hexdigest()
+        shared = {name: getattr(self, name) for name in _Scores.model_fields}
+        return Summary(**shared, records=Records(episodes=len(self.episodes), sha256=digest))
+
+    @property
+    def sha256(self) -> str:
+        """Of the summary, which has the digest of the episodes."""
+        return self.summary.sha256
 
 
 Amount = Annotated[float, Field(ge=0, le=1e15)]
@@ -590,9 +636,15 @@ def to_text(document: Document) -> str:
     return json.dumps(document.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
-SCHEMAS: dict[str, type[Document]] = {
-    "submission": Submission, "suite": Suite, "result": Result, "anchors": Anchors, "board": Board,
-    "seasons": Seasons, "verified": Verified,
+def episodes_text(episodes: Sequence[EpisodeResult]) -> str:
+    """A list of episodes as JSON, one a line: the same text every time."""
+    rows = (json.dumps(e.model_dump(mode="json"), allow_nan=False) for e in episodes)
+    return "[\n" + ",\n".join(rows) + "\n]\n"
+
+
+SCHEMAS: dict[str, Any] = {
+    "submission": Submission, "suite": Suite, "result": Summary, "episodes": Episodes,
+    "anchors": Anchors, "board": Board, "seasons": Seasons, "verified": Verified,
 }  # fmt: skip
 """Name of the exported file -> the document."""
 _VERSION_KEY = "schema_version"
@@ -656,7 +708,7 @@ def write_schemas(folder: str | Path) -> list[Path]:
     written = []
     for name, document in SCHEMAS.items():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-        schema |= document.model_json_schema()
+        schema |= TypeAdapter(document).json_schema()
         path = Path(folder, f"{name}.schema.json")
         with written_whole(path) as partial:
             partial.write_text(json.dumps(schema, indent=1) + "\n")

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import lzma
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from vnl_envs.problems import Code
+from vnl_envs.problems import Code, problem
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import (
+    MOST_BYTES,
     Anchors,
     Cell,
     EpisodeResult,
+    Episodes,
     Estimate,
     Result,
     Suite,
     SuiteStamp,
+    Summary,
     TaskScore,
-    read,
+    episodes_text,
+    parse,
     to_text,
-)  # fmt: skip
+)
 from vnl_envs.scoring.results.scores import aggregate, check_anchors
-from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.files import read_regular, written_whole
 from vnl_envs.utils.machine import cpu_name
+from vnl_envs.utils.texts import shown
 
 PACKAGES = ("vnl_envs", "mujoco", "numpy", "onnxruntime", "dm-control")
 """What the numbers depend on."""
@@ -39,6 +47,11 @@ FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "
          "amx_tile", "asimd", "sve")  # fmt: skip
 """Instructions that NumPy, ONNX Runtime and the C library choose their code by."""
 _MOST_CHARACTERS = 200
+_PRESET = 6 | lzma.PRESET_EXTREME
+_MOST_MEMORY = 64 * 2**20
+"""To unpack records with; those packed here take 9 MiB."""
+# No text in JSON has a line break.
+_INNERMOST = re.compile(r"{\n[^{}\[\]]*}")
 
 
 def stamps(engine: str = NATIVE) -> dict[str, str]:
@@ -71,20 +84,70 @@ def _flags() -> list[str]:
     return [flag for flag in FLAGS if flag in here]
 
 
+def records_name(result: str) -> str:
+    """The file of the per-episode records beside a result's."""
+    return f"{result.removesuffix('.json')}.episodes.json.xz"
+
+
 def read_result(path: Path) -> Result:
-    """A result from its file.
+    """A result from its file, and its episodes from the one beside it.
 
     Raises:
         ScoringError: it is not one; every fault is a problem of its own.
-        OSError: it cannot be read.
+        OSError: one of the files cannot be read.
     """
-    return read(Result, path)
+    beside = path.with_name(records_name(path.name))
+    return parse_result(read_regular(path, MOST_BYTES), read_regular(beside, MOST_BYTES), path.name)
+
+
+def parse_result(summary: bytes, records: bytes, where: str) -> Result:
+    """A result from what its two files hold.
+
+    Args:
+        summary: JSON.
+        records: of the episodes, compressed.
+        where: name of the summary's file, for messages.
+
+    Raises:
+        ScoringError: see `read_result`.
+    """
+    head: Summary = parse(Summary, summary, where)
+    beside = records_name(where)
+    text = _unpacked(records, beside)
+    if hashlib.sha256(text).hexdigest() != head.records.sha256:
+        raise problem(Code.DIGEST, beside, f"is not the file that {where} is of")
+    episodes: list[EpisodeResult] = parse(Episodes, text, beside)
+    if len(episodes) != head.records.episodes:
+        message = f"is {head.records.episodes}, {beside} has {len(episodes)}"
+        raise problem(Code.SCHEMA, f"{where}: records.episodes", message)
+    shared = {name: getattr(head, name) for name in Summary.model_fields if name != "records"}
+    return Result(**shared, episodes=episodes)
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    """Raises ScoringError where it is no xz file, takes much memory, or holds too much."""
+    reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+    try:
+        text = reader.decompress(data, MOST_BYTES)
+    except lzma.LZMAError as error:
+        raise problem(Code.SCHEMA, where, f"is not proper xz: {shown(str(error))}") from None
+    if not reader.eof or reader.unused_data:
+        raise problem(Code.SCHEMA, where, f"is not one whole xz file of at most {MOST_BYTES} bytes")
+    return text
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write a result, whole or not at all."""
+    """Write a result, and its episodes beside it; each whole or not at all."""
+    packed = lzma.compress(episodes_text(result.episodes).encode(), preset=_PRESET)
+    with written_whole(path.with_name(records_name(path.name))) as partial:
+        partial.write_bytes(packed)
     with written_whole(path) as partial:
-        partial.write_text(to_text(result))
+        partial.write_text(_in_lines(to_text(result.summary)))
+
+
+def _in_lines(text: str) -> str:
+    """JSON whose innermost objects are a line each."""
+    return _INNERMOST.sub(lambda found: re.sub(r"\n *", " ", found[0]), text)
 
 
 def is_complete(suite: Suite, engine: str, episodes: Sequence[EpisodeResult]) -> bool:

@@ -258,7 +258,7 @@ def check_versions(suite: Suite, season: Season, say: Say) -> None:
 
 
 def run(what: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, list[Problem]]:
-    """Run what is left of a run, and write `result.json` and `speed.json` into its folder.
+    """Run what is left of a run, and write its result and `speed.json` into its folder.
 
     Whatever interrupts it, the same call goes on where it was. The result depends neither on that
     nor on the workers.
