@@ -134,12 +134,12 @@ def record(result: Result, suite: Suite) -> dict[str, Any]:
 
 def page(result: Result, suite: Suite) -> str:
     """One HTML page with everything in it; it loads nothing and runs no scripts."""
-    style = resources.files("vnl_envs.scoring").joinpath("templates/style.css").read_text("utf-8")
     from markupsafe import Markup
 
-    # Our own style sheet: escaped quotes in it would not be read.
+    style = resources.files("vnl_envs.scoring.board").joinpath("templates/style.css")
     template = templates().get_template("report.html")
-    return template.render(style=Markup(style), **context(result, suite))
+    # Our own style sheet: escaped quotes in it would not be read.
+    return template.render(style=Markup(style.read_text("utf-8")), **context(result, suite))
 
 
 def context(

@@ -61,7 +61,7 @@ def build(board: Path, out: Path) -> Built:
 
     for name, text in pages.items():
         write(name, text)
-    templates = resources.files("vnl_envs.scoring").joinpath("templates")
+    templates = resources.files("vnl_envs.scoring.board").joinpath("templates")
     for name in STATIC:
         write(name, templates.joinpath(name).read_text("utf-8"))
     for table in tables:

@@ -1,7 +1,7 @@
 """The tables of a leaderboard: which results are compared with which, and all figures of each.
 
-A board is a folder with `board.json`, `results/`, `suites/*.json`, `anchors/*.json`, and if there are
-any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
+A board is a folder with `board.json`, `results/`, `suites/*.json`, `anchors/*.json`, and if there
+are any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
 `*.verified.json`. Results are comparable within one suite and one set of seeds only, so each such
 group has a table of its own.
 """
