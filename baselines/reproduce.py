@@ -2,7 +2,8 @@
 
 Runs, or goes on with, what of `campaign.yml` is missing, in its order; a stop at any time loses a
 minute of work at most. What a finished run leaves for the repository, its curve, policy and scores,
-goes to `baselines/results` and `baselines/checkpoints` under the row's name.
+goes to `baselines/results` and `baselines/checkpoints` under the row's name. With `--keep`, what a
+few megabytes hold of a run under way goes there too, and another machine goes on from it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from baselines.run import CHECKPOINT, LOG, POLICY, rows_of
+from baselines.checkpoint import read_tree, write_tree
+from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, rows_of
 from baselines.score import score
 from baselines.transfer.bundle import from_run
 from vnl_envs.utils.files import written_whole
 
 HERE = Path(__file__).parent
 TABLE, RESULTS, CHECKPOINTS = HERE / "campaign.yml", HERE / "results", HERE / "checkpoints"
+UNFINISHED = HERE / "unfinished"
+"""What is kept of runs under way."""
 EPISODES = 100
 """Of each policy in a score."""
 
@@ -112,12 +116,28 @@ def steps_of(folder: Path) -> int:
     return int(rows[-1]["step"]) if rows else 0
 
 
+def keep(row: Row, seed: int, runs: Path) -> None:
+    """Keep what a run under way has learnt, without what begins anew: episodes, Adam's moments."""
+    folder, kept = row.folder(runs, seed), UNFINISHED / row.stem(seed)
+    if not (folder / CHECKPOINT).is_file():
+        return
+    tree = read_tree(folder / CHECKPOINT)
+    state = {k: v for k, v in tree["state"].items() if k not in tree["renewed"]}
+    kept.mkdir(parents=True, exist_ok=True)
+    write_tree(kept / CHECKPOINT, {**tree, "state": state, "model": None})
+    for name in (LOG, RECORD):
+        shutil.copy(folder / name, kept / name)
+
+
 def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
-    """Run a row to its end, or go on with it.
+    """Run a row to its end, or go on with it, be it with what was kept of it.
 
     Raises:
         SystemExit: it was interrupted or failed; it has said why.
     """
+    folder, kept = row.folder(runs, seed), UNFINISHED / row.stem(seed)
+    if kept.is_dir() and not (folder / CHECKPOINT).is_file():
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
     code = subprocess.call(row.arguments(runs, seed, others))
     if code:
         sys.exit(code)
@@ -135,6 +155,7 @@ def publish(row: Row, seed: int, runs: Path) -> None:
     record = {"row": row.name, **score(folder / POLICY, EPISODES)}
     with written_whole(RESULTS / f"{stem}.json") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
+    shutil.rmtree(UNFINISHED / stem, ignore_errors=True)
 
 
 def status(rows: dict[str, Row], runs: Path) -> Table:
@@ -148,7 +169,7 @@ def status(rows: dict[str, Row], runs: Path) -> Table:
         )
     for row in rows.values():
         for seed in row.seeds:
-            done = steps_of(row.folder(runs, seed))
+            done = max(map(steps_of, (row.folder(runs, seed), UNFINISHED / row.stem(seed))))
             state = "published" if row.published(seed) else "running" if done else "missing"
             hours = ("-" if h is None else f"{h:g}" for h in (row.hours["cpu"], row.hours["gpu"]))
             table.add_row(
@@ -161,6 +182,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="rows; all by default")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
     listed: Annotated[bool, typer.Option("--list", help="show what there is, run nothing")] = False,
+    kept: Annotated[bool, typer.Option("--keep", help="keep runs under way, run nothing")] = False,
     table: Annotated[Path, typer.Option(help="another table")] = TABLE,
 ) -> None:
     """Run what is missing of the campaign."""
@@ -173,9 +195,13 @@ def main(
             return
         for row in (rows[name] for name in names or rows):
             for seed in row.seeds:
-                if not row.published(seed):
-                    train(row, seed, runs, rows)
-                    publish(row, seed, runs)
+                if row.published(seed):
+                    continue
+                if kept:
+                    keep(row, seed, runs)
+                    continue
+                train(row, seed, runs, rows)
+                publish(row, seed, runs)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

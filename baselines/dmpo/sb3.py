@@ -130,7 +130,7 @@ class DMPO(OffPolicyAlgorithm):
         # SB3 takes None as well, whatever it says.
         given: Any = env
         super().__init__(
-            policy, given, learning_rate=h.policy_step_size, buffer_size=buffer_size,
+            policy, given, learning_rate=h.policy_learning_rate, buffer_size=buffer_size,
             learning_starts=learning_starts, batch_size=h.batch_size, gamma=h.discount,
             n_steps=h.n_step, policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,

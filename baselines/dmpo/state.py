@@ -39,7 +39,7 @@ class Hyperparameters:
         batch_size: transitions per update.
         policy_layers, critic_layers: widths of the torsos.
         sigma: standard deviation of the policy before learning, of an action in [-1, 1].
-        policy_step_size, critic_step_size, dual_step_size: of Adam.
+        policy_learning_rate, critic_learning_rate, dual_learning_rate: of Adam.
         max_grad_norm: bound on the norm of each network's gradient.
         target_period: updates between copies to the target networks.
         epsilon, epsilon_penalty, epsilon_mean, epsilon_std: constraints, see `losses.Bounds`.
@@ -56,9 +56,9 @@ class Hyperparameters:
     policy_layers: Sequence[int] = (256, 256, 256)
     critic_layers: Sequence[int] = (512, 512, 256)
     sigma: float = 0.3
-    policy_step_size: float = 1e-4
-    critic_step_size: float = 1e-4
-    dual_step_size: float = 1e-2
+    policy_learning_rate: float = 1e-4
+    critic_learning_rate: float = 1e-4
+    dual_learning_rate: float = 1e-2
     max_grad_norm: float = 40.0
     target_period: int = 100
     epsilon: float = 0.1
@@ -172,9 +172,12 @@ class Learner:
         self.support = jnp.linspace(s.lowest_return, s.highest_return, ATOMS)
         self._optimisers = {
             name: optax.chain(optax.clip_by_global_norm(s.max_grad_norm), optax.adam(rate))
-            for name, rate in (("policy", s.policy_step_size), ("critic", s.critic_step_size))
+            for name, rate in (
+                ("policy", s.policy_learning_rate),
+                ("critic", s.critic_learning_rate),
+            )
         }
-        self._dual_optimiser = optax.adam(s.dual_step_size)
+        self._dual_optimiser = optax.adam(s.dual_learning_rate)
 
     def init(self, key: jax.Array) -> LearnerState:
         """A state before learning."""

@@ -15,7 +15,7 @@ from baselines import run
 from baselines.export import check_exported
 from baselines.jax_trees import leaves_of, with_leaves
 from baselines.ppo import teachers
-from baselines.ppo.algorithm import PPO, TERM, Teacher
+from baselines.ppo.algorithm import PPO, TERM, Teacher, TrainState
 from baselines.ppo.export import acting_state, export_state
 from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
 from baselines.ppo.networks import Network
@@ -26,6 +26,8 @@ from vnl_envs.identity import env_hash
 from vnl_envs.tasks.metrics import STANDARD
 
 ALGORITHM = "ppo"
+RENEWED = ("adam", "envs")
+"""Parts of a `TrainState` that begin anew where a checkpoint lacks them, see `reproduce --keep`."""
 _EPISODES = ("training_return", "training_length", "training_episodes", "level")
 _FIGURES = ("kl", "learning_rate", "sigma", "clipped", "explained", "latent_kl", "cloning_error")
 
@@ -106,17 +108,21 @@ class Training(run.Training):
         seed = jnp.asarray(self.seed, jnp.uint32)
         if not saved:
             self.state = self.algorithm.init(seed)
-        else:
-            like = jax.eval_shape(self.algorithm.init, seed)
-            self.state = with_leaves(like, saved["state"])
-            self._updates, self._rows = saved["updates"], saved["rows"]
+            return
+        kept = saved["state"]
+        whole = set(TrainState._fields) <= set(kept)
+        like = jax.eval_shape(self.algorithm.init, seed) if whole else self.algorithm.init(seed)
+        parts = {name: with_leaves(getattr(like, name), kept[name]) for name in kept}
+        self.state = like._replace(**parts)
+        self._updates, self._rows = saved["updates"], saved["rows"]
 
     def get_state(self) -> dict[str, Any]:
         """What acting needs, and what training goes on from."""
         return {
             "model": acting_state(self.state, self.network.about()),
-            "state": leaves_of(self.state), "updates": self._updates, "rows": self._rows,
-            "level": self.level,
+            "state": {name: leaves_of(part) for name, part in self.state._asdict().items()},
+            "updates": self._updates, "rows": self._rows, "level": self.level,
+            "renewed": RENEWED,
         }  # fmt: skip
 
     def advance(self) -> None:

@@ -207,7 +207,7 @@ def small(**changes: object) -> Hyperparameters:
 def test_quadratic_bandit() -> None:
     """Reward -|a - c|²: the policy finds c, and its improvement keeps to the bound."""
     learner = Learner(1, 2, small(
-        lowest_return=-3.0, highest_return=0.5, policy_step_size=1e-3, critic_step_size=1e-3
+        lowest_return=-3.0, highest_return=0.5, policy_learning_rate=1e-3, critic_learning_rate=1e-3
     ))  # fmt: skip
     best = jnp.asarray([0.5, -0.7])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from support import invoke, one_line
 
 import vnl_envs
 from baselines import hyperparameters, ppo, reproduce
+from baselines.checkpoint import read_tree
 from baselines.export import OnnxPolicy
 from baselines.ppo.__main__ import main as ppo_main
+from baselines.run import CHECKPOINT, LOG, rows_of
 from baselines.transfer.__main__ import main as transfer_main
 
 TASK = "vnl/RodentGoalReaching-v0"
@@ -26,7 +29,7 @@ SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 1, "minibatch_size": 16, "laye
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of two rows, the second with the first one's decoder, whose files go elsewhere."""
-    for name in ("RESULTS", "CHECKPOINTS"):
+    for name in ("RESULTS", "CHECKPOINTS", "UNFINISHED"):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     monkeypatch.setattr(reproduce, "EPISODES", 1)
     folders = {name: tmp_path / name for name in ("ppo", "intention")}
@@ -89,6 +92,30 @@ def test_a_campaign_runs_from_start_to_table(
     assert invoke(reproduce.main, *command).exit_code == 0
     assert len(called) == 4
     assert called[-1][-1] == "--resume"
+
+
+def test_another_machine_goes_on_from_what_is_kept(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log, the counts and what was learnt; without the environments, a smaller file."""
+    monkeypatch.setattr(reproduce.subprocess, "call", inside)
+    rows = reproduce.read_table(campaign)
+    whole = rows["rat-imitation"]
+    half = dataclasses.replace(whole, steps=16)
+    reproduce.train(half, 0, tmp_path / "here", rows)
+    reproduce.keep(half, 0, tmp_path / "here")
+    there, kept = whole.folder(tmp_path / "there", 0), tmp_path / "unfinished" / whole.stem(0)
+    begun = half.folder(tmp_path / "here", 0) / CHECKPOINT
+    assert (kept / CHECKPOINT).stat().st_size < begun.stat().st_size
+    before = read_tree(begun)["state"]
+    assert set(read_tree(kept / CHECKPOINT)["state"]) == set(before) - {"adam", "envs"}
+    reproduce.train(whole, 0, tmp_path / "there", rows)
+    assert reproduce.steps_of(there) == 32
+    assert [row["step"] for row in rows_of(there / LOG)] == ["16", "32"]
+    after = read_tree(there / CHECKPOINT)["state"]
+    assert after["observed"][0] > before["observed"][0]
+    reproduce.publish(whole, 0, tmp_path / "there")
+    assert not kept.exists()
 
 
 def test_what_fails_ends_the_campaign(
