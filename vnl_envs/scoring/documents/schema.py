@@ -234,7 +234,7 @@ class Suite(Document):
     Attributes:
         schema_version, name: of it.
         description: what it is for.
-        pins: package -> version that its numbers are of.
+        pins: package -> version with which its numbers were measured.
         dev_key: the key of the seeds of the split "dev", hexadecimal.
         tiers: name -> what it is, in order; "nominal" first.
         tasks: in order.
