@@ -74,9 +74,9 @@ class Inside:
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
         """Nothing to remember."""
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """What the network says; the policies of the baselines clip it themselves."""
-        action: np.ndarray = self._session.run(["action"], {"obs": core.observation})[0]
+        action: np.ndarray = self._session.run(["action"], {"obs": observation})[0]
         return action
 
 
@@ -97,7 +97,7 @@ class Side:
     def block(self, steps: int) -> None:
         """A number of steps."""
         for _ in range(steps):
-            step = self.core.step(self.policy.act(self.core))
+            step = self.core.step(self.policy.act(self.core.observation))
             if step.terminated[0] or step.truncated[0]:
                 self.begin()
 
@@ -228,7 +228,7 @@ def bare_run(what: runner.Run) -> dict[str, int]:
                 begin_episodes(core, policy, np.array([0]), [spec.seed(what.season.key)])
                 steps, over = 0, False
                 while not over:
-                    step = core.step(policy.act(core))
+                    step = core.step(policy.act(core.observation))
                     steps, over = steps + 1, bool(step.terminated[0] or step.truncated[0])
                 taken[spec.id] = steps
     return taken

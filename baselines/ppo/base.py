@@ -47,7 +47,7 @@ class Track:
             ValueError: there is no reference, its next frame is not observed, or the actuators are
                 motors.
         """
-        if not hasattr(task, "track") or task.reference_frames[0] != 1 or not task.body.servos:
+        if _AHEAD not in layout or task.reference_frames[0] != 1 or not task.body.servos:
             raise ValueError("only an imitation task with servos, which observes the next "
                              "reference frame, can be tracked")  # fmt: skip
         body, model = task.body, task.body.model

@@ -43,7 +43,7 @@ def draw(task_id: str, policy: str, steps: int, x: float, options: dict) -> np.n
     core.engine.start(ONLY, core.task.body, qpos, *start[1:])
     actor = make_policy(policy, core)
     for _ in range(steps):
-        core.step(actor.act(core))
+        core.step(actor.act(core.observation))
     picture = Picture(core.task.world, *SIZE)
     image = picture.draw(core.engine.data(0), core.overlays(0))
     picture.close()

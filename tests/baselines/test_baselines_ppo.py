@@ -476,7 +476,7 @@ def test_the_base_is_the_tracking_policy(task_id: str, tmp_path: Path) -> None:
     observations, _ = env.reset(seed=0)
     for _ in range(3):
         observations = env.step(env.action_space.sample())[0]
-    expected = np.clip(env.task.track(env.episodes, env.carries), -1, 1)
+    expected = np.clip(env.task.reference_action(env.episodes, env.carries), -1, 1)
     base = Track.of(env.task, env.layout)
     np.testing.assert_allclose(base(observations), expected, atol=1e-5)
     size = observations.shape[1]

@@ -74,7 +74,7 @@ def episode(policy: RemotePolicy, number: int) -> Score:
     try:
         begin_episodes(core(), policy, ONLY, [episode_seed(0, number)])
         for _ in range(STEPS):
-            core().step(policy.act(core()))
+            core().step(policy.act(core().observation))
     except PolicyError as error:
         failure = error
     else:

@@ -208,7 +208,7 @@ class Slow:
     def begin(self, ids: np.ndarray, generators: Any) -> None:
         """Nothing to remember."""
 
-    def act(self, core: Any) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         self._clock.now += self._first + 1
         self._first = 0.0
         return self._action

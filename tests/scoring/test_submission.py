@@ -177,9 +177,9 @@ class Own:
     def begin(self, ids: np.ndarray, generators: Any) -> None:
         """Nothing to clear."""
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """The mean action."""
-        action: np.ndarray = self.model.predict(core.observation, deterministic=True)[0]
+        action: np.ndarray = self.model.predict(observation, deterministic=True)[0]
         return action
 
 

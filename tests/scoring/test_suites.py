@@ -165,7 +165,8 @@ def test_no_two_episodes_share_a_seed() -> None:
 class _FailsIn(Zero):
     """Fails in the second step of some episodes, or in the first."""
 
-    def __init__(self, fail: Sequence[int], begin: bool) -> None:
+    def __init__(self, nu: int, fail: Sequence[int], begin: bool) -> None:
+        super().__init__(nu)
         self.fail, self.at_begin = fail, begin
         self.episode, self.steps = -1, 0
 
@@ -174,11 +175,11 @@ class _FailsIn(Zero):
         if self.at_begin and self.episode in self.fail:
             raise PolicyError(Code.TIMEOUT, "too slow to start")
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         self.steps += 1
         if self.steps == 2 and self.episode in self.fail:
             raise PolicyError(Code.CRASH, "is gone")
-        return super().act(core)
+        return super().act(observation)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_a_policy_that_fails_ends_its_episode_only(
 ) -> None:
     """It counts 0 with its reason, and the others are what they are without it."""
     good = _run(jump, "zero", 1)
-    mixed = _run(jump, _FailsIn([1], begin), 1)
+    mixed = _run(jump, _FailsIn(56, [1], begin), 1)
     assert [mixed[0], mixed[2]] == [good[0], good[2]]
     result = scores.episode_result(jump[1], mixed[1])
     reason = "timeout" if begin else "crash"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,13 +109,11 @@ class Core:
 
     def draw(self, generators: list[np.random.Generator]) -> Rows:
         """An episode from each generator."""
-        return self.episodes(
-            np.stack([rng.random(self.task.uniforms, np.float32) for rng in generators])
-        )
+        return draw(self.task, generators)
 
     def episodes(self, u: np.ndarray) -> Rows:
         """Episodes from uniform numbers, (n, uniforms) float32."""
-        return {k: np.asarray(v) for k, v in self.task.episode(u).items()}
+        return _episodes(self.task, u)
 
     def check_episode(self, episode: Mapping[str, Any]) -> Rows:
         """Rows of an episode given by a user, checked against what the task draws.
@@ -229,6 +227,10 @@ class Core:
         figures = self.judge.accumulator.result(self._totals[index])
         return dict(zip(self.judge.accumulator.names, figures.tolist(), strict=True))
 
+    def reference_action(self) -> np.ndarray | None:
+        """See `Task.reference_action`: of every simulation, (num, nu)."""
+        return self.task.unwrapped.reference_action(self.episode, self.carry)
+
     def memory(self) -> dict[str, Any]:
         """What the coming steps depend on, to be carried about; the rows themselves, no copies."""
         return {
@@ -322,6 +324,15 @@ class Judge:
             # The diverged state says nothing: only the step itself counts.
             after = xp.where(wide, self.accumulator.count(totals), after)
         return Step(reward, terminated, truncated, failed, success, terms), after, observed
+
+
+def draw(task: Task, generators: Sequence[np.random.Generator]) -> Rows:
+    """An episode of a task from each generator."""
+    return _episodes(task, np.stack([rng.random(task.uniforms, np.float32) for rng in generators]))
+
+
+def _episodes(task: Task, u: np.ndarray) -> Rows:
+    return {k: np.asarray(v) for k, v in task.episode(u).items()}
 
 
 def check_state(own: Mapping[str, Any], state: Any, *more: str) -> None:

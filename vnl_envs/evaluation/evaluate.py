@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from vnl_envs.envs.core import Core, Step
+from vnl_envs.envs.core import Core, Step, draw
 from vnl_envs.envs.processes import workers
-from vnl_envs.envs.processes.spread import SpreadCore
+from vnl_envs.envs.processes.spread import SpreadSimulations
 from vnl_envs.evaluation.policies import Policy, PolicyLike, make_policy
+from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.identity import env_hash
 from vnl_envs.problems import Code, PolicyError
 from vnl_envs.registry import make_task
@@ -149,15 +150,15 @@ def evaluate(
     spread = min(workers.count(processes, num), num)
     task = make_task(task_id, **options)
     seeds = [episode_seed(seed, number) for number in range(episodes)]
-    with _core(task, num, threads, spread) as core:
-        finished = run_episodes(core, make_policy(policy, core), seeds)
+    with _simulations(task, num, threads, spread) as simulations:
+        finished = run_episodes(simulations, make_policy(policy, simulations), seeds)
         shown = tqdm(finished, desc=task_id, total=episodes, unit="episode",
                      disable=None if progress else True)  # fmt: skip
         ended = sorted(shown, key=lambda episode: episode.number)
-    metrics = STANDARD + core.task.metrics
+    metrics = STANDARD + task.metrics
     return Evaluation(
         task_id=task_id,
-        env_hash=env_hash(task_id, core.task),
+        env_hash=env_hash(task_id, task),
         seed=seed,
         metrics=metrics,
         values={m.name: np.array([e.figures[m.name] for e in ended]) for m in metrics},
@@ -169,13 +170,13 @@ def evaluate(
     )
 
 
-def _core(
+def _simulations(
     task: Task, num: int, threads: int, processes: int
-) -> contextlib.AbstractContextManager[Core]:
-    """A core in this process or spread over several, which end with it."""
+) -> contextlib.AbstractContextManager[Simulations]:
+    """Simulations in this process or spread over several, which end with it."""
     if processes == 1:
         return contextlib.nullcontext(Core(task, num, threads))
-    return SpreadCore(task, num, processes, threads)
+    return SpreadSimulations(task, num, processes, threads)
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class Finished:
 
 
 def run_episodes(
-    core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]
+    simulations: Simulations, policy: Policy, seeds: Sequence[np.random.SeedSequence]
 ) -> Iterator[Finished]:
     """Run one episode per seed, each once, and yield them as they end.
 
@@ -223,12 +224,12 @@ def run_episodes(
     simulations. An episode is yielded before `policy` is told of the next in its simulation.
 
     Args:
-        core: of the task, with no more simulations than there are seeds.
+        simulations: of the task, no more than there are seeds.
         policy: chooses the actions. Where it raises `PolicyError`, that episode ends with it, and
             the policy is asked again for the others.
         seeds: episode i and the policy's own generator in it are drawn from seed i.
     """
-    return _Run(core, policy, seeds).finished()
+    return _Run(simulations, policy, seeds).finished()
 
 
 def episode_seed(seed: int, number: int) -> np.random.SeedSequence:
@@ -248,34 +249,40 @@ def episode_generators(
 
 
 def begin_episodes(
-    core: Core, policy: Policy, ids: np.ndarray, seeds: Sequence[np.random.SeedSequence]
+    simulations: Simulations,
+    policy: Policy,
+    ids: np.ndarray,
+    seeds: Sequence[np.random.SeedSequence],
 ) -> list[str]:
     """Start the episodes of `seeds` in simulations `ids`; return their labels."""
     draws, own = zip(*map(episode_generators, seeds), strict=True)
-    rows = core.draw(list(draws))
-    core.reset(ids, rows)
+    task = simulations.task
+    rows = draw(task, draws)
+    simulations.reset(ids, rows)
     policy.begin(ids, own)
-    return [core.task.label({k: v[i] for k, v in rows.items()}) for i in range(len(ids))]
+    return [task.label({k: v[i] for k, v in rows.items()}) for i in range(len(ids))]
 
 
 class _Run:
-    """Feeds a list of episodes through the simulations of a core."""
+    """Feeds a list of episodes through simulations."""
 
-    def __init__(self, core: Core, policy: Policy, seeds: Sequence[np.random.SeedSequence]) -> None:
-        self._core, self._policy, self._seeds = core, policy, seeds
+    def __init__(
+        self, simulations: Simulations, policy: Policy, seeds: Sequence[np.random.SeedSequence]
+    ) -> None:
+        self._simulations, self._policy, self._seeds = simulations, policy, seeds
         self._next = 0
         # Which episode each simulation runs; -1 for none.
-        self._running = np.full(core.num, -1)
+        self._running = np.full(simulations.num, -1)
 
     def finished(self) -> Iterator[Finished]:
         """See `run_episodes`."""
-        idle = np.arange(self._core.num)
+        idle = np.arange(self._simulations.num)
         while True:
             try:
                 self._start(idle)
                 if not (self._running >= 0).any():
                     return
-                action = self._policy.act(self._core)
+                action = self._policy.act(self._simulations.observation)
             except PolicyError as failure:
                 yield self._ended(failure.simulation, "failed", False, failure)
                 idle = np.array([failure.simulation])
@@ -293,13 +300,13 @@ class _Run:
         numbers = range(self._next, self._next + len(ids))
         self._next += len(ids)
         self._running[ids] = numbers
-        begin_episodes(self._core, self._policy, ids, [self._seeds[i] for i in numbers])
+        begin_episodes(self._simulations, self._policy, ids, [self._seeds[i] for i in numbers])
 
     def _step(self, action: np.ndarray) -> tuple[np.ndarray, Step]:
         """One control step; the simulations whose episodes ended in it, and what it gave."""
         active = np.flatnonzero(self._running >= 0)
-        idle = len(active) < self._core.num
-        result = self._core.step(action, active if idle else None)
+        idle = len(active) < self._simulations.num
+        result = self._simulations.step(action, active if idle else None)
         done = (result.terminated | result.truncated) & (self._running >= 0)
         return np.flatnonzero(done), result
 
@@ -307,15 +314,16 @@ class _Run:
         self, i: int, end: str, success: bool, failure: PolicyError | None = None
     ) -> Finished:
         """The episode of a simulation that has ended."""
-        episode = {name: rows[i] for name, rows in self._core.episode.items()}
+        task = self._simulations.task
+        episode = {name: rows[i] for name, rows in self._simulations.episode.items()}
         return Finished(
             number=int(self._running[i]),
-            label=self._core.task.label(episode),
-            unit=self._core.task.unit(episode),
+            label=task.label(episode),
+            unit=task.unit(episode),
             end=end,
             success=success,
-            available=int(self._core.task.available(episode)),
-            figures=self._core.figures_of(i),
+            available=int(task.available(episode)),
+            figures=self._simulations.figures_of(i),
             failure=failure,
         )
 

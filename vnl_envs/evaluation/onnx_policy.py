@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vnl_envs.envs.core import Core
 from vnl_envs.sandbox.inside import policy_server
 
 SUFFIX = ".onnx"
@@ -21,7 +20,8 @@ class OnnxPolicy:
 
     Args:
         path: the file.
-        core: of the task that it is to act in.
+        num: simulations in which it is to act.
+        observation_size, action_size: of the task.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,7 +29,7 @@ class OnnxPolicy:
         ModuleNotFoundError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: str | Path, core: Core) -> None:
+    def __init__(self, path: str | Path, num: int, observation_size: int, action_size: int) -> None:
         self._path = str(path)
         if not Path(path).is_file():
             raise FileNotFoundError(f"no policy {self._path!r}")
@@ -42,25 +42,24 @@ class OnnxPolicy:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self._path}: not a policy that can be run ({reason})") from None
-        sizes = core.size, core.task.body.nu
-        if (observation, action) != sizes:
+        if (observation, action) != (observation_size, action_size):
             raise ValueError(
                 f"{self._path}: the policy maps {observation} numbers to {action}, the task has "
-                f"observations of {sizes[0]} and actions of {sizes[1]}"
+                f"observations of {observation_size} and actions of {action_size}"
             )
-        self._state = np.zeros((core.num, 1, state), np.float32)
+        self._state = np.zeros((num, 1, state), np.float32)
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
         """Their states start from zeros."""
         self._state[ids] = 0
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """The policy's actions, clipped to [-1, 1].
 
         Raises:
             ValueError: one is not finite.
         """
-        actions = np.concatenate([self._row(i, row) for i, row in enumerate(core.observation)])
+        actions = np.concatenate([self._row(i, row) for i, row in enumerate(observation)])
         if not np.isfinite(actions).all():
             raise ValueError(f"{self._path}: the policy returned an action that is not finite")
         return np.clip(actions, -1, 1).astype(np.float32)

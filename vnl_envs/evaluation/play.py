@@ -73,7 +73,7 @@ class Player:
 
     def step(self) -> None:
         """One control step; after an episode's last one the next begins."""
-        result = self.core.step(self.policy.act(self.core))
+        result = self.core.step(self.policy.act(self.core.observation))
         if result.terminated[0] or result.truncated[0]:
             self._begin()
 

@@ -9,15 +9,14 @@ from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
-from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.onnx_policy import SUFFIX, OnnxPolicy
-from vnl_envs.tasks.imitation import Imitation
+from vnl_envs.evaluation.simulations import Simulations
 
 NAMES = ("zero", "random", "track")
 
 
 class Policy(Protocol):
-    """Chooses actions for all simulations of a core."""
+    """Chooses actions for all simulations from what is observed of them."""
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
         """Simulations `ids` start new episodes, each with a generator of its own.
@@ -26,8 +25,8 @@ class Policy(Protocol):
             PolicyError: see `act`.
         """
 
-    def act(self, core: Core) -> np.ndarray:
-        """Actions (num, nu) float32.
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Actions (num, nu) float32 for observations (num, D) float32, which it leaves as they are.
 
         Raises:
             PolicyError: an episode is over because of the policy.
@@ -57,58 +56,87 @@ class _Stateless:
 
 
 class Zero(_Stateless):
-    """Holds the standing pose."""
+    """Holds the standing pose.
 
-    def act(self, core: Core) -> np.ndarray:
+    Args:
+        nu: length of an action.
+    """
+
+    def __init__(self, nu: int) -> None:
+        self._nu = nu
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """Zeros."""
-        return np.zeros((core.num, core.task.body.nu), np.float32)
+        return np.zeros((len(observation), self._nu), np.float32)
 
 
 class Random:
-    """Uniform over the action space."""
+    """Uniform over the action space.
 
-    def __init__(self) -> None:
+    Args:
+        nu: length of an action.
+    """
+
+    def __init__(self, nu: int) -> None:
+        self._nu = nu
         self._generators: dict[int, np.random.Generator] = {}
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
         """Each episode draws from its own generator, whichever simulation it runs in."""
         self._generators.update(zip(ids.tolist(), generators, strict=True))
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """A draw for each simulation."""
-        draws = [self._generators[i].random(core.task.body.nu) for i in range(core.num)]
+        draws = [self._generators[i].random(self._nu) for i in range(len(observation))]
         return (2 * np.stack(draws) - 1).astype(np.float32)
 
 
 class Track(_Stateless):
-    """Asks the position servos for the next reference frame. Imitation only."""
+    """Asks for the pose that the task shows, which is not in every task's observations.
 
-    def act(self, core: Core) -> np.ndarray:
-        """See `Imitation.track`."""
-        task = core.task.unwrapped
-        assert isinstance(task, Imitation)
-        return task.track(core.episode, core.carry).astype(np.float32)
+    Args:
+        reference_action: see `Task.reference_action`; (num, nu), of the simulations as they are.
+
+    Raises:
+        ValueError: there is nothing to follow.
+    """
+
+    def __init__(self, reference_action: Callable[[], np.ndarray | None]) -> None:
+        if reference_action() is None:
+            raise ValueError("the policy 'track' needs a task with a reference to follow")
+        self._reference_action = reference_action
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """See `Task.reference_action`."""
+        action = self._reference_action()
+        assert action is not None
+        return action.astype(np.float32)
 
 
 class Function(_Stateless):
-    """A function of observations (n, D) float32 to actions (n, nu)."""
+    """A function of observations (n, D) float32 to actions (n, nu).
 
-    def __init__(self, function: Callable[[np.ndarray], Any]) -> None:
-        self._function = function
+    Args:
+        function: see above.
+        nu: length of an action.
+    """
 
-    def act(self, core: Core) -> np.ndarray:
+    def __init__(self, function: Callable[[np.ndarray], Any], nu: int) -> None:
+        self._function, self._nu = function, nu
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """The function's actions, clipped to [-1, 1].
 
         Raises:
             ValueError: they are of a wrong shape or not finite.
         """
-        actions = self._function(core.observation.copy())
+        actions = self._function(observation.copy())
         if isinstance(actions, tuple):
             raise ValueError(
                 "the policy returned a tuple where actions were expected; of a model, whose "
                 "predict does so, give the model itself"
             )
-        return _checked(actions, core)
+        return _checked(actions, (len(observation), self._nu))
 
 
 class Model:
@@ -118,10 +146,11 @@ class Model:
 
     Args:
         model: see `Predicts`.
+        nu: length of an action.
     """
 
-    def __init__(self, model: Predicts) -> None:
-        self._model = model
+    def __init__(self, model: Predicts, nu: int) -> None:
+        self._model, self._nu = model, nu
         self._memory: Any = None
         self._begun: set[int] = set()
 
@@ -129,24 +158,23 @@ class Model:
         """Their memories start anew with the next action."""
         self._begun.update(ids.tolist())
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """The model's actions, clipped to [-1, 1].
 
         Raises:
             ValueError: they are of a wrong shape or not finite.
         """
-        first = np.array([i in self._begun for i in range(core.num)])
+        first = np.array([i in self._begun for i in range(len(observation))])
         self._begun.clear()
         actions, self._memory = self._model.predict(
-            core.observation.copy(), state=self._memory, episode_start=first, deterministic=True
+            observation.copy(), state=self._memory, episode_start=first, deterministic=True
         )
-        return _checked(actions, core)
+        return _checked(actions, (len(observation), self._nu))
 
 
-def _checked(actions: Any, core: Core) -> np.ndarray:
+def _checked(actions: Any, shape: tuple[int, int]) -> np.ndarray:
     """Actions from outside, (num, nu) float32 in [-1, 1]."""
     actions = np.asarray(actions)
-    shape = (core.num, core.task.body.nu)
     if actions.shape != shape:
         raise ValueError(f"the policy must return actions of shape {shape}, got {actions.shape}")
     if not np.isfinite(actions).all():
@@ -154,31 +182,32 @@ def _checked(actions: Any, core: Core) -> np.ndarray:
     return np.clip(actions, -1, 1).astype(np.float32)
 
 
-def make_policy(policy: PolicyLike, core: Core) -> Policy:
+def make_policy(policy: PolicyLike, simulations: Simulations) -> Policy:
     """A policy by name, from an ONNX file, a function of observations, or a model that predicts.
+
+    Args:
+        policy: see `PolicyLike`.
+        simulations: in which it is to act.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the name is unknown, "track" is asked of a task without a reference, or the file
             does not fit the task.
     """
+    nu = simulations.task.body.nu
     if not isinstance(policy, str):
         if _predicts(policy):
-            return Model(policy)
+            return Model(policy, nu)
         if callable(policy):
-            return Function(policy)
+            return Function(policy, nu)
     if isinstance(policy, Path) or (isinstance(policy, str) and policy.endswith(SUFFIX)):
-        return OnnxPolicy(policy, core)
+        return OnnxPolicy(policy, simulations.num, simulations.size, nu)
     if policy == "zero":
-        return Zero()
+        return Zero(nu)
     if policy == "random":
-        return Random()
+        return Random(nu)
     if policy == "track":
-        if not isinstance(core.task.unwrapped, Imitation):
-            raise ValueError("the policy 'track' needs an imitation task")
-        if not core.task.body.servos:
-            raise ValueError("the policy 'track' needs actuation='position'")
-        return Track()
+        return Track(simulations.reference_action)
     raise ValueError(
         f"policy must be one of {NAMES}, an {SUFFIX} file, a function of observations or a model "
         f"with predict, got {policy!r}"

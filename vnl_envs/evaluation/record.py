@@ -75,7 +75,7 @@ def _write_episode(group: h5py.Group, core: Core, actor: Any, label: str) -> int
     terms: dict[str, list[float]] = {}
     contacts: list[tuple[int, str, str, float]] = []
     while True:
-        action = actor.act(core)
+        action = actor.act(core.observation)
         result = core.step(action)
         actions.append(action[0])
         rewards.append(result.reward[0])

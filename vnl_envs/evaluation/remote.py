@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vnl_envs.envs.core import Core
 from vnl_envs.sandbox.client import PolicyProcess, largest
 
 
 class RemotePolicy:
-    """A policy process as a `Policy` of a core with one simulation.
+    """A policy process as a `Policy` of one simulation.
 
     Where the policy fails, `begin` and `act` raise `PolicyError`: that episode ends with its code
     as the reason, and the next `begin` starts the process anew.
@@ -32,9 +31,9 @@ class RemotePolicy:
         self.clipped = 0
         self.process.reset()
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """The policy's action, (1, A), clipped to [-1, 1]."""
-        action = self.process.act(core.observation[0])
+        action = self.process.act(observation[0])
         if largest(action) > 1:
             self.clipped += int(np.count_nonzero(np.abs(action) > 1))
             np.clip(action, -1, 1, out=action)

@@ -289,14 +289,14 @@ class Imitation(Task):
             digest.update(np.ascontiguousarray(clip.qpos).tobytes())
         return digest.hexdigest()
 
-    def track(self, episode: Episode, carry: Carry) -> np.ndarray:
+    def reference_action(self, episode: Episode, carry: Carry) -> np.ndarray:
         """Actions (..., nu) that ask the servos for the next reference frame.
 
         Raises:
             ValueError: the actuators are motors, which follow no pose.
         """
         if not self.body.servos:
-            raise ValueError("the track policy needs actuation='position'")
+            raise ValueError("the policy 'track' needs actuation='position'")
         return self.body.action(self.reference.servo[self._frame(episode, carry["step"] + 1)])
 
     def _frame(self, episode: Episode, step: Array) -> Array:

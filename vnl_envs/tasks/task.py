@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.world import Scene, World
 from vnl_envs.tasks.metrics import Metric
@@ -203,6 +205,15 @@ class Task(ABC):
     def available(self, episode: Episode) -> Array | int:
         """Control steps that an episode has if nothing ends it early, (...,)."""
         return self.horizon
+
+    def reference_action(self, episode: Episode, carry: Carry) -> np.ndarray | None:
+        """Actions (..., nu) that ask for the pose to be followed in the next step, NumPy only; None
+        where there is none.
+
+        Raises:
+            ValueError: there is one, which the actuators cannot be asked for.
+        """
+        return None
 
     def data_digest(self) -> str:
         """Identity of the data that the task draws from (motion clips); "" without any."""

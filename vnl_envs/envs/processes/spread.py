@@ -1,4 +1,4 @@
-"""A core whose simulations are stepped by several processes."""
+"""Simulations of an evaluation that are stepped by several processes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs.envs.block import FLAGS
-from vnl_envs.envs.core import Core, Rows, Step
+from vnl_envs.envs.core import Rows, Step
 from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.workers import Workers
 from vnl_envs.tasks.task import Task
 
 
-class SpreadCore(Core):
-    """What an evaluation asks of a core. Ends its processes when left.
+class SpreadSimulations:
+    """See `vnl_envs.evaluation.simulations.Simulations`. Ends its processes when left.
 
     Args:
         task: the task.
@@ -26,14 +26,17 @@ class SpreadCore(Core):
     """
 
     def __init__(self, task: Task, num: int, processes: int, threads: int = 0) -> None:
-        super().__init__(task, 1, 1)
-        self._workers = Workers(GymCore(task, 1, 1, False), num, processes, threads,
-                                AutoresetMode.DISABLED)  # fmt: skip
-        self.num = num
-        self.episode = {k: np.repeat(rows, num, axis=0) for k, rows in self.episode.items()}
-        self._figures = np.tile(self.first_figures(), (num, 1))
+        self.task, self.num = task, num
+        gym = GymCore(task, 1, 1, False)
+        core = gym.core
+        self.size = core.size
+        self.observation = np.zeros((num, core.size), np.float32)
+        self.episode = {k: np.repeat(rows, num, axis=0) for k, rows in core.episode.items()}
+        self._names, self._first_figures = core.judge.accumulator.names, core.first_figures()
+        self._figures = np.tile(self._first_figures, (num, 1))
+        self._workers = Workers(gym, num, processes, threads, AutoresetMode.DISABLED)
 
-    def __enter__(self) -> SpreadCore:
+    def __enter__(self) -> SpreadSimulations:
         return self
 
     def __exit__(
@@ -43,15 +46,15 @@ class SpreadCore(Core):
         self._workers.close()
 
     def reset(self, ids: np.ndarray, episode: Rows) -> None:
-        """See `Core`."""
+        """See `Simulations`."""
         self._workers.reset(ids, [None] * len(ids), episode)
         for name, rows in episode.items():
             self.episode[name][ids] = rows
-        self._figures[ids] = self.first_figures()
-        self._read()
+        self._figures[ids] = self._first_figures
+        self.observation = self._workers.observe()["flat"]
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
-        """See `Core`."""
+        """See `Simulations`."""
         idle = np.zeros(self.num, bool)
         if ids is not None:
             idle[:] = True
@@ -60,20 +63,14 @@ class SpreadCore(Core):
         names = tuple(self.task.reward_terms)
         reward, *terms = results.numbers[:, : 1 + len(names)].T.copy()
         self._figures = results.numbers[:, 1 + len(names) :].copy()
-        self._read()
+        self.observation = self._workers.observe()["flat"]
         flags: dict[str, Any] = dict(zip(FLAGS, results.flags.T.copy(), strict=True))
         return Step(reward=reward, terms=dict(zip(names, terms, strict=True)), **flags)
 
-    def figure_rows(self) -> np.ndarray:
-        """See `Core`."""
-        return self._figures
-
     def figures_of(self, index: int) -> dict[str, float]:
-        """See `Core`."""
-        names = self.judge.accumulator.names
-        return dict(zip(names, self._figures[index].tolist(), strict=True))
+        """See `Simulations`."""
+        return dict(zip(self._names, self._figures[index].tolist(), strict=True))
 
-    def _read(self) -> None:
-        """Take over what policies may look at."""
-        self.observation = self._workers.observe()["flat"]
-        self.carry = self._workers.carries()
+    def reference_action(self) -> np.ndarray | None:
+        """See `Simulations`."""
+        return self.task.unwrapped.reference_action(self.episode, self._workers.carries())

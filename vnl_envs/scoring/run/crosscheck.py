@@ -8,38 +8,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vnl_envs.envs.core import Core, Rows, Step
+from vnl_envs.envs.core import Rows, Step, draw
 from vnl_envs.envs.functional import FunctionalEnv
+from vnl_envs.tasks.metrics import Accumulator
 from vnl_envs.tasks.task import Start
 
 
-class CrossCore(Core):
-    """A core of one simulation whose physics is MJX's. Compiled when made, which takes a minute.
+class CrossSimulation:
+    """One simulation whose physics is MJX's. Compiled when made, which takes a minute.
+
+    See `vnl_envs.evaluation.simulations.Simulations`.
 
     Args:
         env: a task on MJX.
     """
 
     def __init__(self, env: FunctionalEnv) -> None:
-        super().__init__(env.task, 1, 1)
+        self.task, self.num = env.task, 1
         self._put, self._advance = jax.jit(env.put), jax.jit(env.step)
-        self._state: Any = None
-        self.reset(np.array([0]), self.episode)
+        self._accumulator = Accumulator(env.task.metrics)
+        self.reset(np.array([0]), draw(env.task, [np.random.default_rng(0)]))
+        self.size = self.observation.shape[-1]
         self.step(np.zeros((1, env.action_size), np.float32))
 
     def reset(self, ids: np.ndarray, episode: Rows) -> None:
-        """See `Core`."""
+        """See `Simulations`."""
         start, carry = self.task.begin(episode)
         first = Start(*(None if part is None else part[0] for part in start))
         self.episode = {k: np.array(v) for k, v in episode.items()}
         rows = [{k: v[0] for k, v in part.items()} for part in (episode, carry)]
-        self._state = self._put(first, *rows)
-        self._read()
+        self._read(self._put(first, *rows))
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
-        """See `Core`."""
-        self._state = state = self._advance(self._state, jnp.asarray(action[0]))
-        self._read()
+        """See `Simulations`."""
+        state = self._advance(self._state, jnp.asarray(action[0]))
+        self._read(state)
         flags = {name: np.asarray(value)[None] > 0 for name, value in state.info.items()}
         return Step(
             reward=np.asarray(state.reward)[None],
@@ -50,9 +53,18 @@ class CrossCore(Core):
             terms={},
         )
 
-    def _read(self) -> None:
-        """Take over what is known of the state."""
-        data = self._state.data
-        self.carry = {k: np.asarray(v)[None] for k, v in data.carry.items()}
-        self.observation = np.asarray(data.observation)[None]
-        self._totals = np.asarray(data.totals)[None]
+    def figures_of(self, index: int) -> dict[str, float]:
+        """See `Simulations`."""
+        figures = self._accumulator.result(self._totals[index])
+        return dict(zip(self._accumulator.names, figures.tolist(), strict=True))
+
+    def reference_action(self) -> np.ndarray | None:
+        """See `Simulations`."""
+        return self.task.unwrapped.reference_action(self.episode, self._carry)
+
+    def _read(self, state: Any) -> None:
+        """Go on from a state of the environment."""
+        self._state = state
+        self._carry = {k: np.asarray(v)[None] for k, v in state.data.carry.items()}
+        self.observation = np.asarray(state.data.observation)[None]
+        self._totals = np.asarray(state.data.totals)[None]

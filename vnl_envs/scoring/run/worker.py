@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs.envs.core import Core
+from vnl_envs.envs.core import Core, draw
 from vnl_envs.evaluation.evaluate import begin_episodes, episode_generators, run_episodes
 from vnl_envs.evaluation.policies import Policy, make_policy
 from vnl_envs.evaluation.remote import RemotePolicy
+from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.problems import Code, PolicyError, Problem, ScoringError
 from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.scoring.documents import suites
@@ -30,7 +31,6 @@ from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.files import NATIVE, stamps
 from vnl_envs.scoring.results.scores import episode_result
 from vnl_envs.scoring.run.journal import Record
-from vnl_envs.tasks.imitation import Imitation
 
 MEASURED_STEPS = 25
 """Control steps that a measurement of speed takes."""
@@ -70,8 +70,8 @@ def cell_of(spec: Spec) -> tuple[str, str, str]:
 class Worker:
     """Answers the requests of a run.
 
-    Keeps the simulation of the last cell and the policy of the last task; those of cells that were
-    measured until they are run, as compiling one may take as long as running it.
+    Keeps the simulation of the last cell and the entrant's policy of the last task; simulations of
+    cells that were measured until they are run, as compiling one may take as long as running it.
 
     Args:
         job: of the run.
@@ -80,8 +80,8 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._specs = {spec.id: spec for spec in suites.episodes(job.suite)}
-        self._core: tuple[tuple[str, str, str], Core] | None = None
-        self._measured: dict[tuple[str, str, str], Core] = {}
+        self._simulation: tuple[tuple[str, str, str], Simulations] | None = None
+        self._measured: dict[tuple[str, str, str], Simulations] = {}
         self._policy: tuple[str, Policy] | None = None
         self._opened = contextlib.ExitStack()
 
@@ -114,10 +114,10 @@ class Worker:
         """
         begin = time.perf_counter()
         spec = self._specs[spec_id]
-        core = self._core_of(spec)
-        policy = _Clocked(self._policy_of(spec.task, core))
+        simulation = self._simulation_of(spec)
+        policy = _Clocked(self._policy_of(spec.task, simulation))
         ready = time.perf_counter()
-        (finished,) = run_episodes(core, policy, [spec.seed(self._job.key)])
+        (finished,) = run_episodes(simulation, policy, [spec.seed(self._job.key)])
         episode = episode_result(spec, finished, policy.clipped)
         note = ""
         if finished.failure is not None:
@@ -130,20 +130,21 @@ class Worker:
     def play(self, spec_id: str) -> Iterator[Core]:
         """The simulation of an episode, to be drawn: at its start and after each control step.
 
-        Ends early where the policy fails.
+        Ends early where the policy fails. On the native engine only.
 
         Raises:
             ScoringError: see `run`.
         """
         spec = self._specs[spec_id]
-        core = self._core_of(spec)
+        core = self._simulation_of(spec)
+        assert isinstance(core, Core)
         policy = self._policy_of(spec.task, core)
         with contextlib.suppress(PolicyError):
             begin_episodes(core, policy, _ONLY, [spec.seed(self._job.key)])
             over = False
             while not over:
                 yield core
-                result = core.step(policy.act(core))
+                result = core.step(policy.act(core.observation))
                 over = bool(result.terminated[0] or result.truncated[0])
             yield core
 
@@ -152,19 +153,20 @@ class Worker:
         `step` after that, and how many `steps` its episodes have at most, on average.
         """
         spec = self._specs[spec_id]
-        core = self._core_of(spec)
+        simulation = self._simulation_of(spec)
         # Only now: the first cell of a body in a process takes a second more, others do not.
         begin = time.perf_counter()
-        policy = self._policy_of(spec.task, core)
-        self._measured[cell_of(spec)] = core
+        policy = self._policy_of(spec.task, simulation)
+        self._measured[cell_of(spec)] = simulation
         cell = [other for other in self._specs.values() if cell_of(other) == cell_of(spec)]
-        rows = core.draw([episode_generators(s.seed(self._job.key))[0] for s in cell])
-        steps = np.broadcast_to(core.task.available(rows), len(cell))
+        task = simulation.task
+        rows = draw(task, [episode_generators(s.seed(self._job.key))[0] for s in cell])
+        steps = np.broadcast_to(task.available(rows), len(cell))
         moments: list[float] = []
         with contextlib.suppress(PolicyError):
-            begin_episodes(core, policy, _ONLY, [spec.seed(self._job.key)])
+            begin_episodes(simulation, policy, _ONLY, [spec.seed(self._job.key)])
             while len(moments) <= MEASURED_STEPS:
-                core.step(policy.act(core))
+                simulation.step(policy.act(simulation.observation))
                 moments.append(time.perf_counter())
         built = moments[0] if moments else time.perf_counter()
         return {
@@ -182,40 +184,43 @@ class Worker:
         self._opened.close()
         self._policy = None
 
-    def _core_of(self, spec: Spec) -> Core:
+    def _simulation_of(self, spec: Spec) -> Simulations:
         """The simulation of a cell, built where there is none of it."""
         cell = cell_of(spec)
-        if self._core is None or self._core[0] != cell:
-            self._core = cell, self._measured.pop(cell, None) or self._make_core(spec)
-        return self._core[1]
+        if self._simulation is None or self._simulation[0] != cell:
+            self._simulation = cell, self._measured.pop(cell, None) or self._make_simulation(spec)
+        return self._simulation[1]
 
-    def _make_core(self, spec: Spec) -> Core:
+    def _make_simulation(self, spec: Spec) -> Simulations:
         task = suites.make_cell(spec.task, spec.cell)
         if self._job.engine == NATIVE:
             return Core(task, 1, 1)
         from vnl_envs.envs.functional import make_functional
-        from vnl_envs.scoring.run.crosscheck import CrossCore
+        from vnl_envs.scoring.run.crosscheck import CrossSimulation
 
-        return CrossCore(make_functional(spec.task, self._job.engine, **spec.cell.options))
+        return CrossSimulation(make_functional(spec.task, self._job.engine, **spec.cell.options))
 
-    def _policy_of(self, task: str, core: Core) -> Policy:
-        """The policy of a task; its process is kept where it is the last one's and may be."""
-        if self._policy is None or self._policy[0] != task or self._job.fresh:
+    def _policy_of(self, task: str, simulation: Simulations) -> Policy:
+        """The policy of a task; an entrant's process is kept where it is that of the last task."""
+        # References may look at the simulation, which is another one in the next cell.
+        once = self._job.fresh or self._job.reference is not None
+        if self._policy is None or self._policy[0] != task or once:
             self._end_policy()
-            self._policy = task, self._make_policy(task, core)
+            self._policy = task, self._make_policy(task, simulation)
         return self._policy[1]
 
-    def _make_policy(self, task: str, core: Core) -> Policy:
+    def _make_policy(self, task: str, simulation: Simulations) -> Policy:
         name = self._job.reference
         if name is not None:
-            has_reference = isinstance(core.task.unwrapped, Imitation)
-            return make_policy("zero" if name == "track" and not has_reference else name, core)
+            nothing = name == "track" and simulation.reference_action() is None
+            return make_policy("zero" if nothing else name, simulation)
         with contextlib.ExitStack() as opened:
             # Without a name: nothing stays behind, even where this process is killed.
             file = opened.enter_context(tempfile.TemporaryFile())
             file.write(self._job.policies[task])
             file.flush()
-            process = PolicyProcess(file, core.size, core.task.body.nu, self._job.isolated)
+            sizes = simulation.size, simulation.task.body.nu
+            process = PolicyProcess(file, *sizes, self._job.isolated)
             opened.enter_context(process)
             self._opened = opened.pop_all()
         return RemotePolicy(process)
@@ -245,10 +250,10 @@ class _Clocked:
         with self._taken():
             self._policy.begin(ids, generators)
 
-    def act(self, core: Core) -> np.ndarray:
+    def act(self, observation: np.ndarray) -> np.ndarray:
         """See `Policy`."""
         with self._taken():
-            return self._policy.act(core)
+            return self._policy.act(observation)
 
     @contextlib.contextmanager
     def _taken(self) -> Iterator[None]:
