@@ -18,7 +18,7 @@ import vnl_envs
 from baselines.export import OnnxPolicy
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion.datasets import load_clips
-from vnl_envs.tasks.imitation import Imitation
+from vnl_envs.tasks.cells import EachClip
 from vnl_envs.utils.files import written_whole
 
 # By what the physics time step is divided, to see whether a score hangs on it.
@@ -51,7 +51,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
     if about.get("env_hash") != env_hash:
         raise ValueError(f"{str(path)!r} was trained on another {task_id}: its hash is "
                          f"{about.get('env_hash')}, the task's {env_hash}")  # fmt: skip
-    follows = isinstance(task.unwrapped, Imitation)
+    follows = isinstance(task.unwrapped.cells, EachClip)
     entrants: dict[str, Any] = {"zero": "zero", "random": "random"}
     entrants |= {"track": "track"} if follows else {}
     entrants |= {"trained": policy, "half step": policy}

@@ -18,6 +18,7 @@ import typer
 
 from leaderboard import make_submissions
 from vnl_envs.problems import ScoringError
+from vnl_envs.registry import get_row
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import Board, Published, Result, read, to_text
@@ -30,7 +31,7 @@ BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"
 REFERENCES = ("zero", "random", "track")
 CROSS_ENGINE = "jax"
 """The one of a cross-check: on a CPU it is 30 times as fast as Warp."""
-CROSS_BODY = "vnl/Rodent"
+CROSS_BODY = "rodent"
 """Tasks of this body are cross-checked: each takes minutes to compile."""
 
 
@@ -95,7 +96,7 @@ def cross_check(name: str, runs: Path) -> None:
     chosen = [
         task.id
         for task in what.suite.tasks
-        if task.id.startswith(CROSS_BODY) and what.has_policy(task.id)
+        if get_row(task.id).body == CROSS_BODY and what.has_policy(task.id)
     ]
     part = runner.part_of(what.suite, CROSS_ENGINE, chosen)
     what = dataclasses.replace(what, engine=CROSS_ENGINE, part=part)

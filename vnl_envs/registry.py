@@ -6,7 +6,7 @@ import copy
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Row:
         task: the task class, or "module:Class" to import when first used.
         settings: the constants of the task for this body.
         num_agents: animals in one world; those of several are for `parallel_env`.
+        ladder: values of an option for suites, see `vnl_envs.tasks.cells.Ladder`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Row:
     task: str | type[Task]
     settings: Mapping[str, Any] = field(default_factory=dict)
     num_agents: int = 1
+    ladder: tuple[float, ...] = ()
 
 
 _BODIES: dict[str, str | Body] = {
@@ -77,7 +79,13 @@ def register_body(body: Body) -> None:
 
 
 def register_task(
-    id: str, body: str, task: str | type[Task], *, num_agents: int = 1, **settings: Any
+    id: str,
+    body: str,
+    task: str | type[Task],
+    *,
+    num_agents: int = 1,
+    ladder: Sequence[float] = (),
+    **settings: Any,
 ) -> None:
     """Register a task on a body, here and, if it has one animal, with Gymnasium.
 
@@ -87,6 +95,7 @@ def register_task(
         task: a `Task` subclass, or "module:Class" to import when first used.
         num_agents: copies of the body in one world; more than one are for `parallel_env`, which
             may ask for another number, and need a task with an axis of animals, as `GoalRace`.
+        ladder: rising values of an option for suites, see `vnl_envs.tasks.cells.Ladder`.
         settings: keyword arguments of the task's constructor: its constants for this body; and
             `perturbations`, if it has any by default. Gymnasium's `max_episode_steps` is the
             `horizon` among them.
@@ -110,7 +119,7 @@ def register_task(
             max_episode_steps=horizon,
             kwargs={"task_id": id},
         )
-    _ROWS[id] = Row(id, body, task, copy.deepcopy(settings), num_agents)
+    _ROWS[id] = Row(id, body, task, copy.deepcopy(settings), num_agents, tuple(ladder))
 
 
 def _check_new(id: str) -> None:
@@ -266,6 +275,7 @@ register_task(
     "vnl/RodentJumpGap-v0",
     body="rodent",
     task=_JUMP_GAP,
+    ladder=(0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2),
     horizon=_HORIZON,
     target_speed=0.75,
     gap_width=(0.04, 0.16),
@@ -306,6 +316,7 @@ register_task(
     "vnl/HumanoidJumpGap-v0",
     body="humanoid",
     task=_JUMP_GAP,
+    ladder=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2),
     horizon=_HORIZON,
     target_speed=2.0,
     gap_width=(0.3, 1.0),

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leaderboard.make_suites import SUITES, make_suite
+from leaderboard.make_suites import FEWEST_RUNGS, make_suite, scored_tasks
 from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.evaluate import Finished, run_episodes
 from vnl_envs.evaluation.policies import Zero, make_policy
 from vnl_envs.problems import Code, PolicyError, ScoringError
+from vnl_envs.registry import get_row, task_class
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import (
     Anchor,
@@ -33,8 +34,11 @@ from vnl_envs.scoring.documents.schema import (
 from vnl_envs.scoring.results import scores
 from vnl_envs.scoring.results.files import restricted
 from vnl_envs.statistics.intervals import wilson
+from vnl_envs.tasks.cells import EachClip, Ladder
+from vnl_envs.tasks.metrics import STANDARD
 
 GAPS, GOALS = "vnl/RodentJumpGap-v0", "vnl/RodentGoalReaching-v0"
+SUITES = suites.suite_names()
 KEY = bytes(range(32))
 
 
@@ -45,9 +49,36 @@ KEY = bytes(range(32))
 def test_the_published_suite_is_what_its_script_makes(name: str) -> None:
     """Byte for byte but for the tasks' hashes, of which the next test computes some."""
     published = suites.load_suite(name)
-    remade = make_suite(name, known=published)
+    remade = make_suite(name, [task.id for task in published.tasks], known=published)
     assert to_text(remade) == suites.packaged("suites", f"{name}.json").read_text()
     assert not suites.version_problems(published)
+
+
+def test_a_new_version_is_made_of_what_tasks_declare() -> None:
+    """Any tasks make a suite, with the cells that a published one has of them."""
+    published = suites.load_suite("quick-v1")
+    made = make_suite("quick-v9", [GOALS, GAPS], published)
+    assert made.tasks == [next(t for t in published.tasks if t.id == id) for id in (GOALS, GAPS)]
+    assert made.description.startswith("For trying out: two tasks")
+    assert made.dev_key != published.dev_key
+    with pytest.raises(ValueError, match="core, quick"):
+        make_suite("mine-v1", [GOALS])
+
+
+@pytest.mark.parametrize("task_id", [id for id in scored_tasks() if id.startswith("vnl/")])
+def test_what_a_task_declares_can_be_scored(task_id: str) -> None:
+    """Its primary metric is one of its metrics, and its ladder climbs on an option of its own."""
+    row = get_row(task_id)
+    task = task_class(row)
+    assert task.primary is not None
+    assert task.primary.metric in {metric.name for metric in STANDARD + task.metrics}
+    assert (task.primary.cap is None) == (task.primary.form == "per_step")
+    if isinstance(task.cells, Ladder):
+        assert task.cells.option in task.options
+        assert len(row.ladder) >= FEWEST_RUNGS
+        assert list(row.ladder) == sorted({*row.ladder})
+    if isinstance(task.cells, EachClip):
+        assert {"clips", "split"} <= task.options.keys()
 
 
 @pytest.mark.parametrize("name", SUITES)

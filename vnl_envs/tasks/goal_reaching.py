@@ -11,7 +11,7 @@ from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import POSITIVE, Metric
+from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 from vnl_envs.utils import checks
@@ -56,6 +56,13 @@ class GoalReaching(Task):
         Metric("goals_per_minute", "1/min", "last", "higher", POSITIVE),
         Metric("time_to_first_goal", "s", "last", "lower", POSITIVE),
         Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
+    )
+    primary = PrimaryMetric(
+        metric="goals_reached",
+        form="capped",
+        cap=5.0,
+        name="fraction of 5 goals reached",
+        formula="min(goals reached, 5) / 5",
     )
 
     def __init__(

@@ -14,7 +14,8 @@ from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import POSITIVE, Metric
+from vnl_envs.tasks.cells import EachClip
+from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, Task
 from vnl_envs.utils import checks
@@ -75,6 +76,13 @@ class Imitation(Task):
         Metric("hand_error", "m", "mean", "lower", POSITIVE),
         Metric("foot_error", "m", "mean", "lower", POSITIVE),
     )
+    primary = PrimaryMetric(
+        metric="return",
+        form="per_step",
+        name="reward per step",
+        formula="sum of rewards / steps from the start frame to the clip's end",
+    )
+    cells = EachClip()
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import POSITIVE, Metric
+from vnl_envs.tasks.cells import Ladder
+from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, Outcome, Placement, Start, Task
 from vnl_envs.utils import checks
@@ -50,6 +51,14 @@ class JumpGap(Task):
         Metric("distance", "m", "last", "higher", POSITIVE),
         Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
     )
+    primary = PrimaryMetric(
+        metric="gaps_cleared",
+        form="capped",
+        cap=5.0,
+        name="fraction of 5 gaps cleared",
+        formula="min(gaps cleared, 5) / 5",
+    )
+    cells = Ladder(option="gaps", name="width")
 
     def __init__(
         self,

@@ -33,6 +33,28 @@ class Metric:
     range: tuple[float, float] = field(default=(-math.inf, math.inf), repr=False)
 
 
+@dataclass(frozen=True)
+class PrimaryMetric:
+    """The number of an episode that counts on a leaderboard, from 0 to `ceiling`.
+
+    Attributes:
+        metric: name of a metric of the task.
+        form: "per_step": the metric over the steps that the episode could have had; "capped": the
+            metric, at most `cap`, over `cap`.
+        name, formula, unit: for people.
+        cap: of "capped", else None.
+        ceiling: what is normalised to 1.
+    """
+
+    metric: str
+    form: Literal["per_step", "capped"]
+    name: str
+    formula: str
+    unit: str = "1"
+    cap: float | None = None
+    ceiling: float = 1.0
+
+
 POSITIVE = (0.0, math.inf)
 """The range of distances, counts and times."""
 

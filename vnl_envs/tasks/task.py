@@ -14,7 +14,8 @@ import numpy as np
 
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.world import Scene, World
-from vnl_envs.tasks.metrics import Metric
+from vnl_envs.tasks.cells import Cells, Drawn
+from vnl_envs.tasks.metrics import Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, Proprioception, frame
 
 Episode = Mapping[str, Array]
@@ -117,6 +118,13 @@ class Task(ABC):
     """What `unit` names, such as "clip"."""
 
     metrics: tuple[Metric, ...] = ()
+
+    primary: ClassVar[PrimaryMetric | None] = None
+    """What counts on a leaderboard; a task without it is in no suite."""
+
+    cells: ClassVar[Cells] = Drawn()
+    """What of its episodes a suite scores apart."""
+
     uniforms: int
 
     def __init__(self, world: World, horizon: int) -> None:

@@ -22,7 +22,7 @@ from vnl_envs.scoring.documents.schema import (
     TaskScore,
     TierScore,
 )
-from vnl_envs.scoring.documents.suites import NOMINAL, Spec, episodes, metric_ranges
+from vnl_envs.scoring.documents.suites import NOMINAL, Spec, episodes, has_ladder, metric_ranges
 from vnl_envs.statistics.intervals import (
     UNBOUNDED,
     around,
@@ -34,8 +34,6 @@ from vnl_envs.statistics.threshold import half_width
 NOTHING = Estimate(value=None, low=None, high=None, units=0)
 MOST_STEPS = 10**9
 """More than any episode has."""
-LADDER_METRIC = "gaps_cleared"
-"""Tasks whose primary is made of this one have a width at which half is cleared."""
 
 
 def episode_score(primary: Primary, figures: Mapping[str, float], available: int) -> float:
@@ -310,7 +308,7 @@ def _task_score(task: SuiteTask, random: float, tiers: Mapping[str, Table]) -> T
             for tier, table in tiers.items()
         },
         uncounted=_primary(task.primary, others) if others.units else None,
-        half_width=_half_width(nominal.counted()) if task.primary.metric == LADDER_METRIC else None,
+        half_width=_half_width(nominal.counted()) if has_ladder(task.id) else None,
     )
 
 
