@@ -33,7 +33,8 @@ from vnl_envs.scoring.documents.suites import (
     make_cell,
     suite_names,
 )
-from vnl_envs.scoring.results.scores import episode_result, primaries
+from vnl_envs.scoring.results.episodes import episode_result
+from vnl_envs.scoring.results.scores import primaries
 from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.resources import packaged
 

@@ -87,7 +87,7 @@ def _result(
              "score": score * (1 if spec.tier == "nominal" else kept), "metrics": {}}
         )  # fmt: skip
     normalised = (skill - RANDOM) / (1 - RANDOM)
-    tier = {"primary": _estimate(skill), "normalised": _estimate(normalised), "retention": None,
+    tier = {"primary": _estimate(skill), "normalised": _estimate(normalised), "aggregates": {},
             "metrics": {}, "strata": {}, "episodes": 1, "failed": {}}  # fmt: skip
     training = {"algorithm": algorithm, "env_steps": 1, "backend": "b", "hardware": "h",
                 "seeds": [seed]}  # fmt: skip
@@ -98,7 +98,7 @@ def _result(
          "entrant": {"identity": "reference:zero", "name": name, "authors": ["x"], "licence": "MIT",
                      "date": "2026-01-01", "description": "",
                      "policies": dict.fromkeys(TASKS, policy)},
-         "tasks": {task: {"tiers": {"nominal": tier}, "uncounted": None, "half_width": None}
+         "tasks": {task: {"tiers": {"nominal": tier}, "uncounted": None}
                    for task in TASKS},
          "overall": _estimate(normalised), "complete": True} | changes
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_compare() -> None:
     for row in found.tasks.values():
         assert row.primary.difference == pytest.approx(row.a - row.b)
         assert row.primary.low < 0.2 < row.primary.high
-        kept = row.retention["pushes"]
+        kept = row.aggregates["retention"]["pushes"]
         assert kept is not None
         assert kept.low < 0.5 < kept.high
     mean = np.mean([row.primary.difference for row in found.tasks.values()])
@@ -136,9 +136,9 @@ def test_agrees_with_the_results() -> None:
     for task, row in found.tasks.items():
         tiers = a_tasks[task].tiers, b_tasks[task].tiers
         assert [row.a, row.b] == pytest.approx([t["nominal"].primary.value for t in tiers])
-        kept = [t["pushes"].retention for t in tiers]
+        kept = [t["pushes"].aggregates["retention"] for t in tiers]
         published = [k.value for k in kept if k is not None and k.value is not None]
-        difference = row.retention["pushes"]
+        difference = row.aggregates["retention"]["pushes"]
         assert difference is not None
         assert difference.difference == pytest.approx(published[0] - published[1])
 
@@ -160,7 +160,9 @@ def test_training_clips_do_not_count() -> None:
 def test_nothing_to_keep() -> None:
     """No retention of a policy that scores nothing."""
     zero = _result(skill=-9)
-    assert compare(zero, _result(), SUITE, ANCHORS).tasks[TASKS[0]].retention == {"pushes": None}
+    assert compare(zero, _result(), SUITE, ANCHORS).tasks[TASKS[0]].aggregates == {
+        "retention": {"pushes": None}
+    }
 
 
 def test_one_unit_has_no_interval() -> None:
@@ -176,10 +178,10 @@ def test_one_unit_has_no_interval() -> None:
     told = json.loads(json.dumps(found.record(), allow_nan=False))["tasks"][TASKS[0]]
     assert told["primary"]["difference"] == pytest.approx(0.2)
     assert told["primary"]["low"] is None
-    assert told["retention"]["pushes"]["high"] is None
+    assert told["aggregates"]["retention"]["pushes"]["high"] is None
     out = StringIO()
     Console(file=out, width=110).print(printed.differences(found, 0.5, 0.3))
-    Console(file=out, width=110).print(printed.retentions(found))
+    Console(file=out, width=110).print(*printed.aggregates(found))
     assert "+0.200" in out.getvalue()
     assert "nan" not in out.getvalue()
 

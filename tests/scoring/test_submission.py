@@ -29,8 +29,8 @@ from vnl_envs.problems import Code, ScoringError
 from vnl_envs.sandbox import launch
 from vnl_envs.sandbox.inside import model_check
 from vnl_envs.scoring.documents import schema, suites
+from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import read_result
-from vnl_envs.scoring.results.scores import episode_result
 from vnl_envs.scoring.run import runner
 from vnl_envs.scoring.submission import archive, bundles, inspection
 from vnl_envs.utils.texts import is_visible

@@ -32,6 +32,7 @@ from vnl_envs.scoring.documents.schema import (
     to_text,
 )
 from vnl_envs.scoring.results import scores
+from vnl_envs.scoring.results.episodes import episode_result, episode_score
 from vnl_envs.scoring.results.files import restricted
 from vnl_envs.statistics.intervals import wilson
 from vnl_envs.tasks.cells import EachClip, Ladder
@@ -244,7 +245,7 @@ def test_a_policy_that_fails_ends_its_episode_only(
     good = _run(jump, "zero", 1)
     mixed = _run(jump, _FailsIn(56, [1], begin), 1)
     assert [mixed[0], mixed[2]] == [good[0], good[2]]
-    result = scores.episode_result(jump[1], mixed[1])
+    result = episode_result(jump[1], mixed[1])
     reason = "timeout" if begin else "crash"
     assert (result.end, result.reason, result.score) == ("failed", reason, 0.0)
     assert result.steps == (0 if begin else 1)
@@ -256,13 +257,13 @@ def test_what_an_episode_earned_follows_from_its_figures() -> None:
     specs = suites.episodes(suite)
     (clip,) = [s for s in specs if s.id.startswith("vnl/HumanoidImitation-v0/nominal/clip-kick/")]
     (finished,) = _run([clip], "track", 1)
-    result = scores.episode_result(clip, finished)
+    result = episode_result(clip, finished)
     assert 0 < result.steps <= finished.available < 173
     assert result.score == result.metrics["return"] / finished.available
     goals = next(s for s in specs if s.task == "vnl/HumanoidGoalReaching-v0")
     (finished,) = _run([goals], "random", 1)
     assert finished.available == 1000
-    result = scores.episode_result(goals, finished)
+    result = episode_result(goals, finished)
     assert result.score == result.metrics["goals_reached"] / 5
     assert result.metrics["time_to_first_goal"] is None
 
@@ -270,12 +271,12 @@ def test_what_an_episode_earned_follows_from_its_figures() -> None:
 def test_capped_scores_stop_at_their_cap() -> None:
     """Seven gaps are as good as five; a diverged episode counts nothing."""
     primary = _primary("gaps_cleared")
-    assert scores.episode_score(primary, {"gaps_cleared": 3.0}, 1000) == 0.6
-    assert scores.episode_score(primary, {"gaps_cleared": 7.0}, 1000) == 1.0
+    assert episode_score(primary, {"gaps_cleared": 3.0}, 1000) == 0.6
+    assert episode_score(primary, {"gaps_cleared": 7.0}, 1000) == 1.0
     spec = suites.Spec(GAPS, "nominal", _cell("width-1", 1, "1"), 0, primary)
     figures = {"length": 9.0, "gaps_cleared": 3.0, "widest_gap": float("inf")}
     finished = Finished(0, "", "", "diverged", False, 1000, figures)
-    result = scores.episode_result(spec, finished)
+    result = episode_result(spec, finished)
     assert (result.end, result.reason, result.score) == ("diverged", "diverged", 0.0)
     assert result.metrics == {"length": 9.0, "gaps_cleared": 3.0, "widest_gap": None}
 
@@ -362,10 +363,10 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
     assert gaps["nominal"].primary.units == 12
     widths = {k: v.value for k, v in gaps["nominal"].strata.items()}
     assert widths == pytest.approx({"1": 0.95, "2": 0.5, "3": 0.05})
-    assert gaps["nominal"].retention is None
+    assert "retention" not in gaps["nominal"].aggregates
     # Of the same widths: 0.35 of (0.95 + 0.5) / 2.
-    assert gaps["pushes"].retention.value == pytest.approx(0.35 / 0.725)
-    assert goals["pushes"].retention.value == pytest.approx(1.0)
+    assert gaps["pushes"].aggregates["retention"].value == pytest.approx(0.35 / 0.725)
+    assert goals["pushes"].aggregates["retention"].value == pytest.approx(1.0)
     assert goals["nominal"].primary.value == pytest.approx(0.5)
     assert goals["nominal"].episodes == 6
     assert goals["nominal"].strata == {}
@@ -376,9 +377,13 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
     assert overall.value == pytest.approx(((0.5 - 0.1) / 0.9 + 0.5) / 2)
     assert overall.units == 16
     # The curve through 0.95, 0.5, 0.05 is symmetric about the middle.
-    assert tasks[GAPS].half_width.value == pytest.approx(2.0)
-    assert tasks[GOALS].half_width is None
-    estimates = [overall, tasks[GAPS].half_width, gaps["pushes"].retention]
+    assert gaps["nominal"].aggregates["half_width"].value == pytest.approx(2.0)
+    assert "half_width" not in goals["nominal"].aggregates
+    estimates = [
+        overall,
+        gaps["nominal"].aggregates["half_width"],
+        gaps["pushes"].aggregates["retention"],
+    ]
     for e in (*estimates, *(t.primary for t in (*gaps.values(), *goals.values()))):
         assert e.low < e.value < e.high
 
@@ -404,9 +409,9 @@ def test_an_estimate_lies_in_its_interval_and_one_unit_has_none(score: float) ->
 def _estimates(task: TaskScore) -> Iterator[Estimate]:
     """All of a task that have a value."""
     for tier in task.tiers.values():
-        found = [tier.primary, tier.normalised, tier.retention, *tier.metrics.values()]
+        found = [tier.primary, tier.normalised, *tier.aggregates.values(), *tier.metrics.values()]
         yield from (e for e in (*found, *tier.strata.values()) if e and e.value is not None)
-    yield from (e for e in (task.uncounted, task.half_width) if e)
+    yield from [task.uncounted] if task.uncounted else []
 
 
 def test_aggregates_do_not_depend_on_the_order_of_episodes() -> None:
@@ -436,7 +441,7 @@ def test_the_random_policy_is_at_zero_and_the_ceiling_at_one() -> None:
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.1, 0.2), _results(suite, best))
     assert tasks[GAPS].tiers["nominal"].normalised.value == pytest.approx(1.0)
     assert overall.value == pytest.approx(1.0)
-    assert tasks[GAPS].half_width is None
+    assert "half_width" not in tasks[GAPS].tiers["nominal"].aggregates
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.5, 0.5), _results(suite, SCORES))
     assert tasks[GAPS].tiers["nominal"].normalised.value == pytest.approx(0.0)
     assert overall.value == pytest.approx(0.0)
@@ -510,7 +515,11 @@ def _half_width(fractions: list[float], episodes: int) -> Estimate | None:
     )
     suite = _suite().model_copy(update={"tasks": [task], "tiers": {"nominal": "x"}})
     results = _results(suite, {f"{GAPS}/nominal/width-{w}": f for w, f in scored.items()})
-    return scores.aggregate(suite, _anchors(suite, 0.0, 0.0), results)[0][GAPS].half_width
+    return (
+        scores.aggregate(suite, _anchors(suite, 0.0, 0.0), results)[0][GAPS]
+        .tiers["nominal"]
+        .aggregates.get("half_width")
+    )
 
 
 @pytest.mark.parametrize(

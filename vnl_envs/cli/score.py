@@ -194,7 +194,8 @@ def compare(
             _print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
             return
         console.print(printed.differences(found, first.overall.value, second.overall.value))
-        console.print(printed.retentions(found))
+        for table in printed.aggregates(found):
+            console.print(table)
         typer.echo(printed.LEGEND)
 
 

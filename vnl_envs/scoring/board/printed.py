@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from vnl_envs.scoring.results.aggregates import AGGREGATES, Aggregate, Difference
 from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
-    from vnl_envs.scoring.results.compare import Comparison, Difference
+    from vnl_envs.scoring.results.compare import Comparison
     from vnl_envs.scoring.submission.bundles import Checked
     from vnl_envs.statistics.intervals import Paired
 
@@ -62,13 +63,17 @@ def _kept(found: Difference | None) -> str:
     return f"{found.difference:+.2f}" + (f" ({interval})" if interval else "")
 
 
-def retentions(found: Comparison) -> Table:
-    """By how much more of its nominal score A keeps."""
-    tiers = list(dict.fromkeys(tier for row in found.tasks.values() for tier in row.retention))
-    table = Table("task", *tiers, title="Part of the nominal score that is kept, A - B",
-                  title_justify="left")  # fmt: skip
-    for task, row in found.tasks.items():
-        table.add_row(task, *(_kept(row.retention.get(tier)) for tier in tiers))
+def aggregates(found: Comparison) -> list[Table]:
+    """Differences of the aggregates that are compared, by tier."""
+    return [_aggregate(aggregate, found) for aggregate in AGGREGATES if aggregate.difference]
+
+
+def _aggregate(aggregate: Aggregate, found: Comparison) -> Table:
+    rows = {task: row.aggregates[aggregate.name] for task, row in found.tasks.items()}
+    tiers = list(dict.fromkeys(tier for row in rows.values() for tier in row))
+    table = Table("task", *tiers, title=f"{aggregate.heading}, A - B", title_justify="left")
+    for task, row in rows.items():
+        table.add_row(task, *(_kept(row.get(tier)) for tier in tiers))
     return table
 
 

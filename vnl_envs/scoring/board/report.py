@@ -16,6 +16,7 @@ from vnl_envs.scoring.board.printed import foreign
 from vnl_envs.scoring.board.views import TaskFigures, by_task, plain
 from vnl_envs.scoring.documents.schema import Estimate, Result, Suite
 from vnl_envs.scoring.documents.suites import NOMINAL, episodes
+from vnl_envs.scoring.results.aggregates import AGGREGATES, Aggregate
 from vnl_envs.scoring.results.files import NATIVE, is_exposed, restricted
 from vnl_envs.scoring.run.runner import part_of
 from vnl_envs.utils.html import environment
@@ -51,7 +52,9 @@ def summary(result: Result, suite: Suite) -> Group:
     parts: list[Any] = [who, Text(""), _scores(result, tasks)]
     tiers = [tier for tier in suite.tiers if tier != NOMINAL]
     if tiers:
-        parts += [Text(""), _robustness(tasks, tiers)]
+        for aggregate in AGGREGATES:
+            if not aggregate.nominal:
+                parts += [Text(""), _robustness(aggregate, tasks, tiers)]
     parts += [Text(""), Text(_LEGEND, "dim")]
     return Group(*parts, *(Text(line, "yellow") for line in _remarks(result, suite, tasks)))
 
@@ -74,14 +77,16 @@ def _scores(result: Result, tasks: Sequence[TaskFigures]) -> Table:
     return table
 
 
-def _robustness(tasks: Sequence[TaskFigures], tiers: Sequence[str]) -> Table:
-    table = _table("kept under", *tiers)
+def _robustness(aggregate: Aggregate, tasks: Sequence[TaskFigures], tiers: Sequence[str]) -> Table:
+    def means(of: Sequence[TaskFigures]) -> list[str]:
+        values = (views.mean_aggregate(aggregate.name, of, tier) for tier in tiers)
+        return [views.valued(aggregate, value) for value in values]
+
+    table = _table(f"{aggregate.heading.lower()} under", *tiers)
     for task in tasks:
-        kept = [views.percent(views.retention([task], tier)) for tier in tiers]
-        table.add_row(views.title(task.task.id), *kept)
+        table.add_row(views.title(task.task.id), *means([task]))
     table.add_section()
-    mean = [Text(views.percent(views.retention(tasks, tier)), "bold") for tier in tiers]
-    table.add_row(Text("mean", "bold"), *mean)
+    table.add_row(Text("mean", "bold"), *(Text(mean, "bold") for mean in means(tasks)))
     return table
 
 
@@ -225,6 +230,8 @@ def templates() -> jinja2.Environment:
         percents=views.percents,
         count=views.count,
         raw=views.raw,
+        valued=lambda value, aggregate: views.valued(aggregate, value),
+        ranged=lambda estimate, aggregate: views.ranged(aggregate, estimate),
         is_exposed=is_exposed,
         title_of=views.title,
         plain=plain,
@@ -238,7 +245,8 @@ def templates() -> jinja2.Environment:
         ladder=ladder,
         natural=natural,
         strata=ordered_strata,
-        retention=views.retention,
+        aggregates=AGGREGATES,
+        mean_aggregate=views.mean_aggregate,
         plain_pairs=lambda pairs: [(plain(k), plain(v)) for k, v in sorted(pairs.items())],
     )
     return env

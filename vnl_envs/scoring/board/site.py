@@ -17,6 +17,7 @@ from vnl_envs.scoring.board.tables import Row, Table, read_board, read_file, rec
 from vnl_envs.scoring.board.videos import read_video
 from vnl_envs.scoring.documents.schema import MOST_BYTES, Estimate, OpenedSeason, SuiteTask, Video
 from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.scoring.results.aggregates import AGGREGATES
 from vnl_envs.scoring.results.compare import THRESHOLDS, Algorithm, algorithm_board
 from vnl_envs.scoring.submission import archive
 from vnl_envs.statistics.across_seeds import MIN_SEEDS, Aggregate
@@ -164,7 +165,9 @@ def _task(table: Table, task: SuiteTask) -> dict[str, Any]:
         "cells": task.tiers.get(NOMINAL, []),
         "means": {row.key: {c.cell.id: c.mean for c in scored.cells} for row, scored in entries},
         "random": table.random(task),
-        "shows_width": any(score.half_width for score in scores),
+        "shown": [
+            a for a in AGGREGATES if a.nominal and any(t.aggregate(a.name) for _, t in entries)
+        ],
         "shows_uncounted": any(score.uncounted for score in scores),
         "leader": leader,
         "videos": shown,

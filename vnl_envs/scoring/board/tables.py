@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from vnl_envs.scoring.documents.schema import (
     parse,
 )
 from vnl_envs.scoring.documents.suites import NOMINAL
+from vnl_envs.scoring.results.aggregates import AGGREGATES
 from vnl_envs.scoring.results.compare import rank_groups
 from vnl_envs.scoring.results.files import NATIVE, parse_result, records_name
 from vnl_envs.scoring.results.scores import check_anchors
@@ -177,10 +179,9 @@ class Row:
         """Whether it has a rank."""
         return self.rank is not None
 
-    @property
-    def retention(self) -> float | None:
-        """Mean over tasks and tiers."""
-        return views.retention(self.tasks)
+    def aggregate(self, name: str) -> float | None:
+        """The mean of an aggregate over tasks and tiers."""
+        return views.mean_aggregate(name, self.tasks)
 
     @property
     def gap(self) -> float | None:
@@ -661,7 +662,7 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "engine": row.result.engine,
         "complete": row.result.complete,
         **_spread("overall", row.result.overall),
-        "retention": row.retention,
+        **{a.name: row.aggregate(a.name) for a in AGGREGATES if not a.nominal},
         "engine_gap": row.gap,
         "algorithms": row.algorithms,
         "env_steps": row.steps,
@@ -671,9 +672,11 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
     for task in row.tasks:
         values |= _spread(f"{task.task.id} primary", task.primary)
         values |= _spread(f"{task.task.id} normalised", task.normalised)
-        for tier in task.task.tiers:
-            if tier != NOMINAL:
-                values[f"{task.task.id} retention {tier}"] = views.retention([task], tier)
+        for aggregate, tier in itertools.product(AGGREGATES, task.task.tiers):
+            if aggregate.nominal == (tier == NOMINAL):
+                figure = task.aggregate(aggregate.name, tier)
+                name = f"{task.task.id} {aggregate.name} {tier}"
+                values[name] = figure.value if figure else None
     return values
 
 

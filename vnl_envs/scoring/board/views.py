@@ -22,7 +22,8 @@ from vnl_envs.scoring.documents.schema import (
     TierScore,
 )
 from vnl_envs.scoring.documents.suites import NOMINAL
-from vnl_envs.scoring.results.scores import NOTHING
+from vnl_envs.scoring.results.aggregates import SHARE, Aggregate
+from vnl_envs.scoring.results.table import NOTHING
 
 NONE = "–"
 
@@ -53,6 +54,11 @@ class TaskFigures:
     def tier(self, name: str) -> TierScore | None:
         """The score in a tier."""
         return self.score.tiers.get(name) if self.score else None
+
+    def aggregate(self, name: str, tier: str = NOMINAL) -> Estimate | None:
+        """One of `AGGREGATES` in a tier."""
+        score = self.tier(tier)
+        return score.aggregates.get(name) if score else None
 
     @property
     def primary(self) -> Estimate:
@@ -139,16 +145,19 @@ def widths(strata: Iterable[str]) -> list[tuple[float, str]] | None:
     return found if len(found) > 1 else None
 
 
-def retention(tasks: Iterable[TaskFigures], tier: str | None = None) -> float | None:
-    """The mean share of the primary that is kept, over tasks, in one tier or in all."""
-    kept = [
-        score.retention.value
+def mean_aggregate(
+    name: str, tasks: Iterable[TaskFigures], tier: str | None = None
+) -> float | None:
+    """The mean of an aggregate over tasks, in one tier or in all."""
+    values = [
+        figure.value
         for task in tasks
         if task.score
-        for name, score in task.score.tiers.items()
-        if tier in (None, name) and score.retention and score.retention.value is not None
+        for of, score in task.score.tiers.items()
+        if tier in (None, of) and (figure := score.aggregates.get(name)) is not None
+        if figure.value is not None
     ]
-    return float(np.mean(kept)) if kept else None
+    return float(np.mean(values)) if values else None
 
 
 def environment_steps(result: Result) -> int:
@@ -225,6 +234,18 @@ def significants(estimate: Estimate) -> str:
 def percents(estimate: Estimate) -> str:
     """`interval` of a share."""
     return _brackets(estimate, percent)
+
+
+def valued(aggregate: Aggregate, value: float | None) -> str:
+    """The value of an aggregate with its unit."""
+    if aggregate.unit == SHARE:
+        return percent(value)
+    return number(value) if value is None else f"{number(value)} {aggregate.unit}"
+
+
+def ranged(aggregate: Aggregate, estimate: Estimate) -> str:
+    """The interval of an aggregate."""
+    return percents(estimate) if aggregate.unit == SHARE else interval(estimate)
 
 
 def ends(estimate: Estimate) -> tuple[float, float] | None:

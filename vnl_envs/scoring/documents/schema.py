@@ -318,8 +318,9 @@ class TierScore(Document):
     Attributes:
         primary: in natural units, counted cells only.
         normalised: 0 is the random policy in the nominal tier, 1 the ceiling; not clipped.
-        retention: the primary over that of the nominal tier on as many units; None in the nominal
-            tier, or where nothing is there to keep.
+        aggregates: further figures by name, where there are any: "retention", the primary over
+            that of the nominal tier on as many units; "half_width" of gaps, the width at which half
+            of them are cleared, m, by a logistic curve over the ladder.
         metrics: every metric of the task, counted cells only.
         strata: the primary by stratum, all cells, those that do not count included.
         episodes: how many there are.
@@ -328,7 +329,7 @@ class TierScore(Document):
 
     primary: Estimate
     normalised: Estimate
-    retention: Estimate | None
+    aggregates: dict[Key, Estimate]
     metrics: dict[Key, Estimate]
     strata: dict[Plain, Estimate]
     episodes: Count
@@ -341,13 +342,10 @@ class TaskScore(Document):
     Attributes:
         tiers: by name.
         uncounted: the primary over nominal cells that do not count (clips of the training split).
-        half_width: gaps only: the width at which half of the gaps are cleared, m, by a logistic
-            curve over the ladder; None where the ladder does not reach it, and elsewhere.
     """
 
     tiers: dict[Slug, TierScore]
     uncounted: Estimate | None
-    half_width: Estimate | None
 
 
 class Policy(Document):

@@ -168,14 +168,6 @@ def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
     return {metric.name: metric.range for metric in STANDARD + task.metrics}
 
 
-def has_ladder(task_id: str) -> bool:
-    """Whether the strata of a registered task are values on a ladder."""
-    from vnl_envs.registry import get_row, task_class
-    from vnl_envs.tasks.cells import Ladder
-
-    return isinstance(task_class(get_row(task_id)).cells, Ladder)
-
-
 def anchors_path(suite: Suite, file: Path) -> Path:
     """Where the anchors of a suite file of one's own are.
 

@@ -6,27 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vnl_envs.problems import Code, Problem, ScoringError
 from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
 from vnl_envs.scoring.documents.suites import NOMINAL, episodes
-from vnl_envs.scoring.results.scores import OverallSample, Table, overall_sample, tabulate
+from vnl_envs.scoring.results.aggregates import AGGREGATES, Difference
+from vnl_envs.scoring.results.scores import OverallSample, overall_sample
+from vnl_envs.scoring.results.table import Table, tabulate
 from vnl_envs.statistics import across_seeds
-from vnl_envs.statistics.intervals import Paired, bootstrap_ratio_difference, paired_test
+from vnl_envs.statistics.intervals import Paired, paired_test
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(21))
 """Normalised scores at which performance profiles are taken."""
-
-
-class Difference(NamedTuple):
-    """A difference with its 95 % interval; NaN where there is but one unit."""
-
-    difference: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,14 @@ class TaskComparison:
     Attributes:
         a, b: the primary metric of either, nominal tier.
         primary: how much higher `a`'s is.
-        retention: tier -> how much higher `a`'s retention is; None where a policy has nothing to
-            keep.
+        aggregates: name of an aggregate -> tier -> how much higher `a`'s is; None where a policy
+            has none.
     """
 
     a: float
     b: float
     primary: Paired
-    retention: dict[str, Difference | None]
+    aggregates: dict[str, dict[str, Difference | None]]
 
 
 @dataclass(frozen=True)
@@ -71,8 +65,9 @@ class Comparison:
                 task: asdict(row)
                 | {
                     "primary": _plain(row.primary),
-                    "retention": {
-                        tier: kept and _plain(kept) for tier, kept in row.retention.items()
+                    "aggregates": {
+                        name: {tier: found and _plain(found) for tier, found in tiers.items()}
+                        for name, tiers in row.aggregates.items()
                     },
                 }
                 for task, row in self.tasks.items()
@@ -227,22 +222,15 @@ def _compare_task(a: Mapping[str, Table], b: Mapping[str, Table]) -> TaskCompari
         float(theirs.score.mean()),
         paired_test(ours.score, theirs.score, ours.unit, ours.resampling()),
         {
-            tier: _compare_retention(a[tier].counted(), ours, b[tier].counted(), theirs)
-            for tier in a
-            if tier != NOMINAL
+            aggregate.name: {
+                tier: aggregate.difference(a[tier].counted(), ours, b[tier].counted(), theirs)
+                for tier in a
+                if tier != NOMINAL
+            }
+            for aggregate in AGGREGATES
+            if aggregate.difference
         },
     )
-
-
-def _compare_retention(a: Table, a_nominal: Table, b: Table, b_nominal: Table) -> Difference | None:
-    (ours, in_tier), (theirs, _) = a.beside(a_nominal), b.beside(b_nominal)
-    if not (ours.score[~in_tier].any() and theirs.score[~in_tier].any()):
-        return None
-    ends = bootstrap_ratio_difference(
-        ours.score, theirs.score, in_tier, ours.unit, ours.resampling()
-    )
-    kept = [float(x[in_tier].mean() / x[~in_tier].mean()) for x in (ours.score, theirs.score)]
-    return Difference(kept[0] - kept[1], *ends)
 
 
 def _compare_overall(a: OverallSample, b: OverallSample) -> Paired:

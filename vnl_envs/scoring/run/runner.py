@@ -30,6 +30,7 @@ from vnl_envs.scoring.documents.schema import (
     to_text,
 )
 from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.results.episodes import completed
 from vnl_envs.scoring.results.files import (
     ENGINE_PACKAGES,
     NATIVE,
@@ -38,7 +39,7 @@ from vnl_envs.scoring.results.files import (
     scored,
     write_result,
 )
-from vnl_envs.scoring.results.scores import check_anchors, completed
+from vnl_envs.scoring.results.scores import check_anchors
 from vnl_envs.scoring.run.journal import Journal, Record
 from vnl_envs.scoring.run.pools import Actors, Pool, Processes, answers
 from vnl_envs.scoring.run.worker import Job, cell_of

@@ -28,8 +28,8 @@ from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import Suite
 from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import NATIVE, stamps
-from vnl_envs.scoring.results.scores import episode_result
 from vnl_envs.scoring.run.journal import Record
 
 MEASURED_STEPS = 25
