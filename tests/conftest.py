@@ -33,9 +33,8 @@ pytest.register_assert_rewrite("tiny_suite")
 @pytest.fixture(scope="session")
 def gl() -> None:
     """Skip where nothing can be drawn."""
-    from support import task_of
-
     from vnl_envs.rendering.renderer import Picture
+    from vnl_envs.testing.environments import task_of
 
     try:
         Picture(task_of("vnl/RodentGoalReaching-v0").world, 16, 16).close()

@@ -30,7 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from runs import log_of, sharing_programs, state_of, write_hyperparams
-from support import assert_same, invoke, one_line
+from support import invoke, one_line
 
 from baselines import hyperparameters, ppo, ppo_sb3
 from baselines.checkpoint import read_tree, write_tree
@@ -45,6 +45,7 @@ from baselines.ppo.variants import variant
 from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
 from baselines.score import score
 from vnl_envs import registry
+from vnl_envs.testing.comparison import assert_same
 
 TASK = "vnl/RodentGoalReaching-v0"
 FILE = hyperparameters.FOLDER / ppo.Network.file

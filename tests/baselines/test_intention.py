@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from runs import sharing_programs
-from support import assert_same, invoke, one_line
+from support import invoke, one_line
 
 import vnl_envs
 from baselines import hyperparameters, ppo
@@ -44,6 +44,7 @@ from baselines.transfer.__main__ import main as transfer
 from baselines.transfer.bundle import BundleError, Decoder, describe, from_run
 from baselines.transfer.ppo import network_of
 from baselines.transfer.wrappers import REACH, LatentEnv
+from vnl_envs.testing.comparison import assert_same
 
 TASK, OTHER = "vnl/RodentImitation-v0", "vnl/RodentGoalReaching-v0"
 TINY = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatch_size": 8, "layers": [8, 8],

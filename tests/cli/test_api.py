@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import RecordEpisodeStatistics, RecordVideo
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorStatistics
-from support import actions_of, assert_same, task_of, vector
 from typer.testing import CliRunner
 
 import vnl_envs
 from vnl_envs.envs.parallel import ParallelEnv
 from vnl_envs.evaluation.evaluate import episode_generators, episode_seed
 from vnl_envs.statistics.intervals import wilson
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, task_of, vector
 
 IDS = vnl_envs.task_ids()
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))

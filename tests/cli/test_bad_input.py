@@ -16,7 +16,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import assert_same, restored_registry, task_of, vector
+from support import restored_registry
 
 import vnl_envs
 from vnl_envs import registry
@@ -24,6 +24,8 @@ from vnl_envs.motion.clip import Clip, ClipError, read_clips, write_clips
 from vnl_envs.registry import get_body
 from vnl_envs.rendering.renderer import Picture
 from vnl_envs.tasks import GoalReaching
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import task_of, vector
 
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import scipy.io
 from commands import one_line, run, told
-from support import task_of
 from typer.testing import CliRunner
 
 import vnl_envs
@@ -29,6 +28,7 @@ from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.downloads import DATASETS, DownloadError, Fetched
 from vnl_envs.motion.fitting.keypoints import standing_markers
 from vnl_envs.motion.fitting.markers import marker_set
+from vnl_envs.testing.environments import task_of
 
 IMITATION = "vnl/RodentImitation-v0"
 BODY = task_of(IMITATION).body

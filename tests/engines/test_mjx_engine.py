@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from support import actions_of, episode_of, task_of
 
 from vnl_envs.engines import mjx as engines
 from vnl_envs.engines.mjx import MjxEngine, check_impl, room
 from vnl_envs.engines.native import MAX_SPEED, NativeEngine
 from vnl_envs.physics import Physics
+from vnl_envs.testing.environments import actions_of, episode_of, task_of
 
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import switched, task_of
+from support import switched
 
 import vnl_envs
+from vnl_envs.testing.environments import task_of
 
 pytest.importorskip("jax")
 pytest.importorskip("mujoco.mjx")

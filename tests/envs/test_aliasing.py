@@ -16,10 +16,12 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from support import actions_of, assert_same, restored_registry, task_of
+from support import restored_registry
 
 import vnl_envs
 from vnl_envs import registry
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, task_of
 
 IMITATION, JUMP, GOAL = (f"vnl/Rodent{n}-v0" for n in ("Imitation", "JumpGap", "GoalReaching"))
 NUM, STEPS = 3, 40

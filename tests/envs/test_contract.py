@@ -11,27 +11,24 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from contract import TaskContract
 from gymnasium.vector import AutoresetMode
-from support import (
-    actions_of,
-    assert_same,
-    episode_of,
-    forward,
-    moved,
-    physics_at,
-    run_single,
-    single,
-    task_of,
-    turned,
-    vector,
-)
 
 import vnl_envs
 from vnl_envs.motion.clip import write_clips
 from vnl_envs.registry import get_row
 from vnl_envs.tasks import GoalReaching, Imitation
-from vnl_envs.tasks.task import Task
+from vnl_envs.tasks.task import Carry, Episode, Task
+from vnl_envs.testing import TaskContract
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import (
+    actions_of,
+    episode_of,
+    run_single,
+    single,
+    task_of,
+    vector,
+)
+from vnl_envs.testing.simulations import forward, moved, physics_at, turned
 
 IDS = vnl_envs.task_ids()
 BODIES = sorted({get_row(i).body for i in IDS})
@@ -43,6 +40,8 @@ PENETRATION = {"rodent": 0.001, "humanoid": 0.005}
 class TestRegistered(TaskContract):
     """Every registered task."""
 
+    module = "vnl_envs"
+
     @pytest.fixture(autouse=True)
     def _tolerance(self, task_id: str, tmp_path: Path) -> None:
         self.penetration = PENETRATION.get(get_row(task_id).body, 0.005)
@@ -51,8 +50,8 @@ class TestRegistered(TaskContract):
         self.lasts_to_horizon = "Imitation" not in task_id
 
     def move_world(
-        self, task: Task, episode: dict, carry: dict, shift: np.ndarray, yaw: float
-    ) -> tuple[Task, dict, dict] | None:
+        self, task: Task, episode: Episode, carry: Carry, shift: np.ndarray, yaw: float
+    ) -> tuple[Task, Episode, Carry] | None:
         """Goals and clips move along; a corridor stays where it is."""
         if isinstance(task, GoalReaching):
             there = {**carry, "target": turned(carry["target"], yaw) + shift}
@@ -67,7 +66,12 @@ class TestRegistered(TaskContract):
             return vnl_envs.make_task(self.task_id, clips=path, split="all"), episode, carry
         return None
 
-    def start_episodes(self, task: Task) -> dict[str, np.ndarray]:
+    @pytest.mark.slow
+    def test_spawned_async_vector(self, task_id: str) -> None:
+        """It takes its time."""
+        super().test_spawned_async_vector(task_id)
+
+    def start_episodes(self, task: Task) -> Episode:
         """In imitation a start at every 5th frame of every clip."""
         if not isinstance(task, Imitation):
             return super().start_episodes(task)

@@ -13,33 +13,22 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from support import actions_of, assert_same, episode_of, rows, single, task_of
 
 import vnl_envs
+from vnl_envs.testing import FunctionalContract
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, rows, single, task_of
+from vnl_envs.testing.functional import NUM, assert_same_tree, compiled, functional, keys, numpy
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
 from vnl_envs.envs.autoreset import Sharded, wrap_for_training  # noqa: E402
-from vnl_envs.envs.functional import FunctionalEnv, State, make_functional  # noqa: E402
+from vnl_envs.envs.functional import State, make_functional  # noqa: E402
 from vnl_envs.envs.jax_vector import JaxVectorEnv  # noqa: E402
 
 IDS = vnl_envs.task_ids()
 GOAL = "vnl/RodentGoalReaching-v0"
-NUM = 4
-
-
-@functools.lru_cache(maxsize=16)
-def functional(task_id: str, **arguments: Any) -> FunctionalEnv:
-    """A functional environment shared by all tests."""
-    return make_functional(task_id, impl="native", **arguments)
-
-
-@functools.lru_cache(maxsize=16)
-def compiled(task_id: str, **arguments: Any) -> tuple[Any, Any]:
-    """Its batched functions."""
-    env = functional(task_id, **arguments)
-    return jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
 
 
 @functools.lru_cache(maxsize=16)
@@ -49,88 +38,9 @@ def training(task_id: str, episode_length: int | None = None) -> tuple[Any, Any]
     return jax.jit(env.reset), jax.jit(env.step)
 
 
-def keys(num: int, seed: int = 0) -> Any:
-    """Raw keys, as Brax has them."""
-    return jax.random.split(jax.random.PRNGKey(seed), num)
-
-
-def numpy(tree: Any) -> Any:
-    """Leaves as NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
-
-
-def same(a: Any, b: Any) -> None:
-    """Two trees hold the same bits."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    assert_same(jax.tree.leaves(numpy(a)), jax.tree.leaves(numpy(b)))
-
-
-# The same as Gymnasium
-
-
-@pytest.mark.parametrize("task_id", IDS)
-def test_same_bits_as_gymnasium(task_id: str) -> None:
-    """The same Episode and actions give the bits of the Gymnasium environment."""
-    reset, step = compiled(task_id)
-    state, env = reset(keys(NUM)), single(task_id)
-    episodes = numpy(state.data.episode)
-    actions = actions_of(env.unwrapped.task, 40, NUM, size=0.6)
-    states = [numpy(state)]
-    for action in actions:
-        state = step(state, action)
-        states.append(numpy(state))
-    names = [f"reward/{n}" for n in env.unwrapped.task.reward_terms]
-    ended = 0
-    for i in range(NUM):
-        observed, _ = env.reset(options={"episode": rows(episodes, i)})
-        assert_same(states[0].obs[i], observed)
-        sums = dict.fromkeys(state.metrics, 0.0)
-        for action, after in zip(actions[:, i], states[1:], strict=True):
-            observed, reward, terminated, truncated, info = env.step(action)
-            assert_same(after.obs[i], observed)
-            assert after.reward[i] == np.float32(reward)
-            assert after.done[i] == (terminated or truncated)
-            assert after.info["truncation"][i] == truncated
-            assert after.info["is_success"][i] == info["is_success"]
-            for name, term in zip(names, info["reward_terms"].values(), strict=True):
-                assert after.metrics[name][i] == np.float32(term)
-            for name in sums:
-                sums[name] += after.metrics[name][i]
-            if terminated or truncated:
-                ended += 1
-                break
-        # Summed over the episode, as trainers do, they are its figures.
-        for name, figure in info["metrics"].items():
-            if name in sums:
-                np.testing.assert_allclose(sums[name], figure, rtol=1e-4, atol=1e-5, err_msg=name)
-
-
-@pytest.mark.parametrize("task_id", IDS)
-def test_saved_state_steps_to_the_same(task_id: str, tmp_path: Path) -> None:
-    """Written to a file and read again, a state goes on bit for bit."""
-    reset, step = compiled(task_id)
-    actions = actions_of(task_of(task_id), 12, NUM, size=0.4)
-    state = reset(keys(NUM, 5))
-    for action in actions[:6]:
-        state = step(state, action)
-    leaves, structure = jax.tree.flatten(state)
-    np.savez(tmp_path / "state.npz", *map(np.asarray, leaves))
-    with np.load(tmp_path / "state.npz") as saved:
-        other = jax.tree.unflatten(structure, [jnp.asarray(saved[k]) for k in saved.files])
-    for action in actions[6:]:
-        state, other = step(state, action), step(other, action)
-        same(state, other)
-
-
-@pytest.mark.parametrize("task_id", IDS)
-def test_row_of_a_batch_is_the_single_function(task_id: str) -> None:
-    """`reset` and `step` without a batch axis, under jit or not, give a row of the batch."""
-    env, (reset, step) = functional(task_id), compiled(task_id)
-    action = actions_of(env.task, 1, NUM, size=0.4)[0]
-    many = step(reset(keys(NUM, 2)), action)
-    for i in (0, NUM - 1):
-        one = env.step(env.reset(keys(NUM, 2)[i]), action[i])
-        same(one, jax.tree.map(lambda leaf, i=i: leaf[i], many))
+@pytest.mark.parametrize("task_id", IDS, scope="class")
+class TestRegistered(FunctionalContract):
+    """Every registered task."""
 
 
 def test_scan_and_nested_vmap() -> None:
@@ -146,18 +56,7 @@ def test_scan_and_nested_vmap() -> None:
         return jax.vmap(jax.vmap(env.step))(state, action), None
 
     grid, _ = jax.jit(lambda s, a: jax.lax.scan(body, s, a))(grid, actions.reshape(5, 2, 2, -1))
-    same(jax.tree.map(lambda leaf: leaf.reshape(NUM, *leaf.shape[2:]), grid), state)
-
-
-@pytest.mark.parametrize("task_id", IDS)
-def test_put_goes_on_from_a_state(task_id: str) -> None:
-    """`put` at an episode's start gives what `reset` gives, up to float32."""
-    env, task = functional(task_id), task_of(task_id)
-    episode = rows(episode_of(task, 1), 0)
-    start, carry = task.begin(episode)
-    state = jax.jit(env.put)(start, episode, carry)
-    observed, _ = single(task_id).reset(options={"episode": episode})
-    np.testing.assert_allclose(state.obs, observed, atol=2e-4, rtol=1e-4)
+    assert_same_tree(jax.tree.map(lambda leaf: leaf.reshape(NUM, *leaf.shape[2:]), grid), state)
 
 
 def test_episodes_are_multiples_of_2_to_the_minus_24() -> None:
@@ -194,12 +93,12 @@ def test_dictionary_observations() -> None:
     flat = compiled(GOAL)[0](keys(NUM)).obs
     grouped = compiled(GOAL, observation="dict")[0](keys(NUM)).obs
     assert list(grouped) == ["proprioception", "task"]
-    same(jnp.concatenate(list(grouped.values()), axis=-1), flat)
+    assert_same_tree(jnp.concatenate(list(grouped.values()), axis=-1), flat)
     sizes = functional(GOAL, observation="dict").observation_size
     assert sizes == {k: v.shape[1:] for k, v in grouped.items()}
     both = compiled(GOAL, observation="privileged")[0](keys(NUM)).obs
-    same(both["state"], flat)
-    same(both["privileged_state"], flat)
+    assert_same_tree(both["state"], flat)
+    assert_same_tree(both["privileged_state"], flat)
 
 
 def test_a_critic_sees_what_is_perturbed() -> None:
@@ -210,7 +109,7 @@ def test_a_critic_sees_what_is_perturbed() -> None:
     policy, critic = numpy(state.obs["state"]), numpy(state.obs["privileged_state"])
     factor = np.asarray(state.data.episode["perturbation/mass"])
     assert critic.shape == (NUM, policy.shape[1] + 1)
-    same(critic[:, -1], factor)
+    assert_same_tree(critic[:, -1], factor)
     noisy = env.layout["proprioception/joint_position"]
     assert 0.05 < (policy - critic[:, :-1])[:, noisy].std() < 0.15
     untouched = np.delete(policy - critic[:, :-1], np.r_[noisy], axis=1)
@@ -234,9 +133,10 @@ def test_nan_action_diverges_alone() -> None:
     assert_same(np.asarray(wild.info["diverged"]), np.array([0, 0, 1, 0], np.float32))
     assert_same(np.asarray(wild.done), np.array([0, 0, 1, 0], np.float32))
     assert wild.reward[2] == 0
-    same(wild.obs[2], state.obs[2])
+    assert_same_tree(wild.obs[2], state.obs[2])
     others = np.array([0, 1, 3])
-    same(jax.tree.map(lambda a: a[others], wild), jax.tree.map(lambda a: a[others], calm))
+    kept = [jax.tree.map(lambda a: a[others], state) for state in (wild, calm)]
+    assert_same_tree(*kept)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(numpy((wild.obs, wild.reward))))
 
 
@@ -302,11 +202,11 @@ def test_every_episode_is_new() -> None:
         action = rng.uniform(-1, 1, (NUM, 38)).astype(np.float32)
         before, state = state, step(state, action)
         expected = plain(before, action)
-        same(state.info["final_obs"], expected.obs)
-        same(state.reward, expected.reward)
+        assert_same_tree(state.info["final_obs"], expected.obs)
+        assert_same_tree(state.reward, expected.reward)
         done = np.asarray(state.done) > 0
         ends += done.sum()
-        same(state.obs[~done], expected.obs[~done])
+        assert_same_tree(state.obs[~done], expected.obs[~done])
         if done.any():
             assert not np.array_equal(state.obs[done], expected.obs[done])
             assert (np.asarray(state.data.carry["step"])[done] == 0).all()
@@ -322,7 +222,7 @@ def test_episodes_do_not_depend_on_neighbours() -> None:
     many, one = reset(keys(NUM)), reset(keys(NUM)[2:3])
     for action in actions:
         many, one = step(many, action), step(one, action[2:3])
-    same(jax.tree.map(lambda leaf: leaf[2:3], many), one)
+    assert_same_tree(jax.tree.map(lambda leaf: leaf[2:3], many), one)
 
 
 def test_limit_truncates_and_metrics_sum_up() -> None:
@@ -366,7 +266,7 @@ def test_action_repeat() -> None:
     three = plain(two, action)
     after = step(state, action)
     np.testing.assert_allclose(after.reward, one.reward + two.reward + three.reward, rtol=1e-6)
-    same(after.obs, three.obs)
+    assert_same_tree(after.obs, three.obs)
     after = step(after, action)
     assert (np.asarray(after.info["episode_metrics"]["length"]) == 4).all()
     assert (np.asarray(after.info["truncation"]) == 1).all()
@@ -448,7 +348,7 @@ def test_actions_of_other_types(kind: str) -> None:
     reset, step = compiled(GOAL)
     state = reset(keys(NUM))
     action = jnp.asarray(actions_of(task_of(GOAL), 1, NUM)[0] > 0, kind)
-    same(step(state, action), step(state, action.astype(jnp.float32)))
+    assert_same_tree(step(state, action), step(state, action.astype(jnp.float32)))
 
 
 # Trainers
@@ -552,7 +452,7 @@ def test_batches_shard_over_devices(count: int) -> None:
 def test_one_device_needs_no_sharding() -> None:
     """On one device `Sharded` is the batch itself."""
     env = wrap_for_training(functional(GOAL))
-    same(Sharded(env).reset(keys(NUM)), training(GOAL)[0](keys(NUM)))
+    assert_same_tree(Sharded(env).reset(keys(NUM)), training(GOAL)[0](keys(NUM)))
 
 
 # Gymnasium with JAX arrays
@@ -564,7 +464,7 @@ def test_gymnasium_vector_with_jax_arrays(observation: str) -> None:
     env = JaxVectorEnv(GOAL, NUM, observation=observation)
     first, _ = env.reset(seed=3)
     again, _ = JaxVectorEnv(GOAL, NUM, observation=observation).reset(seed=3)
-    same(first, again)
+    assert_same_tree(first, again)
     other, _ = env.reset()
     assert not np.array_equal(jax.tree.leaves(first)[0], jax.tree.leaves(other)[0])
     env.reset(seed=3)
@@ -575,7 +475,7 @@ def test_gymnasium_vector_with_jax_arrays(observation: str) -> None:
             assert isinstance(part, jax.Array)
         assert not (terminated & truncated).any()
         assert numpy(observed) in env.observation_space
-        same(infos["_final_obs"], terminated | truncated)
+        assert_same_tree(infos["_final_obs"], terminated | truncated)
         ends += int(infos["_final_obs"].sum())
         assert set(infos["metrics"]) >= {"sum_reward", "length", "goals_reached"}
     assert ends > 0
@@ -597,7 +497,7 @@ def test_environment_i_of_a_jax_vector_is_seeded_seed_plus_i() -> None:
     """As in every vector of ours."""
     many, _ = JaxVectorEnv(GOAL, NUM).reset(seed=10)
     one, _ = JaxVectorEnv(GOAL, 1).reset(seed=12)
-    same(many[2:3], one)
+    assert_same_tree(many[2:3], one)
 
 
 def test_gymnasium_wrapper_to_numpy() -> None:

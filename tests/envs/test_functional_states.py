@@ -12,9 +12,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from support import actions_of, assert_same, episode_of, rows, task_of
 
 import vnl_envs
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, episode_of, rows, task_of
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("mujoco.mjx")

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import actions_of, assert_same, switched, task_of
+from support import switched
 
 import vnl_envs
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, task_of
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("mujoco.mjx")

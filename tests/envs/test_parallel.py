@@ -16,19 +16,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from support import (
-    STATE,
-    assert_same,
-    flat,
-    moved,
-    physics_at,
-    physics_of,
-    quat_mul,
-    restored_registry,
-    rows,
-    task_of,
-    turned,
-)
+from support import restored_registry
 
 import vnl_envs
 from vnl_envs.bodies.body import lowest_point
@@ -38,6 +26,17 @@ from vnl_envs.rendering.renderer import following_camera
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world
 from vnl_envs.tasks.goal_race import GoalRace
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import rows, task_of
+from vnl_envs.testing.simulations import (
+    STATE,
+    flat,
+    moved,
+    physics_at,
+    physics_of,
+    quat_mul,
+    turned,
+)
 
 pytest.importorskip("pettingzoo")
 from pettingzoo.test import parallel_api_test, parallel_seed_test

@@ -21,10 +21,13 @@ import numpy as np
 import psutil
 import pytest
 from gymnasium.vector import AutoresetMode
-from support import actions_of, assert_same, in_fork, restored_registry, run_vector, task_of, vector
+from support import restored_registry
 
 import vnl_envs
 from vnl_envs.tasks import GoalReaching
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, run_vector, task_of, vector
+from vnl_envs.testing.processes import in_fork
 
 if os.name != "posix":
     pytest.skip("processes need a POSIX system", allow_module_level=True)

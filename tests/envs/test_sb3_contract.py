@@ -11,9 +11,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from support import actions_of, assert_same, task_of
 
 import vnl_envs
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, task_of
 
 sb3 = pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.evaluation import evaluate_policy  # noqa: E402

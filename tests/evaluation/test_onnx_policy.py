@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import task_of
 from typer.testing import CliRunner
 
 import vnl_envs
@@ -17,6 +16,7 @@ from vnl_envs.cli.main import app
 from vnl_envs.envs.core import Core
 from vnl_envs.motion.clip import Clip, write_clips
 from vnl_envs.motion.datasets import load_clips
+from vnl_envs.testing.environments import task_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

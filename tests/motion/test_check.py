@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy.spatial.transform import Rotation
-from support import task_of
 
 from vnl_envs.motion.checking import check, ground
 from vnl_envs.motion.checking.check import FIGURES, SPIKES, check_clips
@@ -33,6 +32,7 @@ from vnl_envs.motion.checking.report import MOST_DRAWN, frames_of, page, record,
 from vnl_envs.motion.clip import RATE, Clip, ClipError
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.kinematics import derive_reference
+from vnl_envs.testing.environments import task_of
 from vnl_envs.utils.resources import packaged
 
 BODIES = ("rodent", "humanoid")

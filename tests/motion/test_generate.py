@@ -13,7 +13,6 @@ import pytest
 from commands import one_line, run, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import task_of
 
 from vnl_envs.motion.checking.check import check_clips
 from vnl_envs.motion.clip import RATE, Clip, read_clips
@@ -21,6 +20,7 @@ from vnl_envs.motion.generate import draw as drawing
 from vnl_envs.motion.generate.draw import BEHAVIOURS, SHARES, draw, repertoire
 from vnl_envs.motion.generate.journey import Journey
 from vnl_envs.motion.generate.motion import LEGS, SWING, Motion
+from vnl_envs.testing.environments import task_of
 
 ASSETS = Path(__file__).parents[2] / "assets"
 BODY = task_of("vnl/RodentImitation-v0").body

@@ -21,7 +21,7 @@ from dm_control.locomotion.walkers import cmu_humanoid, rescale, rodent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from motion_files import TEXTS, body_of, motion, put_walker, write_dm_control, write_stac
-from support import assert_same, recording
+from support import recording
 
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.bodies.humanoid import HUMANOID
@@ -32,6 +32,7 @@ from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.readers import FORMATS, format_of, read_motion
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world
+from vnl_envs.testing.comparison import assert_same
 
 FIXTURE = Path(mocap.__file__).with_name("test_trajectories.h5")
 BODIES = ("rodent", "humanoid")

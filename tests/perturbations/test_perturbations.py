@@ -12,23 +12,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from contract import TaskContract
-from support import (
-    STATE,
-    actions_of,
-    assert_same,
-    edit_physics,
-    episode_of,
-    flat,
-    physics_at,
-    physics_of,
-    restored_registry,
-    rows,
-    run_single,
-    run_vector,
-    turned,
-    vector,
-)
+from support import restored_registry
 
 import vnl_envs
 from vnl_envs.bodies.constants import DERIVED, derived_fields
@@ -37,7 +21,18 @@ from vnl_envs.perturbations import Perturbations, PerturbedTask, Push, counter_r
 from vnl_envs.perturbations.configuration import kinds, markdown_table, settings
 from vnl_envs.perturbations.limb_geometry import Limbs
 from vnl_envs.registry import get_row
-from vnl_envs.tasks.task import Task
+from vnl_envs.tasks.task import Carry, Episode, Task
+from vnl_envs.testing import TaskContract
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import (
+    actions_of,
+    episode_of,
+    rows,
+    run_single,
+    run_vector,
+    vector,
+)
+from vnl_envs.testing.simulations import STATE, edit_physics, flat, physics_at, physics_of, turned
 
 RAT, HUMAN = "vnl/RodentGoalReaching-v0", "vnl/HumanoidGoalReaching-v0"
 PUSH = {"force": 0.3, "duration": 0.1, "interval": 0.5}
@@ -77,8 +72,8 @@ class TestPerturbed(TaskContract):
         self.penetration = PENETRATION[get_row(task_id).body]
 
     def move_world(
-        self, task: Task, episode: dict, carry: dict, shift: np.ndarray, yaw: float
-    ) -> tuple[Task, dict, dict] | None:
+        self, task: Task, episode: Episode, carry: Carry, shift: np.ndarray, yaw: float
+    ) -> tuple[Task, Episode, Carry] | None:
         """Goals move along, and gravity leans the other way."""
         if "goals" not in episode:
             return None
@@ -144,9 +139,6 @@ class TestPerturbed(TaskContract):
                 expected = np.empty_like(after[i])
                 mujoco.mj_getState(models[i], data, expected, STATE)
                 np.testing.assert_array_equal(after[i], expected)
-
-    def test_spawned_async_vector(self, task_id: str) -> None:
-        """Registered here only: a fresh interpreter does not know it."""
 
 
 def make(task_id: str = RAT, **perturbations: Any) -> Any:

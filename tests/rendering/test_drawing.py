@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 import pytest
-from support import task_of
 
 from vnl_envs.rendering.renderer import Picture
+from vnl_envs.testing.environments import task_of
 from vnl_envs.utils import opengl
 
 GOAL = "vnl/RodentGoalReaching-v0"

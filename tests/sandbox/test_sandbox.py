@@ -25,7 +25,6 @@ import hostile_server
 import numpy as np
 import psutil
 import pytest
-from support import task_of
 
 from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.evaluate import begin_episodes, episode_seed
@@ -34,6 +33,7 @@ from vnl_envs.problems import Code, PolicyError
 from vnl_envs.sandbox import client, launch
 from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.sandbox.inside import confine
+from vnl_envs.testing.environments import task_of
 from vnl_envs.utils.resources import packaged
 
 # Its reward says at every step what the action was.

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import episode_of, physics_at
 
 import vnl_envs
 from vnl_envs.registry import get_body, get_row
@@ -20,6 +19,8 @@ from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
 from vnl_envs.tasks import Imitation
 from vnl_envs.tasks.metrics import Accumulator, Metric
+from vnl_envs.testing.environments import episode_of
+from vnl_envs.testing.simulations import physics_at
 
 BODIES = ("rodent", "humanoid")
 # The rat's palms are capsules here and ellipsoids there, of equal mass.

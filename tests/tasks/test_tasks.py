@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import episode_of, forward, physics_at, physics_of, rows, task_of
 
 import vnl_envs
 from vnl_envs.envs.core import Core
@@ -20,6 +19,8 @@ from vnl_envs.motion.clip import RATE
 from vnl_envs.physics import Physics
 from vnl_envs.tasks import GoalReaching, Imitation, JumpGap
 from vnl_envs.tasks.task import Task
+from vnl_envs.testing.environments import episode_of, rows, task_of
+from vnl_envs.testing.simulations import forward, physics_at, physics_of
 
 IDS = vnl_envs.task_ids()
 JUMPS = [i for i in IDS if "JumpGap" in i]

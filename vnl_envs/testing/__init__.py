@@ -1,0 +1,24 @@
+"""The conformance kit: tests that a task keeps the package's contract, to inherit in a test file.
+
+    class TestMouseGoalReaching(TaskContract):
+        task_id = "mylab/MouseGoalReaching-v0"
+
+See `docs/testing.md`. Only this folder imports pytest.
+"""
+
+from __future__ import annotations
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("vnl_envs.testing needs pytest: pip install pytest") from error
+
+# Before they are imported: a failure then shows the values that were compared.
+_PARTS = ("comparison", "determinism", "environments", "episodes", "frames", "functional",
+          "physics", "processes", "simulations", "spaces", "states")  # fmt: skip
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+
+from vnl_envs.testing.contract import TaskContract  # noqa: E402
+from vnl_envs.testing.functional import FunctionalContract  # noqa: E402
+
+__all__ = ["FunctionalContract", "TaskContract"]
