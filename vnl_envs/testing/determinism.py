@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from vnl_envs.testing.comparison import assert_same
 from vnl_envs.testing.environments import (
     NUM,
+    STEPS,
     actions_of,
     rollout,
     row_of,
@@ -30,16 +31,16 @@ class DeterminismChecks(Settings):
 
     def test_thread_count_changes_no_bit(self, task_id: str) -> None:
         """One thread gives what two give."""
-        env = vector(task_id, NUM, threads=1)
-        results = run_vector(env, actions_of(env.task, self.steps, NUM), seed=11)
-        assert_same(results, rollout(task_id, self.steps))
+        env = vector(task_id, NUM, threads=1, **self.limits)
+        results = run_vector(env, actions_of(env.task, STEPS, NUM), seed=11)
+        assert_same(results, rollout(task_id, **self.limits))
 
     @pytest.mark.parametrize("index", [0, 37, NUM - 1])
     def test_vector_row_is_the_single_environment(self, task_id: str, index: int) -> None:
         """Environment i of 64 is the single one seeded seed + i, infos and auto-resets included."""
-        actions = actions_of(task_of(task_id), self.steps, NUM)[:, index]
-        alone = run_single(single(task_id), actions, seed=11 + index)
-        together = rollout(task_id, self.steps)
+        actions = actions_of(task_of(task_id), STEPS, NUM)[:, index]
+        alone = run_single(single(task_id, **self.limits), actions, seed=11 + index)
+        together = rollout(task_id, **self.limits)
         for step, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
             where = f"step {step}"
             assert_same(ours[0][index], theirs[0], where)
@@ -53,9 +54,9 @@ class DeterminismChecks(Settings):
 
     def test_vector_of_one(self, task_id: str) -> None:
         """A vector of one environment gives row 0 of 64."""
-        env = vector(task_id, 1)
-        results = run_vector(env, actions_of(env.task, self.steps, NUM)[:, :1], seed=11)
-        for ours, theirs in zip(results, rollout(task_id, self.steps), strict=True):
+        env = vector(task_id, 1, **self.limits)
+        results = run_vector(env, actions_of(env.task, STEPS, NUM)[:, :1], seed=11)
+        for ours, theirs in zip(results, rollout(task_id, **self.limits), strict=True):
             for part in range(len(ours) - 1):
                 assert_same(ours[part][0], theirs[part][0])
             assert_same(row_of(ours[-1], 0), row_of(theirs[-1], 0))
@@ -64,10 +65,11 @@ class DeterminismChecks(Settings):
     def test_autoreset_as_gymnasium_does_it(self, task_id: str, mode: AutoresetMode) -> None:
         """Each autoreset mode gives what `SyncVectorEnv` gives over our single environments."""
         num = 4
-        ours, theirs = vector(task_id, num, autoreset_mode=mode), sync(task_id, num, mode)
+        ours = vector(task_id, num, autoreset_mode=mode, **self.limits)
+        theirs = sync(task_id, num, mode, **self.limits)
         assert ours.metadata["autoreset_mode"] == mode
         assert_same(ours.reset(seed=5), theirs.reset(seed=5))
-        for step, action in enumerate(actions_of(ours.task, self.steps, num, seed=1)):
+        for step, action in enumerate(actions_of(ours.task, STEPS, num, seed=1)):
             result, expected = ours.step(action), theirs.step(action)
             assert_same(list(result[:4]), list(expected[:4]), f"step {step}")
             assert_same(result[4], expected[4], f"step {step} infos")

@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import vnl_envs
 from vnl_envs.tasks.task import Task
 
-NUM = 64
-"""Environments of a rollout."""
+NUM, STEPS = 64, 60
+"""Environments and control steps of a rollout."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -24,9 +24,9 @@ def task_of(task_id: str) -> Task:
 
 
 @functools.lru_cache(maxsize=16)
-def single(task_id: str) -> Any:
+def single(task_id: str, **arguments: Any) -> Any:
     """A single environment shared by all tests: reset it first."""
-    return gymnasium.make(task_id)
+    return gymnasium.make(task_id, **arguments)
 
 
 def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:
@@ -34,17 +34,17 @@ def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:
     return gymnasium.make_vec(task_id, num_envs=num_envs, **arguments)
 
 
-def sync(task_id: str, num: int, mode: AutoresetMode) -> SyncVectorEnv:
+def sync(task_id: str, num: int, mode: AutoresetMode, **arguments: Any) -> SyncVectorEnv:
     """Gymnasium's own vector of our single environments: the reference for ours."""
-    make = functools.partial(gymnasium.make, task_id, disable_env_checker=True)
+    make = functools.partial(gymnasium.make, task_id, disable_env_checker=True, **arguments)
     return SyncVectorEnv([make] * num, autoreset_mode=mode)
 
 
 @functools.lru_cache(maxsize=1)
-def rollout(task_id: str, steps: int) -> list[tuple[Any, ...]]:
+def rollout(task_id: str, **arguments: Any) -> list[tuple[Any, ...]]:
     """Reset and random actions in 64 environments on 2 threads, with autoresets."""
-    env = vector(task_id, NUM, threads=2)
-    return run_vector(env, actions_of(env.task, steps, NUM), seed=11)
+    env = vector(task_id, NUM, threads=2, **arguments)
+    return run_vector(env, actions_of(env.task, STEPS, NUM), seed=11)
 
 
 def episode_of(task: Task, num: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,8 @@ class Settings:
     """Name of the module that registers the id. Freshly started interpreters import it; without
     it, they are not tested."""
 
-    steps: int = 60
-    """Control steps of a rollout of random actions. Some of its 64 episodes must end."""
+    max_episode_steps: int | None = None
+    """Truncates the episodes of rollouts, so that some end where random actions end none."""
 
     penetration: float = 0.005
     """How deep a start may reach into the ground, m."""
@@ -33,6 +35,12 @@ class Settings:
 
     lasts_to_horizon: bool = True
     """Whether time alone truncates an episode, counted in the carry's `step`."""
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Arguments of the environments of rollouts."""
+        limit = self.max_episode_steps
+        return {} if limit is None else {"max_episode_steps": limit}
 
     def move_world(
         self, task: Task, episode: Episode, carry: Carry, shift: np.ndarray, yaw: float

@@ -13,6 +13,7 @@ from vnl_envs.tasks.metrics import STANDARD
 from vnl_envs.testing.comparison import assert_same
 from vnl_envs.testing.environments import (
     NUM,
+    STEPS,
     actions_of,
     rollout,
     row_of,
@@ -69,10 +70,10 @@ class SpaceChecks(Settings):
         """Finite observations, rewards in [0, 1] that are the sum of their terms."""
         task = task_of(task_id)
         space = vector(task_id, NUM).observation_space
-        for result in rollout(task_id, self.steps):
+        for result in rollout(task_id, **self.limits):
             assert result[0] in space
             assert np.isfinite(result[0]).all()
-        for _, reward, terminated, truncated, infos in rollout(task_id, self.steps)[1:]:
+        for _, reward, terminated, truncated, infos in rollout(task_id, **self.limits)[1:]:
             assert reward.dtype == np.float64
             if self.bounded:
                 assert ((reward >= 0) & (reward <= 1 + 1e-12)).all()
@@ -85,8 +86,8 @@ class SpaceChecks(Settings):
 
     def test_rollout_ends_episodes(self, task_id: str) -> None:
         """The rollout that other checks rest on does contain ends of episodes."""
-        ends = sum((r[2] | r[3]).sum() for r in rollout(task_id, self.steps)[1:])
-        assert ends, f"no episode ended in {self.steps} steps: set `steps` to more"
+        ends = sum((r[2] | r[3]).sum() for r in rollout(task_id, **self.limits)[1:])
+        assert ends, f"no episode ended in {STEPS} steps: set `max_episode_steps` to less"
 
     def test_metrics_are_declared(self, task_id: str) -> None:
         """Every metric in `info` is declared with a unit, and the standard two are right."""
