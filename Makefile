@@ -15,7 +15,7 @@ DOCUMENTED := registry identity physics problems bodies bodies.body bodies.const
   evaluation.evaluate evaluation.policies evaluation.record evaluation.play \
   statistics.intervals statistics.across_seeds sandbox.launch \
   scoring.documents.schema scoring.documents.suites scoring.results.scores scoring.results.compare \
-  scoring.submission.bundles scoring.run.runner benchmarking.parity \
+  scoring.submission.bundles scoring.run.runner benchmarking.parity testing \
   motion.clip motion.datasets motion.kinematics motion.readers motion.resample motion.splits \
   motion.downloads motion.checking.check motion.checking.ground motion.checking.dynamics \
   motion.checking.report motion.generate.draw motion.generate.journey motion.fitting.keypoints \

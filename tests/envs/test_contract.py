@@ -18,17 +18,14 @@ from vnl_envs.motion.clip import write_clips
 from vnl_envs.registry import get_row
 from vnl_envs.tasks import GoalReaching, Imitation
 from vnl_envs.tasks.task import Carry, Episode, Task
-from vnl_envs.testing import TaskContract
+from vnl_envs.testing import BodyContract, TaskContract
 from vnl_envs.testing.comparison import assert_same
 from vnl_envs.testing.environments import (
     actions_of,
-    episode_of,
-    run_single,
     single,
-    task_of,
     vector,
 )
-from vnl_envs.testing.simulations import forward, moved, physics_at, turned
+from vnl_envs.testing.simulations import moved, turned
 
 IDS = vnl_envs.task_ids()
 BODIES = sorted({get_row(i).body for i in IDS})
@@ -83,31 +80,8 @@ class TestRegistered(TaskContract):
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_proprioception_is_the_same_in_every_task(body: str) -> None:
-    """Names, order and values of the body's own observations do not depend on the task."""
-    tasks = {i: task_of(i) for i in IDS if get_row(i).body == body}
-    layouts = {
-        i: [(n, s) for n, s in single(i).unwrapped.layout.items() if n.startswith("proprio")]
-        for i in tasks
-    }
-    first, *others = tasks
-    rng = np.random.default_rng(0)
-    model = tasks[first].body
-    qpos = np.tile(model.standing_qpos, (6, 1))
-    qpos[1:, 7:] += rng.normal(0, 0.05, (5, model.nq - 7))
-    # Standing, and in the air.
-    qpos[4:, 2] += 1.0
-    qvel, act = rng.normal(0, 1, (6, model.nv)), rng.uniform(-1, 1, (6, model.na))
-    seen = {}
-    for task_id, task in tasks.items():
-        episode = task.episode(rng.random((6, task.uniforms), np.float32))
-        _, carry = task.begin(episode)
-        seen[task_id] = task.observe(physics_at(task, qpos, qvel, act), episode, carry)
-    assert seen[first]["proprioception"]["touch"].any()
-    for other in others:
-        assert layouts[other] == layouts[first]
-        assert list(seen[other]["proprioception"]) == list(seen[first]["proprioception"])
-        assert_same(seen[other]["proprioception"], seen[first]["proprioception"])
+class TestBody(BodyContract):
+    """Every body that has a task."""
 
 
 def test_an_id_may_name_its_module() -> None:
@@ -148,19 +122,6 @@ def test_full_horizon_of_a_standing_body() -> None:
     assert ends[-1] == (False, True)
 
 
-@pytest.mark.parametrize("task_id", IDS)
-def test_gymnasium_knows_the_horizon(task_id: str) -> None:
-    """In the spec; alone it changes nothing, and the task's own is not counted twice."""
-    horizon = task_of(task_id).horizon
-    assert gymnasium.spec(task_id).max_episode_steps == horizon
-    env, own = gymnasium.make(task_id), gymnasium.make(task_id, max_episode_steps=-1)
-    assert env.spec.max_episode_steps == horizon
-    assert vector(task_id, 1).spec.max_episode_steps == horizon
-    assert env.unwrapped.env_hash == own.unwrapped.env_hash
-    actions = actions_of(task_of(task_id), 40, 1)[:, 0]
-    assert_same(run_single(env, actions, seed=1), run_single(own, actions, seed=1))
-
-
 @pytest.mark.parametrize("task_id", [i for i in IDS if "Rodent" in i])
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_max_episode_steps(task_id: str, mode: AutoresetMode) -> None:
@@ -196,18 +157,3 @@ def test_vector_closes_twice() -> None:
     env.step(actions_of(env.task, 1, 2)[0])
     env.close()
     env.close()
-
-
-@pytest.mark.parametrize("task_id", IDS)
-def test_starts_with_all_collisions(task_id: str) -> None:
-    """With `physics="full"`, too, no start reaches into the ground."""
-    task = vnl_envs.make_task(task_id, physics="full")
-    start, _ = task.begin(episode_of(task, 20))
-    model, limit = task.world.model, PENETRATION.get(task.body.body.name, 0.005)
-    for i in range(20):
-        mocap = None if start.mocap_pos is None else start.mocap_pos[i]
-        data = forward(task, start.qpos[i], start.qvel[i], start.act[i], mocap)
-        for contact in data.contact:
-            names = [model.geom(int(g)).name for g in contact.geom]
-            on_ground = not all(n.startswith(task.body.body.prefix) for n in names)
-            assert not on_ground or contact.dist > -limit, names

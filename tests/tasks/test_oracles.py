@@ -155,27 +155,6 @@ def test_servos(body: str) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_controls_are_linear_about_the_standing_pose(body: str) -> None:
-    """Action 0 is the standing control; the farther limit is at 1 or -1, the nearer one clips."""
-    model = our_world(body).body
-    low, high = model.model.actuator_ctrlrange[model.ctrl].T
-    standing, ones = model.standing_control, np.ones(model.nu)
-    np.testing.assert_allclose(model.control(0 * ones), standing)
-    farther = np.where(high - standing >= standing - low, high, low)
-    reached = np.where(farther == high, model.control(ones), model.control(-ones))
-    np.testing.assert_allclose(reached, farther)
-    np.testing.assert_array_equal(model.control(1e3 * ones), high)
-    np.testing.assert_array_equal(model.control(-1e3 * ones), low)
-    # Nothing but clipping bends it: small actions of either sign move as far.
-    small = 1e-3 * ones
-    inside = (high - standing > 1e-2 * model.span) & (standing - low > 1e-2 * model.span)
-    up, down = model.control(small) - standing, standing - model.control(-small)
-    np.testing.assert_allclose(up[inside], down[inside], atol=1e-12)
-    controls = np.random.default_rng(0).uniform(low, high, (5, model.nu))
-    np.testing.assert_allclose(model.control(model.action(controls)), controls, atol=1e-12)
-
-
 def test_rat_motors() -> None:
     """Torque actuation has the forces of dm_control's own torque-driven rat."""
     ours, other, a, b = both("rodent", "actuator", torque=True)

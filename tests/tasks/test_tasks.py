@@ -224,34 +224,6 @@ def test_no_platform_moves_near_the_body(task_id: str, gaps: float | None) -> No
     walk()
 
 
-@pytest.mark.parametrize("body", ["rodent", "humanoid"])
-@pytest.mark.parametrize("physics", ["fast", "full"])
-def test_reach_covers_every_colliding_geom(body: str, physics: str) -> None:
-    """No geom that can touch the ground is further from the root than `reach`, in any pose."""
-    task_id = next(i for i in JUMPS if body in i.lower())
-    task = vnl_envs.make_task(task_id, physics=physics)
-    model, rng = task.world.model, np.random.default_rng(0)
-    ours = np.arange(task.body.geoms.start, task.body.geoms.stop)
-    ours = ours[(model.geom_contype[ours] | model.geom_conaffinity[ours]) != 0]
-    # The arm of a capsule from its centre to an end, and what surrounds it.
-    capsule = model.geom_type[ours] == mujoco.mjtGeom.mjGEOM_CAPSULE
-    arm = np.where(capsule, model.geom_size[ours, 1], 0.0)[:, None]
-    around = np.where(capsule, model.geom_size[ours, 0], model.geom_rbound[ours])
-    qpos = np.tile(task.body.standing_qpos, (200, 1))
-    low, high = task.body.joint_range.T
-    qpos[1:, 7:] = rng.uniform(low, high, (199, len(low)))
-    state = physics_at(task, qpos)
-    local = ours - task.body.geoms.start
-    axis = state.geom_xmat[:, local, 2::3] * arm
-    furthest = {}
-    for end in (axis, -axis):
-        distance = np.linalg.norm(state.geom_xpos[:, local] + end - state.xpos[:, :1], axis=-1)
-        for geom, length in zip(ours, (distance + around).max(0), strict=True):
-            furthest[model.geom(geom).name] = max(length, furthest.get(model.geom(geom).name, 0))
-    beyond = {k: round(v, 3) for k, v in furthest.items() if v > task.body.body.reach}
-    assert not beyond
-
-
 @pytest.mark.parametrize("task_id", JUMPS)
 def test_clearance_is_the_distance_to_the_boxes(task_id: str) -> None:
     """Against the signed distance to deep boxes, by brute force over their sides."""

@@ -14,11 +14,12 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("vnl_envs.testing needs pytest: pip install pytest") from error
 
 # Before they are imported: a failure then shows the values that were compared.
-_PARTS = ("comparison", "determinism", "environments", "episodes", "frames", "functional",
+_PARTS = ("bodies", "comparison", "determinism", "environments", "episodes", "frames", "functional",
           "physics", "processes", "simulations", "spaces", "states")  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
+from vnl_envs.testing.bodies import BodyContract  # noqa: E402
 from vnl_envs.testing.contract import TaskContract  # noqa: E402
 from vnl_envs.testing.functional import FunctionalContract  # noqa: E402
 
-__all__ = ["FunctionalContract", "TaskContract"]
+__all__ = ["BodyContract", "FunctionalContract", "TaskContract"]

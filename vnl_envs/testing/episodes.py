@@ -6,16 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vnl_envs.testing.environments import (
-    rows,
-    single,
-    task_of,
-)
+from vnl_envs.testing.comparison import assert_same
+from vnl_envs.testing.environments import actions_of, rows, run_single, single, task_of, vector
 from vnl_envs.testing.settings import Settings
-from vnl_envs.testing.simulations import (
-    forward,
-    physics_of,
-)
+from vnl_envs.testing.simulations import forward, physics_of
 
 
 class EpisodeChecks(Settings):
@@ -39,12 +33,35 @@ class EpisodeChecks(Settings):
             _, outcome = task.evaluate(physics, idle, rows(episode, one), rows(carry, one))
             assert not outcome.terminated[0], f"start {rows(episode, i)} is terminated"
 
+    def test_starts_with_all_collisions(self, task_id: str) -> None:
+        """With `physics="full"`, too, no start reaches into the ground."""
+        env = vector(task_id, 20, physics="full")
+        env.reset(seed=0)
+        model, prefix = env.model, env.task.body.body.prefix
+        for i in range(20):
+            for contact in env.data(i).contact:
+                names = [model.geom(int(g)).name for g in contact.geom]
+                on_ground = not all(n.startswith(prefix) for n in names)
+                assert not on_ground or contact.dist > -self.penetration, names
+
     def test_uniforms_at_their_ends(self, task_id: str) -> None:
         """Uniform numbers of 0 and of 1 (a float32 cast can round up to it) make sound episodes."""
         task = task_of(task_id)
         u = np.stack([np.full(task.uniforms, x, np.float32) for x in (0, 1 - 2**-24, 1)])
         start, _ = task.begin({k: np.asarray(v) for k, v in task.episode(u).items()})
         assert np.isfinite(start.qpos).all()
+
+    def test_gymnasium_knows_the_horizon(self, task_id: str) -> None:
+        """In the spec; alone it changes nothing, and the task's own is not counted twice."""
+        horizon = task_of(task_id).horizon
+        assert gymnasium.spec(task_id).max_episode_steps == horizon
+        env, own = gymnasium.make(task_id), gymnasium.make(task_id, max_episode_steps=-1)
+        assert env.spec is not None
+        assert env.spec.max_episode_steps == horizon
+        assert vector(task_id, 1).spec.max_episode_steps == horizon
+        assert env.get_wrapper_attr("env_hash") == own.get_wrapper_attr("env_hash")
+        actions = actions_of(task_of(task_id), 40, 1)[:, 0]
+        assert_same(run_single(env, actions, seed=1), run_single(own, actions, seed=1))
 
     def test_horizon_truncates(self, task_id: str) -> None:
         """Step `horizon` truncates, and the one before does not."""

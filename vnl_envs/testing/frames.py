@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vnl_envs.tasks.task import Observation
-from vnl_envs.testing.environments import (
-    actions_of,
-    rows,
-    run_vector,
-    vector,
-)
+from vnl_envs.testing.environments import actions_of, rows, run_vector, vector
 from vnl_envs.testing.settings import Settings
-from vnl_envs.testing.simulations import (
-    moved,
-    physics_at,
-    physics_of,
-    turned,
-)
+from vnl_envs.testing.simulations import moved, physics_at, physics_of, turned
 
 
 class FrameChecks(Settings):

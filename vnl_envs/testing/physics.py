@@ -6,22 +6,9 @@ import mujoco
 import numpy as np
 
 from vnl_envs.testing.comparison import assert_same
-from vnl_envs.testing.environments import (
-    actions_of,
-    row_of,
-    rows,
-    run_vector,
-    single,
-    vector,
-)
+from vnl_envs.testing.environments import actions_of, row_of, rows, run_vector, single, vector
 from vnl_envs.testing.settings import Settings
-from vnl_envs.testing.simulations import (
-    STATE,
-    edit_physics,
-    flat,
-    forward,
-    physics_of,
-)
+from vnl_envs.testing.simulations import STATE, edit_physics, flat, forward, physics_of
 
 
 class PhysicsChecks(Settings):

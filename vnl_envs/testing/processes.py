@@ -13,13 +13,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from vnl_envs.testing.comparison import assert_same
-from vnl_envs.testing.environments import (
-    actions_of,
-    run_vector,
-    sync,
-    task_of,
-    vector,
-)
+from vnl_envs.testing.environments import actions_of, run_vector, sync, task_of, vector
 from vnl_envs.testing.settings import Settings
 
 

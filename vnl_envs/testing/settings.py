@@ -59,5 +59,6 @@ class Settings:
     def _task_id(self, request: pytest.FixtureRequest) -> str:
         named = getattr(request.cls, "task_id", None)
         if not isinstance(named, str):
-            pytest.fail(f"{request.cls.__name__} sets no task_id, such as 'mylab/Mine-v0'")
+            message = f"{request.cls.__name__} sets no task_id, such as 'mylab/Mine-v0'"
+            pytest.fail(message, pytrace=False)
         return named
