@@ -109,3 +109,5 @@ class SpaceChecks(Settings):
             assert metric.unit
             assert metric.reduce in ("mean", "sum", "max", "last")
             assert metric.direction in ("higher", "lower")
+        names = {metric.name for metric in STANDARD + task.metrics}
+        assert task.primary is None or task.primary.metric in names
