@@ -218,7 +218,7 @@ def bare_run(what: runner.Run) -> dict[str, int]:
     taken = {}
     for task_id, of_task in groupby(suites.episodes(what.suite), key=lambda spec: spec.task):
         with tempfile.NamedTemporaryFile() as file:
-            file.write(what.contestant.policies[task_id])
+            file.write(what.candidate.policies[task_id])
             file.flush()
             policy = Inside(policy_server.session(file.name))
         for _, of_cell in groupby(of_task, key=cell_of):

@@ -38,7 +38,7 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
     suite = suites.load_suite("quick-v1")
     files = {task.id: CHECKPOINTS / f"{task.id.partition('/')[2]}.onnx" for task in suite.tasks}
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
-    contestant = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
+    candidate = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
     season = runner.season_of(suite, "dev", None)
     isolated = launch.available() is None
     anchors = suites.load_anchors(suite)
@@ -47,7 +47,7 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
         for task in policies
         for spec in [s for s in suites.episodes(suite) if s.task == task][:episodes]
     ]
-    return runner.Run(contestant, suite, anchors, season, isolated, workers), specs
+    return runner.Run(candidate, suite, anchors, season, isolated, workers), specs
 
 
 def measure(workers: int, episodes: int) -> dict[str, float]:

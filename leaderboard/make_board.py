@@ -21,7 +21,7 @@ from vnl_envs.problems import ScoringError
 from vnl_envs.registry import get_row
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Board, Published, Result, read, to_text
+from vnl_envs.scoring.documents.schema import Board, BoardEntry, Result, read, to_text
 from vnl_envs.scoring.results.files import read_result, write_result
 from vnl_envs.scoring.run import runner, verification
 from vnl_envs.utils.files import written_whole
@@ -35,7 +35,7 @@ CROSS_BODY = "rodent"
 """Tasks of this body are cross-checked: each takes minutes to compile."""
 
 
-def contestant(name: str) -> runner.Contestant:
+def candidate(name: str) -> runner.Candidate:
     """A reference, or a baseline packed from its checkpoints."""
     if name in REFERENCES:
         return runner.reference(name)
@@ -45,7 +45,7 @@ def contestant(name: str) -> runner.Contestant:
 
 def run_of(name: str) -> runner.Run:
     """One of them on the suite of the leaderboard."""
-    who = contestant(name)
+    who = candidate(name)
     suite = suites.load_suite(make_submissions.SUITE)
     season = runner.season_of(suite, "dev", None)
     isolated = runner.isolation(who, season, print)
@@ -63,7 +63,7 @@ def score(name: str, runs: Path) -> None:
     speed = out / runner.SPEED
     if speed.is_file():
         shutil.copyfile(speed, RESULTS / f"{name}.speed.json")
-    publish(Published(result=f"{name}.json", pinned=name in REFERENCES))
+    publish(BoardEntry(result=f"{name}.json", pinned=name in REFERENCES))
 
 
 def verify(name: str) -> None:
@@ -119,7 +119,7 @@ def film(name: str) -> None:
 
 
 def check_published(name: str, what: runner.Run) -> Result:
-    """The result on the board, which is of the same contestant.
+    """The result on the board, which is of the same candidate.
 
     Raises:
         ScoringError: it is not, or contradicts itself: score it again.
@@ -132,12 +132,12 @@ def check_published(name: str, what: runner.Run) -> Result:
     return result
 
 
-def board() -> list[Published]:
+def board() -> list[BoardEntry]:
     """The rows of the board."""
     return read(Board, BOARD).entries if BOARD.is_file() else []
 
 
-def publish(row: Published) -> None:
+def publish(row: BoardEntry) -> None:
     """Put a row into the board, in place of one of the same result or else at the end: a name is
     the first's that has it. What is known of the old row, but not of the new one, stays: that it
     is pinned, and cross-checks of the same policies.

@@ -16,13 +16,13 @@ from vnl_envs.scoring.documents.schema import (
     Anchor,
     Anchors,
     Board,
+    BoardEntry,
     Cell,
     Entrant,
     EpisodeResult,
     Estimate,
     Policy,
     Primary,
-    Published,
     Rates,
     Result,
     Speed,
@@ -262,7 +262,7 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
                 (folder / "results" / f"{key}.speed.json").write_text(to_text(speed))
                 _write_videos(folder, key, result)
             entries.append(
-                Published(result=f"{key}.json", pinned=maker.pinned, cross_checks=crosses)
+                BoardEntry(result=f"{key}.json", pinned=maker.pinned, cross_checks=crosses)
             )
     board = Board(schema_version=1, entries=entries)
     (folder / "board.json").write_text(to_text(board))

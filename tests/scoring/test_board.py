@@ -39,7 +39,7 @@ from vnl_envs.scoring.board.site import LIST
 from vnl_envs.scoring.board.tables import read_board
 from vnl_envs.scoring.board.videos import chosen
 from vnl_envs.scoring.board.views import by_task
-from vnl_envs.scoring.documents.schema import Board, Estimate, Published, to_text
+from vnl_envs.scoring.documents.schema import Board, BoardEntry, Estimate, to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import records_name, write_result
 from vnl_envs.scoring.run.runner import part_of
@@ -384,15 +384,15 @@ def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
     monkeypatch.setattr(make_board, "RESULTS", small / "results")
     name, cross = "core-v1-02.json", "core-v1-02.mjx.json"
     order = [row.result for row in make_board.board()]
-    make_board.publish(Published(result=name, pinned=True))
-    make_board.publish(Published(result=name))
+    make_board.publish(BoardEntry(result=name, pinned=True))
+    make_board.publish(BoardEntry(result=name))
     rows = {row.result: row for row in make_board.board()}
     assert [*rows] == order
-    assert rows[name] == Published(result=name, pinned=True, cross_checks=[cross])
+    assert rows[name] == BoardEntry(result=name, pinned=True, cross_checks=[cross])
     # Not of other policies.
     for file in (name, records_name(name)):
         shutil.copyfile(small / "results" / file.replace("02", "03"), small / "results" / file)
-    make_board.publish(Published(result=name))
+    make_board.publish(BoardEntry(result=name))
     rows = {row.result: row for row in make_board.board()}
     assert rows[name].cross_checks == []
 

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from vnl_envs.cli.score import app
 from vnl_envs.problems import Code
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Board, Published, Result, to_text
+from vnl_envs.scoring.documents.schema import Board, BoardEntry, Result, to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import records_name, scored, write_result
 from vnl_envs.scoring.submission import archive
@@ -59,7 +59,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, maker in enumerate(MAKERS[1:4]):
         path = folder / f"results/core-v1-{i:02}.json"
         write_entry(path, make_result(SUITE, maker), verified=maker.status == "verified")
-        entries.append(Published(result=path.name, pinned=maker.pinned))
+        entries.append(BoardEntry(result=path.name, pinned=maker.pinned))
     (folder / "board.json").write_text(to_text(Board(schema_version=1, entries=entries)))
     return folder
 

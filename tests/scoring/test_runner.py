@@ -148,7 +148,7 @@ def what_remembers(
     if (reason := launch.available()) is not None:
         pytest.skip(f"no sandbox: {reason}")
     bundle = packed(tmp_path_factory.mktemp("remembering"), suite, remembering_policy)
-    return dataclasses.replace(what, contestant=runner.entry(bundle), isolated=True)
+    return dataclasses.replace(what, candidate=runner.entry(bundle), isolated=True)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_a_folder_of_another_run_is_refused(
 ) -> None:
     """Another policy, other seeds, or no run at all; and it is left as it was."""
     before = (finished / NAME).read_bytes()
-    other = dataclasses.replace(what, contestant=runner.reference("zero"))
+    other = dataclasses.replace(what, candidate=runner.reference("zero"))
     with pytest.raises(ValueError, match="another run: its entrant is reference:random"):
         runner.run(other, finished, silent, progress=False)
     key = tmp_path / "key"
@@ -321,7 +321,7 @@ def test_a_worker_that_is_killed_leaves_no_file(
     if isolated and (reason := launch.available()) is not None:
         pytest.skip(reason)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    what = dataclasses.replace(what, contestant=runner.entry(bundle), isolated=isolated)
+    what = dataclasses.replace(what, candidate=runner.entry(bundle), isolated=isolated)
     episode = next(spec.id for spec in suites.episodes(what.suite) if spec.task == GOALS)
     context = multiprocessing.get_context("spawn")
     done = context.Event()

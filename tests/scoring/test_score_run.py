@@ -114,7 +114,7 @@ def test_tasks_without_a_policy_count_0_and_are_not_ranked(
     told = half.entrant.model_copy(update={"policies": {GOALS: half.entrant.policies[GOALS]}})
     only = dataclasses.replace(half, entrant=told, policies={GOALS: half.policies[GOALS]})
     isolated = launch.available() is None
-    partial = dataclasses.replace(what, contestant=only, isolated=isolated)
+    partial = dataclasses.replace(what, candidate=only, isolated=isolated)
     result, problems = runner.run(partial, tmp_path, silent, progress=False)
     assert [p.code for p in problems] == [Code.INCOMPLETE]
     assert not result.complete

@@ -299,7 +299,7 @@ def test_episodes_that_are_run_again_have_a_process_of_the_policy_each(
             started.append(self)
 
     monkeypatch.setattr(worker, "PolicyProcess", Counted)
-    half = dataclasses.replace(what, contestant=runner.entry(bundle))
+    half = dataclasses.replace(what, candidate=runner.entry(bundle))
     goals = [spec for spec in suites.episodes(what.suite) if spec.task == GOALS][:3]
     with contextlib.closing(half.pool()) as pool:
         kept = {r.episode.id: r.episode for r in runner.records(pool, goals)}

@@ -155,7 +155,7 @@ def import_motion(
         if test is not None and split_by is None:
             raise ValueError("--test needs --split-by: what stays together, session or subject")
         check_writable(out)
-        told = _read_labels(labels) if labels else {}
+        labels_of = _read_labels(labels) if labels else {}
         model = _world(body).body
         start = time.monotonic()
         clips: Sequence[Clip] = []
@@ -166,7 +166,7 @@ def import_motion(
                 clips = [*clips, *_progress(found, path.name)]
         took = time.monotonic() - start
         read = sum(map(len, clips))
-        clips = _told(_distinct(clips), told, labels)
+        clips = _labelled(_distinct(clips), labels_of, labels)
         reports = check_clips(clips, model, progress=sys.stderr.isatty())
         bad = [report for report in reports if report.verdict == "bad"]
         if not keep_bad:
@@ -370,7 +370,7 @@ def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of labels {str(path)!r}")
-    told: dict[str, dict[str, Any]] = {}
+    labels_of: dict[str, dict[str, Any]] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
@@ -385,27 +385,29 @@ def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
                 name = row.pop("clip")
                 if None in row or None in row.values():
                     raise ValueError(f"line {rows.line_num} has not {len(columns)} columns")
-                if name in told:
+                if name in labels_of:
                     raise ValueError(f"line {rows.line_num} is about {name!r} again")
-                told[name] = {key: text.strip() for key, text in row.items() if text.strip()}
+                labels_of[name] = {key: text.strip() for key, text in row.items() if text.strip()}
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}: {error}") from None
-    return told
+    return labels_of
 
 
-def _told(clips: Sequence[Clip], told: dict[str, dict[str, Any]], path: Path | None) -> list[Clip]:
+def _labelled(
+    clips: Sequence[Clip], labels_of: dict[str, dict[str, Any]], path: Path | None
+) -> list[Clip]:
     """Clips with what a table says of them.
 
     Raises:
         ValueError: the table is about clips that there are not.
     """
-    missing = sorted(set(told) - {clip.name for clip in clips})
+    missing = sorted(set(labels_of) - {clip.name for clip in clips})
     if missing:
         raise ValueError(
             f"{path}: no clips named {checks.listed(missing)}; "
             f"there are {checks.listed(clip.name for clip in clips)}"
         )
-    return [dataclasses.replace(clip, **told.get(clip.name, {})) for clip in clips]
+    return [dataclasses.replace(clip, **labels_of.get(clip.name, {})) for clip in clips]
 
 
 def _counts(values: Iterable[str], order: Sequence[str]) -> str:

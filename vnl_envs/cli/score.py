@@ -19,9 +19,9 @@ from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
     from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
-    from vnl_envs.scoring.run.runner import Contestant, Run
+    from vnl_envs.scoring.run.runner import Candidate, Run
     from vnl_envs.scoring.run.verification import Rerun
-    from vnl_envs.scoring.submission.bundles import Checked
+    from vnl_envs.scoring.submission.bundles import Bundle
 
 # `UsageError`, which Typer does not export.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -34,17 +34,17 @@ class _Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `TyperGroup`."""
         ctx.meta[_JSON] = _JSON in args
-        with _told_usage(ctx):
+        with _reported_usage(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """See `TyperGroup`."""
-        with _told_usage(ctx):
+        with _reported_usage(ctx):
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _told_usage(ctx: Any) -> Iterator[None]:
+def _reported_usage(ctx: Any) -> Iterator[None]:
     """Where JSON is asked for, wrong arguments are a problem as others are."""
     try:
         yield
@@ -52,7 +52,7 @@ def _told_usage(ctx: Any) -> Iterator[None]:
         if not ctx.meta[_JSON]:
             raise
         message = _one_line(error.format_message())
-        raise _told([("argument", "", message)], _ARGUMENT, as_json=True) from None
+        raise _reported([("argument", "", message)], _ARGUMENT, as_json=True) from None
 
 
 app = typer.Typer(
@@ -66,12 +66,12 @@ DEBUG = "VNL_ENVS_DEBUG"
 _ARGUMENT = 2
 _MOST_LINES = 50
 
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
+BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
 SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by its name")]
 
 
 @contextlib.contextmanager
-def told_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
+def reported_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
     """Problems are lines on the standard error, or one JSON object, and an exit code.
 
     A wrong argument exits with 2, as everywhere; a fault of ours with `Code.INTERNAL`.
@@ -86,22 +86,22 @@ def told_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
         raise
     except ScoringError as error:
         rows = [(p.code.slug, p.where, p.message) for p in error.problems]
-        raise _told(rows, error.code, as_json, known) from None
+        raise _reported(rows, error.code, as_json, known) from None
     except ModuleNotFoundError as error:
         message = f"needs the package {error.name!r}, which is not installed: see the README"
-        raise _told([("argument", "install", message)], _ARGUMENT, as_json) from None
+        raise _reported([("argument", "install", message)], _ARGUMENT, as_json) from None
     except OSError as error:
-        raise _told([("argument", *_of_file(error))], _ARGUMENT, as_json) from None
+        raise _reported([("argument", *_of_file(error))], _ARGUMENT, as_json) from None
     except ValueError as error:
-        raise _told([("argument", "", _one_line(error))], _ARGUMENT, as_json) from None
+        raise _reported([("argument", "", _one_line(error))], _ARGUMENT, as_json) from None
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
         message = f"{type(error).__name__}: {_one_line(error)} ({DEBUG}=1 shows where)"
-        raise _told([(Code.INTERNAL.slug, "", message)], Code.INTERNAL, as_json) from None
+        raise _reported([(Code.INTERNAL.slug, "", message)], Code.INTERNAL, as_json) from None
 
 
-def _told(
+def _reported(
     rows: list[tuple[str, str, str]], exit_code: int, as_json: bool, known: Mapping[str, Any] = {}
 ) -> typer.Exit:
     """Print problems (code, where, message); the exit to raise."""
@@ -141,7 +141,7 @@ def pack(
     as_json: AsJson = False,
 ) -> None:
     """Write a bundle from ONNX policies, and check it."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.submission.bundles import pack as write
 
         _tell(write(entry, out), as_json)
@@ -150,9 +150,9 @@ def pack(
 
 
 @app.command()
-def check(bundle: Bundle, as_json: AsJson = False) -> None:
+def check(bundle: BundleFile, as_json: AsJson = False) -> None:
     """Check a bundle without a simulation: every problem in one pass, or what is in it."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.submission.bundles import check as judge
 
         _tell(judge(bundle), as_json)
@@ -164,7 +164,7 @@ def schema(
     as_json: AsJson = False,
 ) -> None:
     """Write the documents' forms as JSON Schema."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.documents.schema import write_schemas
 
         paths = [str(path) for path in write_schemas(folder)]
@@ -183,7 +183,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Hold two results against each other, episode by episode."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.board import printed
         from vnl_envs.scoring.results.compare import compare as differences
 
@@ -199,7 +199,7 @@ def compare(
         typer.echo(printed.LEGEND)
 
 
-def _tell(checked: Checked, as_json: bool) -> None:
+def _tell(checked: Bundle, as_json: bool) -> None:
     """What is in a sound bundle."""
     from vnl_envs.scoring.board import printed
 
@@ -267,21 +267,21 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Score a bundle on a suite: writes result.json and speed.json; goes on where it was ended."""
-    with told_errors(as_json) as known:
+    with reported_errors(as_json) as known:
         from vnl_envs.scoring.board.report import summary
         from vnl_envs.scoring.run import runner
 
-        who = _contestant(bundle, reference, split)
-        what = _run(who, suite or who.suite, split, season_key, workers, ray_address)
-        part = runner.part_of(what.suite, engine, task or (), episodes)
-        what = dataclasses.replace(what, engine=engine, part=part)
+        candidate = _candidate(bundle, reference, split)
+        plan = _run(candidate, suite or candidate.suite, split, season_key, workers, ray_address)
+        part = runner.part_of(plan.suite, engine, task or (), episodes)
+        plan = dataclasses.replace(plan, engine=engine, part=part)
         try:
-            result, problems = runner.run(what, out, _note, progress=not as_json)
+            result, problems = runner.run(plan, out, _note, progress=not as_json)
         except KeyboardInterrupt:
             _note(f"interrupted; the same command goes on with what {out} has")
             raise typer.Exit(_INTERRUPTED) from None
         if not as_json:
-            console.print(summary(result, what.suite))
+            console.print(summary(result, plan.suite))
             typer.echo(f"wrote {out / runner.RESULT}")
         # There is one even where episodes count 0.
         known["result"] = str(out / runner.RESULT)
@@ -314,7 +314,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute a result from its episodes, and run a sample of them, or all, again."""
-    with told_errors(as_json) as told:
+    with reported_errors(as_json) as report:
         from vnl_envs.scoring.board import printed
         from vnl_envs.scoring.documents import suites
         from vnl_envs.scoring.results.files import read_result
@@ -328,7 +328,7 @@ def verify(
         if problems:
             raise ScoringError(problems)
         kind, _, name = claimed.entrant.identity.partition(":")
-        told |= {"aggregates": "recomputed", "episodes": len(claimed.episodes)}
+        report |= {"aggregates": "recomputed", "episodes": len(claimed.episodes)}
         why_not = None
         if bundle is None and kind != "reference":
             why_not = "give the bundle"
@@ -337,32 +337,34 @@ def verify(
         elif not (sample or every):
             why_not = "--sample is 0"
         if bundle is not None or kind == "reference":
-            who = _contestant(bundle, name if bundle is None else None, claimed.split)
-            problems = verification.is_by(claimed, who)
+            candidate = _candidate(bundle, name if bundle is None else None, claimed.split)
+            problems = verification.is_by(claimed, candidate)
             if problems:
                 raise ScoringError(problems)
         if why_not is None:
-            what = _run(who, suite or of.name, claimed.split, season_key, workers, ray_address)
+            plan = _run(
+                candidate, suite or of.name, claimed.split, season_key, workers, ray_address
+            )
             part = verification.scope_of(claimed, of)
-            what = dataclasses.replace(what, engine=claimed.engine, part=part)
+            plan = dataclasses.replace(plan, engine=claimed.engine, part=part)
             count = None if every else sample
-            again, seed = _run_again(claimed, what, count, seed, told, progress=not as_json)
+            again, seed = _run_again(claimed, plan, count, seed, report, progress=not as_json)
             if record:
-                path = verification.write_record(result, claimed, told["playable"], again, seed)
-                told["record"] = str(path)
+                path = verification.write_record(result, claimed, report["playable"], again, seed)
+                report["record"] = str(path)
         elif record:
             raise ValueError(f"--record takes episodes that are run again: {why_not}")
         else:
-            told["not_run_again"] = why_not
+            report["not_run_again"] = why_not
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), **told})
+            _print_json({"ok": True, "exit_code": int(Code.OK), **report})
             return
-        for line in printed.verified(told):
+        for line in printed.verified(report):
             typer.echo(line)
 
 
 def _run_again(
-    claimed: Result, what: Run, count: int | None, seed: int | None, told: dict[str, Any],
+    claimed: Result, plan: Run, count: int | None, seed: int | None, report: dict[str, Any],
     *, progress: bool,
 ) -> tuple[Rerun, int | None]:  # fmt: skip
     """Run a sample of `count` episodes again, or all if None; and the sample's seed.
@@ -372,22 +374,22 @@ def _run_again(
     """
     from vnl_envs.scoring.run import verification
 
-    specs = verification.playable(claimed, what.suite)
-    told["playable"] = len(specs)
+    specs = verification.playable(claimed, plan.suite)
+    report["playable"] = len(specs)
     if count is not None:
         seed = verification.drawn_seed() if seed is None else seed
         specs = verification.sample(specs, count, seed)
-        _note(f"{len(specs)} of {told['playable']} episodes, drawn with --seed {seed}")
-    told["seed"] = seed
-    again = verification.run_again(claimed, what, specs, progress=progress)
-    told |= {"run_again": again.episodes, "same_to_the_bit": again.same,
+        _note(f"{len(specs)} of {report['playable']} episodes, drawn with --seed {seed}")
+    report["seed"] = seed
+    again = verification.run_again(claimed, plan, specs, progress=progress)
+    report |= {"run_again": again.episodes, "same_to_the_bit": again.same,
              "differing_stamps": list(again.differing_stamps)}  # fmt: skip
     if again.problems:
         raise ScoringError(again.problems)
     return again, seed
 
 
-def _contestant(bundle: Path | None, reference: str | None, split: str) -> Contestant:
+def _candidate(bundle: Path | None, reference: str | None, split: str) -> Candidate:
     """Whom to score."""
     from vnl_envs.scoring.run import runner
 
@@ -397,7 +399,7 @@ def _contestant(bundle: Path | None, reference: str | None, split: str) -> Conte
 
 
 def _run(
-    who: Contestant, suite: str | None, split: str, season_key: Path | None, workers: int,
+    candidate: Candidate, suite: str | None, split: str, season_key: Path | None, workers: int,
     ray_address: str | None,
 ) -> Run:  # fmt: skip
     """What to run; says what is odd about it."""
@@ -408,10 +410,10 @@ def _run(
         raise ValueError(f"give --suite, one of {', '.join(suites.suite_names())}")
     of = suites.load_suite(suite)
     season = runner.season_of(of, split, season_key)
-    isolated = runner.isolation(who, season, _note)
+    isolated = runner.isolation(candidate, season, _note)
     runner.check_versions(of, season, _note)
     anchors = suites.load_anchors(of, suite)
-    return runner.Run(who, of, anchors, season, isolated, workers, ray_address)
+    return runner.Run(candidate, of, anchors, season, isolated, workers, ray_address)
 
 
 def _note(line: str) -> None:
@@ -431,18 +433,18 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show a result: scores with intervals, what perturbations leave of them, failures."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.board import report as reports
         from vnl_envs.utils.files import written_whole
 
-        told, of, _ = _shown(result, suite)
+        loaded, of, _ = _shown(result, suite)
         if html is not None:
             with written_whole(html) as partial:
-                partial.write_text(reports.page(told, of), "utf-8")
+                partial.write_text(reports.page(loaded, of), "utf-8")
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(told, of))
+            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(loaded, of))
         else:
-            console.print(reports.summary(told, of))
+            console.print(reports.summary(loaded, of))
         if html is not None:
             _note(f"wrote {html}")
 
@@ -458,7 +460,7 @@ def site(
 
     What is wrong with one is named, left out, and the exit code says so.
     """
-    with told_errors(as_json) as known:
+    with reported_errors(as_json) as known:
         from vnl_envs.scoring.board.site import build
 
         pages, problems = build(board, out)
@@ -485,20 +487,20 @@ def videos(
     as_json: AsJson = False,
 ) -> None:
     """Film the best, median and worst nominal episode of each task of a result, run again."""
-    with told_errors(as_json):
+    with reported_errors(as_json):
         from vnl_envs.scoring.board.videos import write_videos
         from vnl_envs.scoring.run import verification
 
-        told, of, _ = _shown(result, suite)
-        kind, _, name = told.entrant.identity.partition(":")
+        loaded, of, _ = _shown(result, suite)
+        kind, _, name = loaded.entrant.identity.partition(":")
         if bundle is None and kind != "reference":
             raise ValueError("give the bundle that the result is of")
-        who = _contestant(bundle, name if bundle is None else None, told.split)
-        what = _run(who, suite or of.name, told.split, season_key, 1, None)
-        problems = verification.is_of(told, what)
+        candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
+        plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
+        problems = verification.is_of(loaded, plan)
         if problems:
             raise ScoringError(problems)
-        made = write_videos(told, what, out, result.stem)
+        made = write_videos(loaded, plan, out, result.stem)
         if as_json:
             rows = [video.model_dump(mode="json") for video in made]
             _print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})

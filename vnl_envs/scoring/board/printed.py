@@ -14,7 +14,7 @@ from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
     from vnl_envs.scoring.results.compare import Comparison
-    from vnl_envs.scoring.submission.bundles import Checked
+    from vnl_envs.scoring.submission.bundles import Bundle
     from vnl_envs.statistics.intervals import Paired
 
 LEGEND = (
@@ -77,7 +77,7 @@ def _aggregate(aggregate: Aggregate, found: Comparison) -> Table:
     return table
 
 
-def bundle(checked: Checked) -> Table:
+def bundle(checked: Bundle) -> Table:
     """The policies of a bundle."""
     said = checked.submission
     table = Table("task", "parameters", "observation", "state", "action", "algorithm", "steps",
@@ -92,7 +92,7 @@ def bundle(checked: Checked) -> Table:
     return table
 
 
-def bundle_record(checked: Checked) -> dict[str, Any]:
+def bundle_record(checked: Bundle) -> dict[str, Any]:
     """The same as plain values for JSON."""
     said = checked.submission
     return {

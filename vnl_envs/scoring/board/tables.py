@@ -29,10 +29,10 @@ from vnl_envs.scoring.documents.schema import (
     MOST_BYTES,
     Anchors,
     Board,
+    BoardEntry,
     Estimate,
     OpenedSeason,
     Policy,
-    Published,
     Result,
     Seasons,
     Speed,
@@ -103,7 +103,7 @@ class Row:
         beside: what else the board has of it.
     """
 
-    published: Published
+    published: BoardEntry
     result: Result
     tasks: list[TaskFigures]
     crosses: list[Cross]
@@ -314,7 +314,7 @@ def read_board(board: Path) -> Read:
     problems = _twice(name for e in published for name in (e.result, *e.cross_checks))
     seasons = read_seasons(board)
     opened = [season.sha256 for season in seasons]
-    groups: dict[_Group, list[tuple[Published, Result]]] = {}
+    groups: dict[_Group, list[tuple[BoardEntry, Result]]] = {}
     names: dict[str, Result] = {}
     for entry in published:
         with _left_out(problems):
@@ -346,13 +346,13 @@ def _left_out(problems: list[Problem]) -> Iterator[None]:
         problems += error.problems
 
 
-def _check_season(entry: Published, result: Result, opened: Sequence[str]) -> None:
+def _check_season(entry: BoardEntry, result: Result, opened: Sequence[str]) -> None:
     if result.split == "test" and result.season not in opened:
         message = f"is {result.season}, which {SEASONS} does not list"
         raise problem(Code.CLAIM, f"{entry.result}: season", message)
 
 
-def _check_name(entry: Published, result: Result, names: dict[str, Result]) -> None:
+def _check_name(entry: BoardEntry, result: Result, names: dict[str, Result]) -> None:
     """Whether readers can tell an entry from those before it, which are kept in `names`."""
     name = result.entrant.name
     first = names.setdefault(skeleton(name), result).entrant
@@ -362,7 +362,7 @@ def _check_name(entry: Published, result: Result, names: dict[str, Result]) -> N
 
 
 def _check_identity(
-    entry: Published, result: Result, before: Sequence[tuple[Published, Result]]
+    entry: BoardEntry, result: Result, before: Sequence[tuple[BoardEntry, Result]]
 ) -> None:
     """Whether the entries before it in its table are of other entrants."""
     identity = result.entrant.identity
@@ -413,7 +413,7 @@ def _twice(names: Iterable[str]) -> list[Problem]:
 
 
 def _rows(
-    board: Path, suite: Suite, anchors: Anchors, entries: Sequence[tuple[Published, Result]],
+    board: Path, suite: Suite, anchors: Anchors, entries: Sequence[tuple[BoardEntry, Result]],
     problems: list[Problem],
 ) -> list[Row]:  # fmt: skip
     """The rows of a table, in its order, without what contradicts itself or its entry: that is
@@ -448,7 +448,7 @@ def _check_claims(file: str, result: Result, suite: Suite, anchors: Anchors) -> 
 
 
 def _crosses(
-    board: Path, suite: Suite, anchors: Anchors, entry: Published, result: Result,
+    board: Path, suite: Suite, anchors: Anchors, entry: BoardEntry, result: Result,
     problems: list[Problem],
 ) -> list[Cross]:  # fmt: skip
     crosses = []
@@ -463,7 +463,7 @@ def _crosses(
     return crosses
 
 
-def _beside(board: Path, entry: Published, result: Result, problems: list[Problem]) -> Beside:
+def _beside(board: Path, entry: BoardEntry, result: Result, problems: list[Problem]) -> Beside:
     verified, speed, has_bundle, videos = None, None, False, []
     with _left_out(problems):
         verified = _verified(board, entry, result)
@@ -476,7 +476,7 @@ def _beside(board: Path, entry: Published, result: Result, problems: list[Proble
     return Beside(verified, speed, has_bundle, videos)
 
 
-def _verified(board: Path, entry: Published, result: Result) -> Verified | None:
+def _verified(board: Path, entry: BoardEntry, result: Result) -> Verified | None:
     name = f"results/{record_name(entry.result)}"
     if not (board / name).exists():
         return None
@@ -506,12 +506,12 @@ def _order(row: Row) -> tuple[bool, bool, int, float, str]:
     )
 
 
-def _bundle(entry: Published) -> str:
+def _bundle(entry: BoardEntry) -> str:
     """Address of an entry's policies, which a board need not have."""
     return f"submissions/{entry.result.removesuffix('.json')}.zip"
 
 
-def _has_bundle(board: Path, entry: Published, result: Result) -> bool:
+def _has_bundle(board: Path, entry: BoardEntry, result: Result) -> bool:
     """Whether a board has the policies of a result; they are not looked into.
 
     Raises:
@@ -584,7 +584,7 @@ def _cross(there: Result, here: Result, suite: Suite, anchors: Anchors) -> Cross
     return Cross(there.engine, float(np.mean(gaps)) if gaps else None, shared)
 
 
-def _speed(board: Path, entry: Published, result: Result) -> Speed | None:
+def _speed(board: Path, entry: BoardEntry, result: Result) -> Speed | None:
     """What `score run` wrote beside a result; None where there is no such file.
 
     Raises:

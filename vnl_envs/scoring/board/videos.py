@@ -40,7 +40,7 @@ def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
 
     Args:
         result: of the whole suite or a part of it.
-        what: the same contestant, suite and seeds; on the native engine.
+        what: the same candidate, suite and seeds; on the native engine.
         out: the folder `videos` of a board; its parts are made if need be.
         key: name of the result on the board, without suffix.
 

@@ -559,7 +559,7 @@ class Verified(Document):
         return self
 
 
-class Published(Document):
+class BoardEntry(Document):
     """A row of `leaderboard/board.json`.
 
     Attributes:
@@ -579,7 +579,7 @@ class Board(Document):
     """`leaderboard/board.json`: what is shown, in any order."""
 
     schema_version: Version
-    entries: Annotated[list[Published], Field(max_length=10_000)]
+    entries: Annotated[list[BoardEntry], Field(max_length=10_000)]
 
 
 class OpenedSeason(Document):

@@ -63,7 +63,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """Who is scored.
 
     Attributes:
@@ -104,7 +104,7 @@ def season_of(suite: Suite, split: str, key_file: Path | None) -> Season:
     return Season("test", key, key_digest(key))
 
 
-def reference(name: str) -> Contestant:
+def reference(name: str) -> Candidate:
     """One of the policies that need no training.
 
     Raises:
@@ -115,10 +115,10 @@ def reference(name: str) -> Contestant:
         identity=f"reference:{name}", name=name, authors=["vnl_envs"], licence="Apache-2.0",
         date=_REFERENCE_DATE, description=_REFERENCES[name], policies={},
     )  # fmt: skip
-    return Contestant(entrant, None, {}, name)
+    return Candidate(entrant, None, {}, name)
 
 
-def entry(bundle: Path, split: str = "dev") -> Contestant:
+def entry(bundle: Path, split: str = "dev") -> Candidate:
     """Whose bundle it is.
 
     Raises:
@@ -130,7 +130,7 @@ def entry(bundle: Path, split: str = "dev") -> Contestant:
     _exposed(split)
     checked = check(bundle)
     policies = {task: policy.data for task, policy in checked.policies.items()}
-    return Contestant(checked.entrant, checked.submission.suite, policies, None)
+    return Candidate(checked.entrant, checked.submission.suite, policies, None)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Run:
     """What is to be run, and where.
 
     Attributes:
-        contestant: who is scored.
+        candidate: who is scored.
         suite: on what.
         anchors: of the suite.
         season: with which seeds.
@@ -150,7 +150,7 @@ class Run:
         fresh: see `Job`.
     """
 
-    contestant: Contestant
+    candidate: Candidate
     suite: Suite
     anchors: Anchors
     season: Season
@@ -169,7 +169,7 @@ class Run:
     @property
     def job(self) -> Job:
         """What the workers know of it."""
-        who = self.contestant
+        who = self.candidate
         return Job(
             self.scope, self.season.key, who.reference, dict(who.policies), self.isolated,
             self.engine, self.fresh,
@@ -182,8 +182,8 @@ class Run:
         return Actors(self.job, self.workers, self.address)
 
     def has_policy(self, task: str) -> bool:
-        """Whether the contestant takes part in a task."""
-        return self.contestant.reference is not None or task in self.contestant.policies
+        """Whether the candidate takes part in a task."""
+        return self.candidate.reference is not None or task in self.candidate.policies
 
 
 def part_of(
@@ -216,13 +216,13 @@ def part_of(
     return restricted(suite, [spec.id for spec in specs])
 
 
-def isolation(contestant: Contestant, season: Season, say: Say) -> bool:
+def isolation(candidate: Candidate, season: Season, say: Say) -> bool:
     """Whether the policies of a run are isolated. References are ours and need not be.
 
     Raises:
         ScoringError: they would have to be, and cannot.
     """
-    if contestant.reference is not None:
+    if candidate.reference is not None:
         return False
     reason = _exposed(season.split)
     if reason is None:
@@ -418,7 +418,7 @@ def _estimate(pool: Pool, specs: Sequence[Spec]) -> tuple[float, int]:
 def _header(what: Run, stamps: Mapping[str, str]) -> dict[str, Any]:
     """What a run is: all that its episodes depend on."""
     return {
-        "entrant": what.contestant.entrant.identity,
+        "entrant": what.candidate.entrant.identity,
         "suite": what.suite.name,
         "suite_sha256": what.suite.sha256,
         "split": what.season.split,
@@ -440,7 +440,7 @@ def _assemble(what: Run, stamps: dict[str, str], records: Mapping[str, Record]) 
         suite=SuiteStamp(name=what.suite.name, sha256=what.suite.sha256),
         split=what.season.split,
         season=what.season.season,
-        entrant=what.contestant.entrant,
+        entrant=what.candidate.entrant,
         engine=what.engine,
         stamps=stamps,
         isolated=what.isolated,

@@ -25,7 +25,7 @@ from vnl_envs.scoring.documents.schema import (
 from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import contradiction, missing
 from vnl_envs.scoring.results.files import is_complete, is_exposed, restricted, scored, stamps
-from vnl_envs.scoring.run.runner import Contestant, Run, rerun
+from vnl_envs.scoring.run.runner import Candidate, Run, rerun
 from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.texts import shown
 
@@ -128,7 +128,7 @@ def scope_of(result: Result, suite: Suite) -> Suite:
     return part
 
 
-def is_by(result: Result, who: Contestant) -> list[Problem]:
+def is_by(result: Result, who: Candidate) -> list[Problem]:
     """Where a result tells other things of who was scored than the bundle."""
     return _contradictions(result, {"entrant": who.entrant.model_dump(mode="json")}, "bundle")
 
@@ -136,7 +136,7 @@ def is_by(result: Result, who: Contestant) -> list[Problem]:
 def is_of(result: Result, what: Run) -> list[Problem]:
     """Where a result tells other things than the bundle of who was scored, or of other seeds."""
     season = {"season": what.season.season}
-    return is_by(result, what.contestant) + _contradictions(result, season, "key")
+    return is_by(result, what.candidate) + _contradictions(result, season, "key")
 
 
 def _contradictions(result: Result, here: dict[str, Any], source: str) -> list[Problem]:
@@ -186,7 +186,7 @@ def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool =
 
     Args:
         result: whose `claims` are sound.
-        what: the same contestant, suite and season.
+        what: the same candidate, suite and season.
         specs: which episodes.
         progress: whether to show a bar.
 

@@ -35,7 +35,7 @@ _TEXTS = (r"curves/.*\.csv", re.escape(CARD))
 
 
 @dataclass(frozen=True)
-class CheckedPolicy:
+class BundlePolicy:
     """A policy file that may be run.
 
     Attributes:
@@ -58,7 +58,7 @@ class CheckedPolicy:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Bundle:
     """A sound bundle.
 
     Attributes:
@@ -71,7 +71,7 @@ class Checked:
 
     submission: Submission
     identity: str
-    policies: dict[str, CheckedPolicy]
+    policies: dict[str, BundlePolicy]
     files: dict[str, bytes]
     unconfined: str | None
 
@@ -90,7 +90,7 @@ class Checked:
         )  # fmt: skip
 
 
-def check(path: str | Path) -> Checked:
+def check(path: str | Path) -> Bundle:
     """Read a bundle and judge everything in it; nothing is simulated or written.
 
     Raises:
@@ -101,7 +101,7 @@ def check(path: str | Path) -> Checked:
     return _judged(content.files, content.problems)
 
 
-def pack(entry: str | Path, out: str | Path) -> Checked:
+def pack(entry: str | Path, out: str | Path) -> Bundle:
     """Write a bundle from an entry file and the policies that it names; see `pack_entry`.
 
     Args:
@@ -127,7 +127,7 @@ def pack(entry: str | Path, out: str | Path) -> Checked:
         raise ValueError(f"{str(entry)!r}: {error}") from None
 
 
-def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Checked:
+def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Bundle:
     """Write a bundle from what an entry file says.
 
     The same files give the same bytes. They are checked before they are written, and read again.
@@ -150,7 +150,7 @@ def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Checke
     return checked
 
 
-def _judged(files: dict[str, bytes], problems: list[Problem]) -> Checked:
+def _judged(files: dict[str, bytes], problems: list[Problem]) -> Bundle:
     """A bundle's files, if nothing is wrong with them."""
     problems = list(problems)
     unreadable = {p.where for p in problems}
@@ -172,7 +172,7 @@ def _judged(files: dict[str, bytes], problems: list[Problem]) -> Checked:
     paths = sorted(path for path in files if path.endswith(".onnx"))
     verdicts = dict(zip(paths, inspect([files[path] for path in paths]), strict=True))
     problems += _model_problems(verdicts)
-    policies: dict[str, CheckedPolicy] = {}
+    policies: dict[str, BundlePolicy] = {}
     for task, size in sizes.items():
         assert submission is not None
         path = submission.tasks[task].policy
@@ -183,7 +183,7 @@ def _judged(files: dict[str, bytes], problems: list[Problem]) -> Checked:
     if problems or submission is None:
         raise ScoringError(problems)
     identity = archive.identity_of(files)
-    return Checked(submission, identity, policies, files, launch.available())
+    return Bundle(submission, identity, policies, files, launch.available())
 
 
 def _needed(files: Mapping[str, bytes], path: str, code: Code) -> bytes:
@@ -254,7 +254,7 @@ def _model_problems(verdicts: Mapping[str, Verdict]) -> Iterator[Problem]:
             yield Problem(Code.MODEL, path, shown(wrong, 300))
 
 
-def _size_problems(task: str, policy: CheckedPolicy, sizes: tuple[int, int]) -> Iterator[Problem]:
+def _size_problems(task: str, policy: BundlePolicy, sizes: tuple[int, int]) -> Iterator[Problem]:
     for what, has, asked in zip(
         ("observation", "action"), (policy.observation, policy.action), sizes, strict=True
     ):
@@ -263,8 +263,8 @@ def _size_problems(task: str, policy: CheckedPolicy, sizes: tuple[int, int]) -> 
             yield Problem(Code.MODEL, policy.path, wrong)
 
 
-def _checked_policy(path: str, data: bytes, verdict: Verdict) -> CheckedPolicy:
-    return CheckedPolicy(
+def _checked_policy(path: str, data: bytes, verdict: Verdict) -> BundlePolicy:
+    return BundlePolicy(
         path=path, data=data, sha256=archive.sha256(data), parameters=verdict.parameters,
         observation=verdict.observation, state=verdict.state, action=verdict.action,
         metadata=verdict.metadata,
