@@ -1,9 +1,9 @@
 """The tables of a leaderboard: which results are compared with which, and all figures of each.
 
-A board is a folder with `board.json`, `results/`, `suites/*.json`, `anchors/*.json`, and if there
-are any `seasons.json`, `submissions/*.zip`, `videos/`, and beside a result `*.speed.json` and
-`*.verified.json`. Results are comparable within one suite and one set of seeds only, so each such
-group has a table of its own.
+A board is a folder with `board.json` and `results/`; if there are any, with `seasons.json`,
+`submissions/*.zip`, `videos/`, `suites/*.json` and `anchors/*.json` of its own, and beside a result
+`*.speed.json` and `*.verified.json`. Results are comparable within one suite and one set of seeds
+only, so each such group has a table of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vnl_envs.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.board import charts, views
 from vnl_envs.scoring.board.videos import read_videos
 from vnl_envs.scoring.board.views import TaskFigures, by_task, episode_task
+from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema import (
     MOST_BYTES,
     Anchors,
@@ -327,14 +328,28 @@ def read_board(board: Path) -> Read:
     tables: list[Table] = []
     for group, entries in sorted(groups.items(), key=lambda item: _place(item[0], opened)):
         with _left_out(problems):
-            suite = _read(Suite, board, f"suites/{group.suite}.json")
-            anchors = _read(Anchors, board, f"anchors/{group.suite}.json")
-            check_anchors(suite, anchors)
+            suite, anchors = _suite(board, group.suite)
             rows = _rows(board, suite, anchors, entries, problems)
             if rows:
                 front = not tables
                 tables.append(Table(suite, group.split, group.season, anchors, rows, front))
     return Read(tables, seasons, problems)
+
+
+def _suite(board: Path, name: str) -> tuple[Suite, Anchors]:
+    """A suite and its anchors: the board's own if it has a folder `suites`, else the package's.
+
+    Raises:
+        ScoringError: there is no such suite, or the anchors are another's.
+    """
+    if (board / "suites").is_dir():
+        suite = _read(Suite, board, f"suites/{name}.json")
+        anchors = _read(Anchors, board, f"anchors/{name}.json")
+    else:
+        suite = suites.load_suite(name)
+        anchors = suites.load_anchors(suite)
+    check_anchors(suite, anchors)
+    return suite, anchors
 
 
 @contextlib.contextmanager
