@@ -5,6 +5,7 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+EXTRAS := sb3,jax,warp,parallel,motion,score,ray
 # The modules of the API reference; vnl_envs itself imports its names only when used.
 DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants \
   scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics perturbations \
@@ -20,7 +21,7 @@ DOCUMENTED := registry identity physics problems bodies bodies.body bodies.const
   motion.downloads motion.checking.check motion.checking.ground motion.checking.dynamics \
   motion.checking.report motion.generate.draw motion.generate.journey motion.fitting.keypoints \
   motion.fitting.markers motion.fitting.refit
-.PHONY: demo test lint bench docs clean system browser
+.PHONY: demo test coverage lint bench docs clean system browser
 
 demo: $(VENV)/.package system
 	$(BIN)/vnl-envs demo --out out
@@ -33,6 +34,9 @@ demo: $(VENV)/.package system
 test: $(VENV)/.tools system browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+coverage:
+	$(MAKE) test ARGS='--cov --cov-report=term:skip-covered $(ARGS)'
+
 lint: $(VENV)/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -42,7 +46,7 @@ bench: $(VENV)/.tools system
 	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks $(ARGS)
 
 docs: $(VENV)/.tools
-	$(PIP) -e .[docs]
+	$(PIP) --group docs
 	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc -d google $(addprefix vnl_envs.,$(DOCUMENTED)) -o site
 
 clean:
@@ -59,8 +63,9 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # torch by itself first: with it there, nothing asks for a larger build.
 $(VENV)/.tools: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) 'pip>=25.1'
 	$(PIP) torch
-	$(PIP) -e .[sb3,test,lint]
+	$(PIP) -e .[$(EXTRAS)] --group test --group lint
 	touch $@ $(VENV)/.package
 
 # Software rendering without a display, and the sandbox of submitted policies. Where this cannot

@@ -4,7 +4,7 @@
     python assets/make_humanoid_clips.py walk run   makes these only, to see their figures
     python assets/make_humanoid_clips.py standing   writes standing/humanoid.json
 
-From a checkout with the extra `clips`.
+From a checkout with the extra `motion` and the dependency group `clips`.
 
 A clip comes about in four steps:
 

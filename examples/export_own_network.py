@@ -1,6 +1,6 @@
 """One's own PyTorch network as a policy file for the leaderboard: a template to copy and change.
 
-    pip install 'vnl_envs[score]' torch
+    pip install -c constraints.txt -e .[score] torch
     python examples/export_own_network.py --task vnl/RodentGoalReaching-v0 --out rat.onnx
     python examples/export_own_network.py --memory --out rat.onnx
 

@@ -1,6 +1,6 @@
 """One policy for all animals of a race: SB3's PPO on SuperSuit's vector of PettingZoo games.
 
-    pip install 'vnl_envs[parallel,sb3]' supersuit
+    pip install -c constraints.txt -e .[parallel,sb3] supersuit
     python examples/shared_policy.py --steps 1000000
 
 Every animal is a row of the vector: all of them feed one policy, which races against itself.

@@ -1,5 +1,6 @@
 """The built wheel, away from the checkout."""
 
+import email
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+
+import vnl_envs
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = SpecifierSet(
@@ -51,6 +54,17 @@ def test_wheel_has_one_import_package_and_the_data(wheel):
         assert f"vnl_envs/data/anchors/{suite}.json" in names
     for path in (ROOT / "vnl_envs/scoring/board/templates").iterdir():
         assert f"vnl_envs/scoring/board/templates/{path.name}" in names
+
+
+def test_wheel_has_the_version_of_the_package_and_extras_of_what_it_has(wheel):
+    """Needs of a checkout are dependency groups: the baselines, the tests, the tools."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_string(archive.read(name).decode())
+    assert metadata["Version"] == vnl_envs.__version__
+    assert {*metadata.get_all("Provides-Extra")} == {
+        "sb3", "jax", "warp", "parallel", "motion", "score", "ray"
+    }  # fmt: skip
 
 
 @pytest.mark.slow
