@@ -282,7 +282,7 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", default=["quick-v1"])
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
-    if (reason := launch.available()) is not None:
+    if (reason := launch.unavailable_reason()) is not None:
         parser.error(f"no isolation here: {reason}")
     task = vnl_envs.make_task(arguments.task)
     results: dict[str, Any] = {"task": arguments.task}

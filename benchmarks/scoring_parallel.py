@@ -40,7 +40,7 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
     candidate = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
     season = runner.season_of(suite, "dev", None)
-    isolated = launch.available() is None
+    isolated = launch.unavailable_reason() is None
     anchors = suites.load_anchors(suite)
     specs = [
         spec

@@ -126,7 +126,7 @@ def check_published(name: str, what: runner.Run) -> Result:
     """
     result = read_result(RESULTS / f"{name}.json")
     problems = verification.claims(result, what.suite, what.anchors)
-    problems = problems or verification.is_of(result, what)
+    problems = problems or verification.run_problems(result, what)
     if problems:
         raise ScoringError(problems)
     return result

@@ -145,7 +145,7 @@ def native(task_id: str, steps: int) -> Physics:
     task, case = task_of(task_id), sample(task_id)
     engine = NativeEngine(task.world.model, NUM)
     engine.start(np.arange(NUM), task.body, *case.state)
-    engine.place(task.body, case.next_mocap_pos if steps else None, case.force)
+    engine.set_inputs(task.body, case.next_mocap_pos if steps else None, case.force)
     engine.ctrl[:, task.body.ctrl] = case.ctrl
     for _ in range(steps):
         engine.step(task.world.substeps)

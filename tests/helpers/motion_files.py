@@ -55,7 +55,7 @@ def write_dm_control(
     dt: float = 0.02,
     bodies: Sequence[str] | None = None,
 ) -> None:
-    """A file in dm_control's layout, bodies placed by our own kinematics."""
+    """A file in dm_control's layout, bodies inputs by our own kinematics."""
     names = body.body.tracked_bodies if bodies is None else bodies
     with h5py.File(path, "w") as file:
         for name, qpos in clips.items():

@@ -131,14 +131,14 @@ class TestPerturbed(TaskContract):
             result = env.step(action)
             after = env.get_state()["physics"]
             applied = task.applied_action(action, before["episode"], before["carry"])
-            placed = task.place(before["episode"], before["carry"])
+            inputs = task.external_inputs(before["episode"], before["carry"])
             for i in np.flatnonzero(~(result[2] | result[3])):
                 data = mujoco.MjData(models[i])
                 mujoco.mj_setState(models[i], data, before["physics"][i], STATE)
-                if placed.mocap_pos is not None:
-                    data.mocap_pos[:] = placed.mocap_pos[i]
-                if placed.force is not None:
-                    data.xfrc_applied[body.bodies.start, :3] = placed.force[i]
+                if inputs.mocap_pos is not None:
+                    data.mocap_pos[:] = inputs.mocap_pos[i]
+                if inputs.force is not None:
+                    data.xfrc_applied[body.bodies.start, :3] = inputs.force[i]
                 data.ctrl[body.ctrl] = body.control(applied[i])
                 mujoco.mj_step(models[i], data, task.world.substeps)
                 expected = np.empty_like(after[i])
@@ -327,7 +327,7 @@ class TestPhysics:
         forces = []
         for _ in range(50):
             core = env.core
-            forces.append(core.task.place(core.episode, core.carry).force[0])
+            forces.append(core.task.external_inputs(core.episode, core.carry).force[0])
             env.step(np.zeros(env.action_space.shape, np.float32))
             speeds.append(momentum(env))
         on = np.flatnonzero(np.abs(forces).any(axis=1))
@@ -345,7 +345,7 @@ class TestPhysics:
         _, carry = task.begin(episode)
         steps = np.arange(50, dtype=np.int32)
         forces = np.stack([
-            task.place(episode, {**carry, "perturbation/step": np.full(3000, s, np.int32)}).force
+            task.external_inputs(episode, {**carry, "perturbation/step": np.full(3000, s)}).force
             for s in steps
         ])  # fmt: skip
         on = np.abs(forces).any(axis=2)
@@ -678,10 +678,10 @@ def test_numpy_and_jax_agree(task_id: str) -> None:
         start, carry = task.begin(episode)
 
         def step(carry: Any, action: Any) -> Any:
-            placed = task.place(episode, carry)
+            inputs = task.external_inputs(episode, carry)
             applied = task.applied_action(action, episode, carry)
             after, outcome = task.evaluate(_physics(physics), action, episode, carry)
-            return after, (placed.force, applied, outcome.observation)
+            return after, (inputs.force, applied, outcome.observation)
 
         carry, steps = jax.lax.scan(step, carry, actions)
         return episode, start.qpos, task.model_fields(episode), carry, steps
@@ -691,7 +691,7 @@ def test_numpy_and_jax_agree(task_id: str) -> None:
     theirs = jax.tree.map(np.asarray, run(jnp.asarray(u), parts, jnp.asarray(actions)))
     steps = []
     for action in actions:
-        force = task.place(episode, carry).force
+        force = task.external_inputs(episode, carry).force
         applied = task.applied_action(action, episode, carry)
         carry, outcome = task.evaluate(physics, action, episode, carry)
         steps.append((force, applied, outcome.observation))

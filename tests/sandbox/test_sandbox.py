@@ -46,7 +46,7 @@ CHECKPOINT = (
     Path(__file__).parents[2] / "baselines/checkpoints/ppo_intention/RodentImitation-v0.onnx"
 )
 
-REASON = launch.available()
+REASON = launch.unavailable_reason()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no isolation here: {REASON}")
 
 
@@ -430,7 +430,7 @@ def test_harness_and_policy_share_a_cpu_for_as_long_as_asked(place: Path) -> Non
 
 def test_the_reason_for_no_isolation_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch.shutil, "which", lambda name: None)
-    reason = launch.available.__wrapped__()
+    reason = launch.unavailable_reason.__wrapped__()
     assert reason is not None
     assert "bubblewrap" in reason
 

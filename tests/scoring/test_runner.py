@@ -145,7 +145,7 @@ def what_remembers(
     what: runner.Run, suite: Suite, tmp_path_factory: pytest.TempPathFactory
 ) -> runner.Run:
     """Policies with a memory, in their sandboxes."""
-    if (reason := launch.available()) is not None:
+    if (reason := launch.unavailable_reason()) is not None:
         pytest.skip(f"no sandbox: {reason}")
     bundle = packed(tmp_path_factory.mktemp("remembering"), suite, remembering_policy)
     return dataclasses.replace(what, candidate=runner.entry(bundle), isolated=True)
@@ -318,7 +318,7 @@ def test_a_worker_that_is_killed_leaves_no_file(
     isolated: bool, what: runner.Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does one at work, to the eye; its policy's process ends with it."""
-    if isolated and (reason := launch.available()) is not None:
+    if isolated and (reason := launch.unavailable_reason()) is not None:
         pytest.skip(reason)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     what = dataclasses.replace(what, candidate=runner.entry(bundle), isolated=isolated)

@@ -19,7 +19,7 @@ def test_a_ray_cluster_gives_the_same_bytes(what: runner.Run, bundle: Path, tmp_
     """Two actors on a cluster of this machine, with policies in their sandboxes."""
     ray = pytest.importorskip("ray", reason="the workers need Ray")
     utils = pytest.importorskip("ray.cluster_utils")
-    isolated = launch.available() is None
+    isolated = launch.unavailable_reason() is None
     here = dataclasses.replace(what, candidate=runner.entry(bundle), isolated=isolated)
     runner.run(here, tmp_path / "here", silent, progress=False)
     node = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False}

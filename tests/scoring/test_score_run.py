@@ -113,7 +113,7 @@ def test_tasks_without_a_policy_count_0_and_are_not_ranked(
     half = runner.entry(bundle)
     told = half.entrant.model_copy(update={"policies": {GOALS: half.entrant.policies[GOALS]}})
     only = dataclasses.replace(half, entrant=told, policies={GOALS: half.policies[GOALS]})
-    isolated = launch.available() is None
+    isolated = launch.unavailable_reason() is None
     partial = dataclasses.replace(what, candidate=only, isolated=isolated)
     result, problems = runner.run(partial, tmp_path, silent, progress=False)
     assert [p.code for p in problems] == [Code.INCOMPLETE]
@@ -145,7 +145,7 @@ def test_a_season_needs_a_sandbox_and_the_pinned_versions(
     season = ("--split", "test", "--season-key", key, "--out", tmp_path / "out")
     assert score("run", bundle, "--split", "test").exit_code == 2
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "available", lambda: "no bwrap here")
+        patch.setattr(launch, "unavailable_reason", lambda: "no bwrap here")
         with patch.context() as unread:
             # Nothing in a bundle is parsed.
             unread.setattr(bundles, "check", pytest.fail)

@@ -551,7 +551,7 @@ def test_malformed_bundles_on_the_command_line(tmp_path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.skipif(launch.available() is not None, reason="no sandbox here")
+@pytest.mark.skipif(launch.unavailable_reason() is not None, reason="no sandbox here")
 def test_policies_are_read_in_the_sandbox() -> None:
     """A file that takes too long, one that takes too much memory, then a sound one."""
     cruel = [c for c in cases() if c.kind in ("slow", "memory")]

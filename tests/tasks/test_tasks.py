@@ -163,7 +163,7 @@ def test_ground_around_the_body(task_id: str, where: float) -> None:
     episode = episode_of(task, 1, seed=3)
     x = task.start_front + where * float(episode["period"][0])
     ((carry, _),) = drive(task, [slid(task_id, x)], episode)
-    centres = task.place(episode, carry).mocap_pos[0, :, 0]
+    centres = task.external_inputs(episode, carry).mocap_pos[0, :, 0]
     near = np.linspace(x - task.body.body.reach, x + task.body.body.reach, 1001)
     edges = np.concatenate([centres - task.platform_length / 2, centres + task.platform_length / 2])
     clear = np.abs(near[:, None] - edges).min(1) > 1e-4
@@ -211,12 +211,12 @@ def test_no_platform_moves_near_the_body(task_id: str, gaps: float | None) -> No
         x = start * float(episode["period"][0])
         ((carry, _),) = drive(task, [slid(task_id, x)], episode)
         idle = np.zeros((1, task.body.nu), np.float32)
-        before = task.place(episode, carry).mocap_pos[0, :, 0]
+        before = task.external_inputs(episode, carry).mocap_pos[0, :, 0]
         for step in steps:
             x += step * fastest
             physics = slid(task_id, x)
             carry, _ = task.evaluate(physics, idle, episode, carry)
-            after = task.place(episode, carry).mocap_pos[0, :, 0]
+            after = task.external_inputs(episode, carry).mocap_pos[0, :, 0]
             for centre in (before[before != after], after[before != after]):
                 assert (np.abs(centre - x) > half + reach - 1e-4).all()
             before = after
@@ -236,7 +236,7 @@ def test_clearance_is_the_distance_to_the_boxes(task_id: str) -> None:
         [rng.uniform(-1, 4, 400) * scale, np.zeros(400), rng.uniform(-0.3, 0.5, 400) * scale], -1
     )
     ours = task.clearance(points[None], carry)[0]
-    centres = task.place(episode, carry).mocap_pos[0, :, 0]
+    centres = task.external_inputs(episode, carry).mocap_pos[0, :, 0]
     begin = np.concatenate([[-task.start_back], centres - task.platform_length / 2])
     end = np.concatenate([[task.start_front], centres + task.platform_length / 2])
     signed = np.full(400, np.inf)
@@ -652,10 +652,10 @@ def test_jax_gives_the_same(task_id: str) -> None:
             assert (after_x[name].dtype, after_x[name].shape) == (value.dtype, value.shape), name
     seen = jax.jit(lambda s, e, c: task.observe(Physics(**s), e, c))(state_x, f32, carry_x)
     close(seen, task.observe(state, episode, carry), "observe", 2e-3)
-    placed = task.place(episode, after).mocap_pos
-    if placed is not None:
-        placed_x = jax.jit(lambda e, c: task.place(e, c).mocap_pos)(f32, after_x)
-        np.testing.assert_allclose(placed_x, placed, atol=1e-4)
+    inputs = task.external_inputs(episode, after).mocap_pos
+    if inputs is not None:
+        placed_x = jax.jit(lambda e, c: task.external_inputs(e, c).mocap_pos)(f32, after_x)
+        np.testing.assert_allclose(placed_x, inputs, atol=1e-4)
 
 
 @pytest.mark.parametrize("task_id", IDS)

@@ -97,8 +97,8 @@ def environments(
     core = env.unwrapped.core
     mocap, resets = [], []
     for action in actions:
-        placed = core.task.place(core.episode, core.carry).mocap_pos
-        mocap.append(np.zeros((num, 0, 3)) if placed is None else placed)
+        inputs = core.task.external_inputs(core.episode, core.carry).mocap_pos
+        mocap.append(np.zeros((num, 0, 3)) if inputs is None else inputs)
         ids = step(action)
         resets.append((ids, core.engine.get_state()[ids]))
     trace = Trace(state["physics"], np.array(mocap), resets)

@@ -338,7 +338,7 @@ def verify(
             why_not = "--sample is 0"
         if bundle is not None or kind == "reference":
             candidate = _candidate(bundle, name if bundle is None else None, claimed.split)
-            problems = verification.is_by(claimed, candidate)
+            problems = verification.entrant_problems(claimed, candidate)
             if problems:
                 raise ScoringError(problems)
         if why_not is None:
@@ -497,7 +497,7 @@ def videos(
             raise ValueError("give the bundle that the result is of")
         candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
         plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
-        problems = verification.is_of(loaded, plan)
+        problems = verification.run_problems(loaded, plan)
         if problems:
             raise ScoringError(problems)
         made = write_videos(loaded, plan, out, result.stem)

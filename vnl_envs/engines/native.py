@@ -113,7 +113,7 @@ class NativeEngine:
             self._warned = self._warnings.copy()
         return failed
 
-    def place(
+    def set_inputs(
         self, body: BodyModel, mocap_pos: np.ndarray | None, force: np.ndarray | None
     ) -> None:
         """Move scenery, (num, nmocap, 3) m, and push a body's root, (num, 3) N."""

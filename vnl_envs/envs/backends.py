@@ -20,7 +20,7 @@ import numpy as np
 from mujoco.batch import MODEL_FIELDS
 
 from vnl_envs.bodies.constants import derived_fields, derived_names, need_constants
-from vnl_envs.envs.core import Judge, Step, flat, flat_privileged
+from vnl_envs.envs.core import Step, StepFinalizer, flat, flat_privileged
 from vnl_envs.envs.host import Host
 from vnl_envs.tasks.task import Start, Task
 
@@ -194,7 +194,7 @@ class Mjx:
         model = task.world.model
         contacts = None if max_batch is None else max_batch * room(model)[0]
         self._engine = MjxEngine(model, impl, contacts)
-        self._judge = Judge(task.metrics)
+        self._finalizer = StepFinalizer(task.metrics)
         self.model = self._engine.model
 
     @_as_numpy_promotes
@@ -221,7 +221,7 @@ class Mjx:
             physics=physics,
             episode=dict(episode),
             carry=dict(carry),
-            totals=jnp.asarray(self._judge.accumulator.begin(()), jnp.float32),
+            totals=jnp.asarray(self._finalizer.accumulator.begin(()), jnp.float32),
             observation=flat(observed),
             privileged=flat_privileged(observed),
             model=fields,
@@ -233,20 +233,20 @@ class Mjx:
         if engine.impl == "warp":
             data, action = _without_derivatives((data, action))
         episode, carry = data.episode, data.carry
-        placed = task.place(episode, carry)
+        inputs = task.external_inputs(episode, carry)
         control = task.body.control(task.applied_action(action, episode, carry))
         model = _edited(self.model if model is None else model, data.model)
-        physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *placed)
+        physics = engine.step(model, data.physics, task.body, control, task.world.substeps, *inputs)
         failed = engine.diverged(physics) | ~jnp.isfinite(action).all()
         view = engine.physics(physics, task.body)
         next_carry, outcome = task.evaluate(view, action, episode, carry)
         before = data.observation, data.privileged
-        step, totals, seen = self._judge(outcome, failed, data.totals, before)
+        step, totals, seen = self._finalizer(outcome, failed, data.totals, before)
         next_carry, totals = _typed((dict(next_carry), totals), (carry, data.totals))
         after = Data(physics, episode, next_carry, totals, *seen, data.model)
         # A diverged simulation stays where it last was finite; its episode is over.
         after = choose(failed, data.replace(totals=totals), after)
-        increments = self._judge.accumulator.increments(data.totals, totals)
+        increments = self._finalizer.accumulator.increments(data.totals, totals)
         return after, step, increments, engine.overflow(physics)
 
     def _fields(self, episode: Any, wanted: jax.Array) -> dict[str, jax.Array]:

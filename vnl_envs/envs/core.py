@@ -72,8 +72,8 @@ class Core:
         self.task = task
         self.num = num
         self.engine = NativeEngine(task.world.model, num, threads, transient)
-        self.judge = Judge(task.metrics)
-        self._totals = self.judge.accumulator.begin(self.shape(num))
+        self.finalizer = StepFinalizer(task.metrics)
+        self._totals = self.finalizer.accumulator.begin(self.shape(num))
         self.episode, self.carry = self._blank()
         self.fields: Rows = {}
         observed = self._observed()
@@ -136,7 +136,7 @@ class Core:
         for rows, new in ((self.episode, episode), (self.carry, carry)):
             for name, value in new.items():
                 rows[name][ids] = value
-        self._totals[ids] = self.judge.accumulator.begin(self.shape(len(ids)))
+        self._totals[ids] = self.finalizer.accumulator.begin(self.shape(len(ids)))
         observed = self.task.observe(self.physics[ids], episode, carry)
         self.observation[ids] = flat(observed)
         self.privileged[ids] = flat_privileged(observed)
@@ -146,7 +146,7 @@ class Core:
         self.episode, self.carry = dict(episode), dict(carry)
         self.edit()
         self._start(np.arange(self.num), start)
-        self._totals = self.judge.accumulator.begin(self.shape(self.num))
+        self._totals = self.finalizer.accumulator.begin(self.shape(self.num))
         observed = self.task.observe(self.physics, episode, carry)
         self.observation, self.privileged = flat(observed), flat_privileged(observed)
 
@@ -168,7 +168,7 @@ class Core:
         Results of the others mean nothing.
         """
         task, engine = self.task, self.engine
-        engine.place(task.body, *task.place(self.episode, self.carry))
+        engine.set_inputs(task.body, *task.external_inputs(self.episode, self.carry))
         applied = task.applied_action(action, self.episode, self.carry)
         self._actuate(task.body.control(applied))
         failed = engine.step(task.world.substeps, ids)
@@ -180,7 +180,7 @@ class Core:
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
         before = self.observation, self.privileged
-        step, self._totals, (self.observation, self.privileged) = self.judge(
+        step, self._totals, (self.observation, self.privileged) = self.finalizer(
             outcome, failed if broken else None, self._totals, before
         )
         return step
@@ -211,21 +211,21 @@ class Core:
 
     def figures(self) -> dict[str, np.ndarray]:
         """The metrics of every simulation's episode so far, (num,) each."""
-        return dict(zip(self.judge.accumulator.names, self.figure_rows().T, strict=True))
+        return dict(zip(self.finalizer.accumulator.names, self.figure_rows().T, strict=True))
 
     def figure_rows(self) -> np.ndarray:
         """The metrics of every simulation's episode so far, (num, M)."""
-        return self.judge.accumulator.result(self._totals)
+        return self.finalizer.accumulator.result(self._totals)
 
     def first_figures(self) -> np.ndarray:
         """The metrics of an episode before its first step, (M,)."""
-        accumulator = self.judge.accumulator
+        accumulator = self.finalizer.accumulator
         return accumulator.result(accumulator.begin(()))
 
     def figures_of(self, index: int) -> dict[str, float]:
         """The metrics of one simulation's episode so far."""
-        figures = self.judge.accumulator.result(self._totals[index])
-        return dict(zip(self.judge.accumulator.names, figures.tolist(), strict=True))
+        figures = self.finalizer.accumulator.result(self._totals[index])
+        return dict(zip(self.finalizer.accumulator.names, figures.tolist(), strict=True))
 
     def reference_action(self) -> np.ndarray | None:
         """See `Task.reference_action`: of every simulation, (num, nu)."""
@@ -278,7 +278,7 @@ class Core:
         self.privileged = np.array(state["privileged"])
 
 
-class Judge:
+class StepFinalizer:
     """What a control step gave, from the task's outcome and from what diverged. NumPy or JAX.
 
     Args:

@@ -40,7 +40,7 @@ class Host:
         core = self._core(1, {})
         self.layout, self.groups = core.layout, core.groups
         self._begin(core, np.zeros((1, task.uniforms), np.float32))
-        self.names = core.judge.accumulator.names
+        self.names = core.finalizer.accumulator.names
         core.step(np.zeros((1, task.body.nu), np.float32))
         # A step may widen what an episode's carry begins with, hence the types after one.
         self._types = _map(lambda array: array.dtype, core.memory())
@@ -90,7 +90,9 @@ class Host:
                 "truncated": step.truncated,
                 "diverged": step.diverged,
                 "success": step.success,
-                "increments": core.judge.accumulator.increments(memory["totals"], after["totals"]),
+                "increments": core.finalizer.accumulator.increments(
+                    memory["totals"], after["totals"]
+                ),
             }
             return _shape(self._words(after), batch), _shape(_single(gave), batch)
 

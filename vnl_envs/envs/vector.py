@@ -90,7 +90,7 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
             else Workers(self._gym, num_envs, self._processes, threads, self.autoreset_mode, limit)
         )
         self._term_names = tuple(task.reward_terms)
-        self._metric_names = self._gym.core.judge.accumulator.names
+        self._metric_names = self._gym.core.finalizer.accumulator.names
         # Reward, terms and metrics before the first step, (K, 1).
         self._first = np.concatenate(
             [np.zeros(1 + len(self._term_names)), self._gym.core.first_figures()]

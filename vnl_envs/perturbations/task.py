@@ -17,10 +17,10 @@ from vnl_envs.tasks.task import (
     PRIVILEGED,
     Carry,
     Episode,
+    ExternalInputs,
     Observation,
     Outcome,
     Overlay,
-    Placement,
     Start,
     Task,
 )
@@ -134,16 +134,16 @@ class PerturbedTask(Task):
         command = self._commands(action, episode, carry)[-1]
         return self.inner.applied_action(command, _inner(episode), _inner(carry))
 
-    def place(self, episode: Episode, carry: Carry) -> Placement:
+    def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
         """The task's scenery and forces, and the forces of all kinds."""
-        placed = self.inner.place(_inner(episode), _inner(carry))
+        inputs = self.inner.external_inputs(_inner(episode), _inner(carry))
         drawn, remembered = _added(episode), _added(carry)
         for kind in self._kinds:
             force = kind.force(drawn, remembered)
             if force is not None:
-                total = force if placed.force is None else placed.force + force
-                placed = placed._replace(force=total)
-        return placed
+                total = force if inputs.force is None else inputs.force + force
+                inputs = inputs._replace(force=total)
+        return inputs
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry

@@ -52,7 +52,7 @@ _TRIAL_SECONDS = 20
 
 
 @functools.cache
-def available() -> str | None:
+def unavailable_reason() -> str | None:
     """Why programs cannot be isolated here, in one line; None if they can."""
     if (reason := confine.refusal()) is not None:
         return reason

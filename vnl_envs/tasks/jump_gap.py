@@ -13,7 +13,7 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import Ladder
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
-from vnl_envs.tasks.task import Carry, Episode, Outcome, Placement, Start, Task
+from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
 from vnl_envs.utils import checks
 
 # More gaps than an animal can pass within the horizon; beyond them the sequence repeats.
@@ -136,9 +136,9 @@ class JumpGap(Task):
         carry |= self._course(zero, episode)
         return start._replace(mocap_pos=self._mocap(carry)), carry
 
-    def place(self, episode: Episode, carry: Carry) -> Placement:
+    def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
         """The platforms around the body."""
-        return Placement(mocap_pos=self._mocap(carry))
+        return ExternalInputs(mocap_pos=self._mocap(carry))
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry

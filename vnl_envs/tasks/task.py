@@ -46,7 +46,7 @@ class Start(NamedTuple):
     mocap_pos: Array | None = None
 
 
-class Placement(NamedTuple):
+class ExternalInputs(NamedTuple):
     """What acts on a simulation from outside during a control step; None leaves it as it is.
 
     Attributes:
@@ -188,9 +188,9 @@ class Task(ABC):
         """The action that reaches the actuators where a policy chose `action`, (..., nu)."""
         return action
 
-    def place(self, episode: Episode, carry: Carry) -> Placement:
+    def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
         """What acts from outside during the next step: scenery that moves, a push."""
-        return Placement()
+        return ExternalInputs()
 
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance of world points to the ground, (..., n, 3) -> (..., n), m."""

@@ -46,11 +46,11 @@ class PhysicsChecks(Settings):
             for i in np.flatnonzero(~(result[2] | result[3])):
                 data = mujoco.MjData(env.model)
                 mujoco.mj_setState(env.model, data, before["physics"][i], STATE)
-                placed = task.place(
+                inputs = task.external_inputs(
                     rows(before["episode"], slice(i, i + 1)), rows(before["carry"], slice(i, i + 1))
                 ).mocap_pos
-                if placed is not None:
-                    data.mocap_pos[:] = placed[0]
+                if inputs is not None:
+                    data.mocap_pos[:] = inputs[0]
                 data.ctrl[task.body.ctrl] = task.body.control(action[i])
                 mujoco.mj_step(env.model, data, task.world.substeps)
                 expected = np.empty_like(after[i])

@@ -32,7 +32,7 @@ class SpreadSimulations:
         self.size = core.size
         self.observation = np.zeros((num, core.size), np.float32)
         self.episode = {k: np.repeat(rows, num, axis=0) for k, rows in core.episode.items()}
-        self._names, self._first_figures = core.judge.accumulator.names, core.first_figures()
+        self._names, self._first_figures = core.finalizer.accumulator.names, core.first_figures()
         self._figures = np.tile(self._first_figures, (num, 1))
         self._workers = Workers(gym, num, processes, threads, AutoresetMode.DISABLED)
 

@@ -67,7 +67,7 @@ _END_TIMEOUT = 10.0
 _LEAST = 64
 
 
-class Process:
+class WorkerProcess:
     """Another process: its program, pipes and mailbox.
 
     Args:
@@ -76,7 +76,7 @@ class Process:
         asked: those that it asks what is forwarded.
     """
 
-    def __init__(self, memory: Memory, task: Memory, asked: Sequence[Process]) -> None:
+    def __init__(self, memory: Memory, task: Memory, asked: Sequence[WorkerProcess]) -> None:
         self.mailbox = Memory()
         theirs, self._requests = os.pipe()
         self._replies, back = os.pipe()
@@ -140,13 +140,13 @@ class Process:
         return f"ended with exit code {code}"
 
 
-class Own:
-    """What `Process` is, in this process: it steps a block, too, while the others do.
+class LocalWorker:
+    """What `WorkerProcess` is, in this process: it steps a block, too, while the others do.
 
     It would have nothing else to do, and waking one process less is worth more than it costs.
 
     Args:
-        memory, task: see `Process`.
+        memory, task: see `WorkerProcess`.
     """
 
     def __init__(self, memory: Memory, task: Memory) -> None:
@@ -159,7 +159,7 @@ class Own:
         self._asked = kind, value
 
     def wait(self, number: int) -> tuple[int, int]:
-        """Do it; see `Process`."""
+        """Do it; see `WorkerProcess`."""
         return self._worker.answer(*self._asked)
 
     def end(self) -> None:
@@ -235,7 +235,7 @@ class Workers:
         # The number of the last exchange, and whether everyone has answered in it.
         self._number, self._settled = 0, True
         self._gone = ""
-        self._processes: list[Own | Process] = []
+        self._processes: list[LocalWorker | WorkerProcess] = []
         self._end = weakref.finalize(self, _end, self._processes, self._task, os.getpid())
         try:
             self._add_processes(memory)
@@ -248,10 +248,10 @@ class Workers:
 
     def _add_processes(self, memory: Memory) -> None:
         """Start the processes; number i asks 2i + 1 and 2i + 2, so that no one asks them all."""
-        others: dict[int, Process] = {}
-        self._processes.append(Own(memory, self._task))
+        others: dict[int, WorkerProcess] = {}
+        self._processes.append(LocalWorker(memory, self._task))
         for i in range(len(self._rows) - 1, 0, -1):
-            others[i] = Process(
+            others[i] = WorkerProcess(
                 memory, self._task, [others[k] for k in _asked_by(i) if k in others]
             )
             self._processes.insert(1, others[i])
@@ -506,7 +506,7 @@ def _somebody() -> bool:
     return True
 
 
-def _end(processes: list[Own | Process], task: Memory, pid: int) -> None:
+def _end(processes: list[LocalWorker | WorkerProcess], task: Memory, pid: int) -> None:
     """End processes and forget their task; only where they were started."""
     if os.getpid() == pid:
         while processes:

@@ -239,7 +239,7 @@ def _exposed(split: str) -> str | None:
     """
     from vnl_envs.sandbox import launch
 
-    reason = launch.available()
+    reason = launch.unavailable_reason()
     if reason is not None and split == "test":
         raise problem(Code.SANDBOX, "--split test", f"policies cannot be isolated here: {reason}")
     return reason

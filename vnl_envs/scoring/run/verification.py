@@ -128,15 +128,15 @@ def scope_of(result: Result, suite: Suite) -> Suite:
     return part
 
 
-def is_by(result: Result, who: Candidate) -> list[Problem]:
+def entrant_problems(result: Result, who: Candidate) -> list[Problem]:
     """Where a result tells other things of who was scored than the bundle."""
     return _contradictions(result, {"entrant": who.entrant.model_dump(mode="json")}, "bundle")
 
 
-def is_of(result: Result, what: Run) -> list[Problem]:
+def run_problems(result: Result, what: Run) -> list[Problem]:
     """Where a result tells other things than the bundle of who was scored, or of other seeds."""
     season = {"season": what.season.season}
-    return is_by(result, what.candidate) + _contradictions(result, season, "key")
+    return entrant_problems(result, what.candidate) + _contradictions(result, season, "key")
 
 
 def _contradictions(result: Result, here: dict[str, Any], source: str) -> list[Problem]:

@@ -183,7 +183,7 @@ def _judged(files: dict[str, bytes], problems: list[Problem]) -> Bundle:
     if problems or submission is None:
         raise ScoringError(problems)
     identity = archive.identity_of(files)
-    return Bundle(submission, identity, policies, files, launch.available())
+    return Bundle(submission, identity, policies, files, launch.unavailable_reason())
 
 
 def _needed(files: Mapping[str, bytes], path: str, code: Code) -> bytes:

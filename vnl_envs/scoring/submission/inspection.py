@@ -114,7 +114,7 @@ def inspect(files: Iterable[bytes]) -> list[Verdict]:
 
 def _started() -> subprocess.Popen[bytes]:
     """A process that takes files."""
-    isolated = launch.available() is None
+    isolated = launch.unavailable_reason() is None
     command = launch.command(
         ["-m", "vnl_envs.sandbox.inside.model_check"], memory=MEMORY, isolated=isolated
     )
