@@ -8,12 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 EXTRAS := sb3,jax,warp,parallel,motion,score,ray
 # The modules of the API reference; vnl_envs itself imports its names only when used.
 DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants \
-  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics perturbations \
-  perturbations.kind perturbations.factors perturbations.kinds perturbations.counter_rng \
+  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics tasks.cells \
+  perturbations perturbations.kind perturbations.factors perturbations.kinds perturbations.counter_rng \
   perturbations.limb_geometry \
   engines.native engines.mjx envs.core envs.single envs.vector envs.member envs.parallel envs.sb3 \
   envs.functional envs.autoreset envs.jax_vector rendering.renderer rendering.video \
-  evaluation.evaluate evaluation.policies evaluation.record evaluation.play \
+  evaluation.evaluate evaluation.simulations evaluation.policies evaluation.record evaluation.play \
   statistics.intervals statistics.across_seeds sandbox.launch \
   scoring.documents.schema scoring.documents.suites scoring.results.scores scoring.results.compare \
   scoring.submission.bundles scoring.run.runner benchmarking.parity testing \

@@ -180,6 +180,12 @@ def task_options(id: str) -> dict[str, str]:
     return options if row.num_agents > 1 else {**options, PERTURBATIONS: option_text()}
 
 
+def task_about(id: str) -> str:
+    """What a registered task asks for, in a few words; "" where it does not say."""
+    row = get_row(id)
+    return task_class(row).about.format(**row.settings)
+
+
 def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
     """Compile the world of a registered task.
 

@@ -38,6 +38,8 @@ class GoalRace(GoalReaching):
         ValueError: there is no room for that many starts around the nearest first goal.
     """
 
+    about = "race for goals {distance[0]:g}–{distance[1]:g} m apart"
+
     def __init__(self, world: World, *, spacing: float, **settings: Any) -> None:
         super().__init__(world, **settings)
         self.spacing = spacing

@@ -50,6 +50,7 @@ class GoalReaching(Task):
         reward: "progress" or "sparse".
     """
 
+    about = "reach goals {distance[0]:g}–{distance[1]:g} m apart"
     options = {"reward": '"progress" (default) or "sparse": 1 on reaching a goal, else 0'}  # noqa: RUF012
     metrics = (
         Metric("goals_reached", "goals", "last", "higher", POSITIVE),

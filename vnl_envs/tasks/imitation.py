@@ -58,6 +58,7 @@ class Imitation(Task):
         starts: (P, 2) clip and frame of every start, in the order of the first uniform number.
     """
 
+    about = "follow a clip"
     options = {  # noqa: RUF012
         "clips": "a clip file (.h5) or names of embedded clips; default all embedded ones",
         "split": '"train" (default), "test" or "all"',

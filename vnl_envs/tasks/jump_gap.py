@@ -40,6 +40,7 @@ class JumpGap(Task):
         difficulty: factor for the random widths.
     """
 
+    about = "run over platforms with {gap_width[0]:g}–{gap_width[1]:g} m gaps"
     options = {  # noqa: RUF012
         "gaps": "one width in m for every gap, for a ladder of widths",
         "difficulty": "factor for the random gap widths, default 1",

@@ -111,6 +111,9 @@ class Task(ABC):
         uniforms: how many uniform numbers `episode` takes.
     """
 
+    about: ClassVar[str] = ""
+    """What it asks for in a few words; a format string over the task's settings."""
+
     options: ClassVar[dict[str, str]] = {}
     """Keyword arguments that users may give to `gym.make`, with what they mean."""
 
