@@ -1,12 +1,14 @@
-"""Write the top of the leaderboard into the README: `python -m leaderboard.make_readme`."""
+"""Write the tasks and the top of the board into the README: `python -m leaderboard.make_readme`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vnl_envs.envs.core import Core
 from vnl_envs.problems import ScoringError
+from vnl_envs.registry import make_task, task_about, task_ids
 from vnl_envs.scoring.board import views
 from vnl_envs.scoring.board.tables import Row, Table, read_board
 from vnl_envs.utils.files import written_whole
@@ -15,7 +17,36 @@ FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 MOST = 5
 """Of the ranked entries."""
-BEGIN, END = "<!-- leaderboard: python -m leaderboard.make_readme -->", "<!-- /leaderboard -->"
+
+
+def tasks() -> str:
+    """The README's table of tasks: what each asks for, and its sizes."""
+    lines = ["| id | what | observation | action |", "|---|---|---|---|"]
+    for task_id in (id for id in task_ids() if id.startswith("vnl/")):
+        task = make_task(task_id)
+        sizes = f"{Core(task, 1, 1).size} | {task.body.nu}"
+        lines.append(f"| `{task_id}` | {task_about(task_id)} | {sizes} |")
+    return "\n".join(lines)
+
+
+def board() -> str:
+    """The README's top rows of the board's front page.
+
+    Raises:
+        ScoringError: something on the board is wrong.
+    """
+    tables, _, problems = read_board(FOLDER)
+    if problems:
+        raise ScoringError(problems)
+    table = tables[0]
+    text = (
+        f"Scores on `{table.suite.name}`, split {table.split}: 0 is the random policy, 1 a task's\n"
+        "ceiling. Overall is the mean over the tasks, with its 95 % interval."
+    )
+    return "\n".join([text, "", *rows(table)])
+
+
+PARTS: dict[str, Callable[[], str]] = {"tasks": tasks, "leaderboard": board}
 
 
 def rows(table: Table) -> Iterator[str]:
@@ -46,38 +77,24 @@ def plain(name: str) -> str:
     return re.sub(r"([^A-Za-z0-9 ])", r"\\\1", name)
 
 
-def part(board: Path) -> str:
-    """What the README has between `BEGIN` and `END`, of the board's front page.
-
-    Raises:
-        ScoringError: something on the board is wrong.
-    """
-    tables, _, problems = read_board(board)
-    if problems:
-        raise ScoringError(problems)
-    table = tables[0]
-    text = (
-        f"Scores on `{table.suite.name}`, split {table.split}: 0 is the random policy, 1 a task's\n"
-        "ceiling. Overall is the mean over the tasks, with its 95 % interval."
-    )
-    return "\n".join([text, "", *rows(table)])
-
-
-def with_part(readme: str, text: str) -> str:
-    """A README with another part.
+def with_part(readme: str, name: str, text: str) -> str:
+    """A README with another text in one of its `PARTS`.
 
     Raises:
         ValueError: it has no place for it.
     """
-    begin, end = readme.find(BEGIN), readme.find(END)
+    first, last = f"<!-- {name}: python -m leaderboard.make_readme -->", f"<!-- /{name} -->"
+    begin, end = readme.find(first), readme.find(last)
     if not 0 <= begin < end:
-        raise ValueError(f"README.md must have a line {BEGIN!r}, and later {END!r}")
-    return f"{readme[:begin]}{BEGIN}\n{text}\n\n{readme[end:]}"
+        raise ValueError(f"README.md must have a line {first!r}, and later {last!r}")
+    return f"{readme[:begin]}{first}\n{text}\n\n{readme[end:]}"
 
 
 def main() -> None:
-    """Write it."""
-    readme = with_part(README.read_text(), part(FOLDER))
+    """Write them."""
+    readme = README.read_text()
+    for name, part in PARTS.items():
+        readme = with_part(readme, name, part())
     with written_whole(README) as path:
         path.write_text(readme)
 

@@ -53,10 +53,11 @@ def test_every_result_is_of_an_entry():
     assert names == {*keys()}
 
 
-def test_the_readme_has_the_top_of_the_board():
-    """Which contradicts itself nowhere. `python -m leaderboard.make_readme` writes it."""
+@pytest.mark.parametrize("name", make_readme.PARTS)
+def test_the_readme_has_the_tasks_and_the_top_of_the_board(name):
+    """As `python -m leaderboard.make_readme` writes them; the board contradicts itself nowhere."""
     readme = make_readme.README.read_text()
-    assert make_readme.with_part(readme, make_readme.part(BOARD)) == readme
+    assert make_readme.with_part(readme, name, make_readme.PARTS[name]()) == readme
 
 
 def test_a_name_in_the_readme_is_no_markdown():
