@@ -23,6 +23,11 @@ from vnl_envs.utils.files import written_whole
 
 # By what the physics time step is divided, to see whether a score hangs on it.
 FINER = 2
+STARTS: dict[str, dict[str, Any]] = {
+    "random frames": {},
+    "first frame": {"start": 0, "noise": 0.02},
+}
+"""Where episodes of clips start, with what noise of the joint angles, rad."""
 
 
 def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> dict[str, Any]:
@@ -34,8 +39,9 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
 
     Returns:
         About the policy; "scores", by split of the clips ("" where there are none) and policy, each
-        metric's mean and interval; and "kept", which part of the return is left at half the step
-        (None where there is none).
+        metric's mean and interval; "kept", which part of the return is left at half the step (None
+        where there is none); and of clips "followed", by split, policy and start, the share of all
+        steps and that of the episodes that reach the end.
 
     Raises:
         ValueError: it names no task, or one that has changed since.
@@ -56,6 +62,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
     entrants |= {"track": "track"} if follows else {}
     entrants |= {"trained": policy, "half step": policy}
     scores: dict[str, dict[str, Any]] = {}
+    followed: dict[str, Any] = {}
     for split in _splits(task.body, options.get("clips")) if follows else ("",):
         scores[split] = {}
         for name, entrant in entrants.items():
@@ -65,6 +72,12 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
                 task_id, entrant, episodes, seed, progress=progress, **{**options, **varied}
             )
             scores[split][name] = result.record()["summary"]
+        if follows:
+            of_split = {**options, "split": split}
+            followed[split] = {
+                name: _followed(task_id, entrants[name], episodes, seed, of_split)
+                for name in ("track", "trained")
+            }
     first = next(iter(scores.values()))
     half, whole = (first[name]["return"]["mean"] for name in ("half step", "trained"))
     kept = half / whole if whole else None
@@ -72,8 +85,22 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
         "task": task_id, "options": options, "env_hash": env_hash,
         "algorithm": about.get("algorithm"), "steps": int(about["steps"]),
         "training_seed": int(about["seed"]), "episodes": episodes, "seed": seed,
-        "scores": scores, "kept": kept,
+        "scores": scores, "kept": kept, "followed": followed,
     }  # fmt: skip
+
+
+def _followed(
+    task_id: str, policy: Any, episodes: int, seed: int, options: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """How far clips are followed, by start."""
+    results = {
+        name: vnl_envs.evaluate(task_id, policy, episodes, seed, **{**options, **start})
+        for name, start in STARTS.items()
+    }
+    return {
+        name: {"steps": r.followed, "to the end": float((r.ends == "truncated").mean())}
+        for name, r in results.items()
+    }
 
 
 def _splits(body: BodyModel, clips: Any) -> list[str]:
@@ -97,6 +124,17 @@ def table(record: dict[str, Any]) -> Table:
     return shown
 
 
+def lines(record: dict[str, Any]) -> list[str]:
+    """How far clips are followed."""
+    return [
+        f"{name} {split} from {start}: {share['steps']:.3f} of the steps, "
+        f"{share['to the end']:.2f} of the episodes to the end"
+        for split, policies in record["followed"].items()
+        for name, starts in policies.items()
+        for start, share in starts.items()
+    ]
+
+
 def main(
     policies: Annotated[list[Path], typer.Argument(help="ONNX files")],
     episodes: Annotated[int, typer.Option(min=1, help="of each policy")] = 50,
@@ -110,6 +148,7 @@ def main(
         sys.exit(f"error: {error}")
     for record in records:
         Console().print(table(record))
+        Console().print(*lines(record), sep="\n", highlight=False)
     if out is not None:
         with written_whole(out) as partial:
             partial.write_text(json.dumps(records, indent=2) + "\n")

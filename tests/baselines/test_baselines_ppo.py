@@ -32,6 +32,7 @@ from hypothesis.extra.numpy import arrays
 from runs import log_of, sharing_programs, state_of, write_hyperparams
 from support import invoke, one_line
 
+import vnl_envs
 from baselines import hyperparameters, ppo, ppo_sb3
 from baselines.checkpoint import read_tree, write_tree
 from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
@@ -43,7 +44,7 @@ from baselines.ppo.networks import Gaussian
 from baselines.ppo.starts import BINS, FailureStarts, preferred
 from baselines.ppo.variants import variant
 from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
-from baselines.score import score
+from baselines.score import lines, score
 from vnl_envs import registry
 from vnl_envs.testing.comparison import assert_same
 
@@ -388,6 +389,23 @@ def test_a_score_has_the_untrained_and_the_finer_step_beside_it(short: Path) -> 
     assert record["kept"] == returns["half step"] / returns["trained"]
     # The same episode and the same policy: what differs is the physics.
     assert returns["half step"] != returns["trained"]
+
+
+def test_clips_are_followed_from_random_frames_and_from_the_first(tmp_path: Path) -> None:
+    """The share of all steps, and of the episodes that reach the end: of `track`, too."""
+    task_id, options = "vnl/RodentImitation-v0", {"clips": ["stand_alert"], "split": "all"}
+    task = vnl_envs.make_task(task_id, **options)
+    size = vnl_envs.SingleEnv(task_id, **options).observation_space.shape[0]
+    metadata = {"task": task_id, "options": json.dumps(options), "steps": "0", "seed": "0",
+                "env_hash": vnl_envs.env_hash(task_id, task)}  # fmt: skip
+    layers = [dense(np.zeros((task.body.nu, size)), np.zeros(task.body.nu))]
+    write_onnx(tmp_path / "p.onnx", layers, (size, task.body.nu), metadata)
+    record = score(tmp_path / "p.onnx", episodes=2)
+    (followed,) = record["followed"].values()
+    assert set(followed) == {"track", "trained"}
+    assert followed["track"]["first frame"] == {"steps": 1.0, "to the end": 1.0}
+    assert 0 < followed["trained"]["random frames"]["steps"] <= 1
+    assert "track" in lines(record)[0]
 
 
 def test_a_policy_of_another_task_is_not_scored(tmp_path: Path) -> None:

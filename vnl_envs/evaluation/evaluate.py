@@ -61,6 +61,7 @@ class Evaluation:
         unit_name: see `Summary`.
         ends: (N,) "terminated", "truncated" or "diverged".
         success: (N,) bool.
+        available: (N,) control steps that each could have had.
     """
 
     task_id: str
@@ -72,7 +73,17 @@ class Evaluation:
     units: np.ndarray
     ends: np.ndarray
     success: np.ndarray
+    available: np.ndarray
     unit_name: str = "episode"
+
+    @property
+    def followed(self) -> float:
+        """Steps without the fatal one over those that were available, all episodes together.
+
+        A mean of each episode's share, as `survived`, counts a start near the end as full.
+        """
+        steps = self.values["length"] - (self.ends == "terminated")
+        return float(steps.sum() / self.available.sum())
 
     def summaries(self, label: str | None = None) -> list[Summary]:
         """Each metric's mean and interval, over all episodes or those of a label."""
@@ -166,6 +177,7 @@ def evaluate(
         units=np.array([e.unit or f"episode {e.number}" for e in ended]),
         ends=np.array([e.end for e in ended], object),
         success=np.array([e.success for e in ended]),
+        available=np.array([e.available for e in ended]),
         unit_name=task.unwrapped.unit_name if any(e.unit for e in ended) else "episode",
     )
 
