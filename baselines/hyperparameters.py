@@ -45,8 +45,9 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
         ("missing", set(fields) - set(chosen)),
     ):
         if names:
-            raise ValueError(f"{path.name}: {what} hyperparameters {sorted(names)}; "
-                             f"there are {sorted(fields)}")  # fmt: skip
+            raise ValueError(
+                f"{path.name}: {what} hyperparameters {sorted(names)}; there are {sorted(fields)}"
+            )
     return kind(
         **{name: _checked(path, name, field.type, chosen[name]) for name, field in fields.items()}
     )

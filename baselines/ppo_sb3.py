@@ -33,9 +33,16 @@ def make_model(envs: VecNormalize, seed: int) -> PPO:
     """The model before learning. Exploration is what a body still stands under: σ = 0.18."""
     policy = {"log_std_init": math.log(0.18), "net_arch": [256, 256]}
     return PPO(
-        "MlpPolicy", envs, n_steps=64, batch_size=512, n_epochs=5, gamma=0.99, seed=seed,
-        policy_kwargs=policy, device="cpu",
-    )  # fmt: skip
+        "MlpPolicy",
+        envs,
+        n_steps=64,
+        batch_size=512,
+        n_epochs=5,
+        gamma=0.99,
+        seed=seed,
+        policy_kwargs=policy,
+        device="cpu",
+    )
 
 
 def export(model: PPO, envs: VecNormalize, path: Path, about: dict) -> None:
@@ -84,8 +91,14 @@ def main(
         model.learn(steps - model.num_timesteps, every, reset_num_timesteps=not resume)
         model.save(out / MODEL)
         envs.save(str(out / NORMALISE))
-        about = {"algorithm": "ppo_sb3", "task": task, "env_hash": bare.env.env_hash, "seed": seed,
-                 "options": options, "steps": model.num_timesteps}  # fmt: skip
+        about = {
+            "algorithm": "ppo_sb3",
+            "task": task,
+            "env_hash": bare.env.env_hash,
+            "seed": seed,
+            "options": options,
+            "steps": model.num_timesteps,
+        }
         export(model, envs, out / POLICY, about)
     except FileExistsError:
         sys.exit(f"error: {str(out)!r} is there: go on with --resume, or give another --out")

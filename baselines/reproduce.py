@@ -72,17 +72,28 @@ class Row:
     def arguments(self, runs: Path, seed: int, others: dict[str, Row]) -> list[str]:
         """The command line of a run."""
         firsts = {name: row.folder(runs, row.seeds[0]) for name, row in others.items()}
-        bundles = {f"{name}.decoder": CHECKPOINTS / f"{row.stem(row.seeds[0])}.safetensors"
-                   for name, row in others.items()}  # fmt: skip
+        bundles = {
+            f"{name}.decoder": CHECKPOINTS / f"{row.stem(row.seeds[0])}.safetensors"
+            for name, row in others.items()
+        }
         module, *arguments = shlex.split(self.command)
         known = {**firsts, **bundles}
         arguments = [_filled(argument, known) for argument in arguments]
         folder = self.folder(runs, seed)
         more = ["--resume"] if (folder / CHECKPOINT).is_file() else []
         return [
-            sys.executable, "-m", f"baselines.{module}", *arguments, "--steps", str(self.steps),
-            "--seed", str(seed), "--out", str(folder), *more,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            f"baselines.{module}",
+            *arguments,
+            "--steps",
+            str(self.steps),
+            "--seed",
+            str(seed),
+            "--out",
+            str(folder),
+            *more,
+        ]
 
 
 def _filled(argument: str, known: dict[str, Path]) -> str:

@@ -74,8 +74,10 @@ class Run:
         if resume:
             self._check_record()
         elif folder.exists() and not self._barely_begun() and any(folder.iterdir()):
-            raise ValueError(f"{str(folder)!r} is not empty: go on with its run by --resume, "
-                             "or give another --out")  # fmt: skip
+            raise ValueError(
+                f"{str(folder)!r} is not empty: go on with its run by --resume, "
+                "or give another --out"
+            )
         self.resumed = resume and self.checkpoint.is_file()
         if self.resumed:
             self._rows: list[dict[str, Any]] = list(rows_of(folder / LOG))
@@ -103,8 +105,10 @@ class Run:
     def _check_same(self, there: Mapping[str, Any], place: str) -> None:
         for name, value in self.identity.items():
             if there.get(name) != value:
-                raise ValueError(f"{place!r} has another run in it: its {name} is "
-                                 f"{there.get(name)!r}, not {value!r}")  # fmt: skip
+                raise ValueError(
+                    f"{place!r} has another run in it: its {name} is "
+                    f"{there.get(name)!r}, not {value!r}"
+                )
 
     def _write_record(self) -> None:
         versions = {name: _version(name) for name in _VERSIONS}
@@ -258,14 +262,24 @@ class Training(ABC):
     """
 
     def __init__(
-        self, task_id: str, seed: int, h: Any, identity: Mapping[str, Any], folder: Path,
-        columns: Sequence[str], resume: bool, options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        task_id: str,
+        seed: int,
+        h: Any,
+        identity: Mapping[str, Any],
+        folder: Path,
+        columns: Sequence[str],
+        resume: bool,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.task_id, self.seed, self.h, self.options = task_id, seed, h, dict(options or {})
         identity = {
-            "task": task_id, "options": self.options, **identity, "seed": seed,
+            "task": task_id,
+            "options": self.options,
+            **identity,
+            "seed": seed,
             "hyperparameters": asdict(h),
-        }  # fmt: skip
+        }
         self.run = Run(folder, identity, ("step", "seconds", "seed", *columns), resume)
         self.best, self._before = -math.inf, 0.0
         if self.run.resumed:
@@ -358,9 +372,13 @@ class Training(ABC):
 
     def _iterate(self, steps: int, interrupt: Interrupt) -> None:
         with tqdm(
-            total=steps, initial=self.steps, unit="step", unit_scale=True, desc=self.task_id,
+            total=steps,
+            initial=self.steps,
+            unit="step",
+            unit_scale=True,
+            desc=self.task_id,
             disable=None,
-        ) as bar:  # fmt: skip
+        ) as bar:
             while self.steps < steps and not interrupt.asked:
                 self.advance()
                 self._after(steps, bar)

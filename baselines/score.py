@@ -55,8 +55,10 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
     task = vnl_envs.make_task(task_id, **options)
     env_hash = vnl_envs.env_hash(task_id, task)
     if about.get("env_hash") != env_hash:
-        raise ValueError(f"{str(path)!r} was trained on another {task_id}: its hash is "
-                         f"{about.get('env_hash')}, the task's {env_hash}")  # fmt: skip
+        raise ValueError(
+            f"{str(path)!r} was trained on another {task_id}: its hash is "
+            f"{about.get('env_hash')}, the task's {env_hash}"
+        )
     follows = isinstance(task.unwrapped.cells, EachClip)
     entrants: dict[str, Any] = {"zero": "zero", "random": "random"}
     entrants |= {"track": "track"} if follows else {}
@@ -82,11 +84,18 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
     half, whole = (first[name]["return"]["mean"] for name in ("half step", "trained"))
     kept = half / whole if whole else None
     return {
-        "task": task_id, "options": options, "env_hash": env_hash,
-        "algorithm": about.get("algorithm"), "steps": int(about["steps"]),
-        "training_seed": int(about["seed"]), "episodes": episodes, "seed": seed,
-        "scores": scores, "kept": kept, "followed": followed,
-    }  # fmt: skip
+        "task": task_id,
+        "options": options,
+        "env_hash": env_hash,
+        "algorithm": about.get("algorithm"),
+        "steps": int(about["steps"]),
+        "training_seed": int(about["seed"]),
+        "episodes": episodes,
+        "seed": seed,
+        "scores": scores,
+        "kept": kept,
+        "followed": followed,
+    }
 
 
 def _followed(

@@ -136,7 +136,7 @@ def scenarios(n: int) -> dict[str, Scenario]:
         "clips of 1 to 8 episodes, 5 strata": _clips(n),
         "ladder of 10 widths": Scenario("clustered", _ladder, _ladder_truth(n)),
         "strata of 2 units": Scenario("clustered", _few, (n // 2 - 1) / 2),
-    }  # fmt: skip
+    }
 
 
 def coverage(scenario: Scenario, n: int, sets: int, seed: int = 0) -> float:
@@ -155,8 +155,9 @@ def candidates(scenario: Scenario, n: int, sets: int) -> dict[str, float]:
     for block in np.array_split(values, max(1, sets // 50)):
         # Nothing to correct, and a warning, where all values are equal.
         spread = block[np.ptp(block, axis=1) > 0]
-        ends = stats.bootstrap((spread,), np.mean, axis=-1, n_resamples=999, method="BCa",
-                               rng=rng).confidence_interval  # fmt: skip
+        ends = stats.bootstrap(
+            (spread,), np.mean, axis=-1, n_resamples=999, method="BCa", rng=rng
+        ).confidence_interval
         corrected += list(zip(ends.low, ends.high, strict=True))
         corrected += [(row[0], row[0]) for row in block[np.ptp(block, axis=1) == 0]]
     student = (
@@ -185,8 +186,10 @@ def yes_no(p: float, n: int) -> dict[str, float]:
     probability = stats.binom.pmf(successes, n, p)
     share = successes / n
     half = Z * np.sqrt(share * (1 - share) / n)
-    ends = {"wilson": np.array([wilson(int(k), n) for k in successes]).T,
-            "normal": (share - half, share + half)}  # fmt: skip
+    ends = {
+        "wilson": np.array([wilson(int(k), n) for k in successes]).T,
+        "normal": (share - half, share + half),
+    }
     return {
         name: round(100 * float(probability[(low <= p) & (p <= high)].sum()), 1)
         for name, (low, high) in ends.items()

@@ -55,9 +55,12 @@ class Noise(gymnasium.Env[np.ndarray, np.ndarray]):
 def learners(layers: list[int], batch: int) -> dict[str, Any]:
     """Algorithms with `STORED` random transitions in their buffers."""
     sac = {
-        "policy_kwargs": {"net_arch": layers}, "batch_size": batch, "buffer_size": STORED,
-        "learning_starts": 2 * STORED, "seed": 0,
-    }  # fmt: skip
+        "policy_kwargs": {"net_arch": layers},
+        "batch_size": batch,
+        "buffer_size": STORED,
+        "learning_starts": 2 * STORED,
+        "seed": 0,
+    }
     h = Hyperparameters(policy_layers=layers, critic_layers=layers, batch_size=batch, n_step=1)
     made = {
         "DMPO": DMPO("MlpPolicy", Noise(), h, STORED, learning_starts=2 * STORED, seed=0),

@@ -87,9 +87,14 @@ def plot(curves: dict[str, dict[str, np.ndarray]]) -> None:
     """One panel per task."""
     columns = min(3, len(curves))
     figure, axes = plt.subplots(
-        -(-len(curves) // columns), columns, figsize=(4 * columns, 6), sharex=True, sharey=True,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+        -(-len(curves) // columns),
+        columns,
+        figsize=(4 * columns, 6),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, (task_id, drift) in zip(axes.flat, curves.items(), strict=False):
         for name, median in drift.items():
             seconds = 0.02 * np.arange(1, len(median) + 1)

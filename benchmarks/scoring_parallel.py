@@ -73,14 +73,16 @@ def main(
     rows: list[dict[str, Any]] = []
     for _ in range(rounds):
         one, two = (measure(workers, episodes) for workers in (1, 2))
-        rows.append({
-            "one_s": round(one["wall"], 2),
-            "two_s": round(two["wall"], 2),
-            "steps": int(one["steps"]),
-            "efficiency": round(one["wall"] / (2 * two["wall"]), 3),
-            "slower": round(two["busy"] / one["busy"], 3),
-            "idle": round(1 - two["busy"] / (2 * two["wall"]), 3),
-        })  # fmt: skip
+        rows.append(
+            {
+                "one_s": round(one["wall"], 2),
+                "two_s": round(two["wall"], 2),
+                "steps": int(one["steps"]),
+                "efficiency": round(one["wall"] / (2 * two["wall"]), 3),
+                "slower": round(two["busy"] / one["busy"], 3),
+                "idle": round(1 - two["busy"] / (2 * two["wall"]), 3),
+            }
+        )
         typer.echo(json.dumps(rows[-1]))
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     with written_whole(RESULTS) as partial:

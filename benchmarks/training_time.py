@@ -82,9 +82,12 @@ def measure(task_id: str, updates: int) -> dict[str, Any]:
     medians = {name: np.median(rows, axis=0).tolist() for name, rows in spent.items()}
     ratio = float(np.median(spent["SB3"][:, 0] / spent["PPO"][:, 0]))
     return {
-        "task": task_id, "steps": many, "trainers": rates(trainers, many, "steps"),
-        "seconds_and_cpu_seconds": medians, "ratio": ratio,
-    }  # fmt: skip
+        "task": task_id,
+        "steps": many,
+        "trainers": rates(trainers, many, "steps"),
+        "seconds_and_cpu_seconds": medians,
+        "ratio": ratio,
+    }
 
 
 def main(updates: Annotated[int, typer.Option(min=1, help="counted ones of each")] = 8) -> None:
@@ -96,8 +99,10 @@ def main(updates: Annotated[int, typer.Option(min=1, help="counted ones of each"
     for row in rows:
         ours, theirs = (row["trainers"][name]["steps_per_s"] for name in ("PPO", "SB3"))
         seconds = row["seconds_and_cpu_seconds"]
-        print(f"| `{row['task']}` | {ours:.0f} | {theirs:.0f} | {row['ratio']:.2f} | "
-              f"{seconds['rollout'][0]:.2f} | {seconds['gradient steps'][0]:.2f} |")  # fmt: skip
+        print(
+            f"| `{row['task']}` | {ours:.0f} | {theirs:.0f} | {row['ratio']:.2f} | "
+            f"{seconds['rollout'][0]:.2f} | {seconds['gradient steps'][0]:.2f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -69,11 +69,15 @@ def export(network: nn.Module, inputs: tuple[torch.Tensor, ...], path: str) -> N
     """Write a network as ONNX under the names that the harness knows."""
     names = ["obs", "state_in"][: len(inputs)], ["action", "state_out"][: len(inputs)]
     torch.onnx.export(
-        network.eval(), inputs, path, input_names=names[0], output_names=names[1],
+        network.eval(),
+        inputs,
+        path,
+        input_names=names[0],
+        output_names=names[1],
         opset_version=17,
         # The newer exporter (dynamo=True) does as well; it needs the package onnxscript.
         dynamo=False,
-    )  # fmt: skip
+    )
 
 
 def compare(network: nn.Module, inputs: tuple[torch.Tensor, ...], path: str) -> float:
@@ -105,8 +109,10 @@ def main() -> None:
     if arguments.memory:
         inputs += (torch.randn(1, network.cell.hidden_size),)
     export(network, inputs, arguments.out)
-    print(f"wrote {arguments.out}; differs from the network by at most "
-          f"{compare(network, inputs, arguments.out):.1g}")  # fmt: skip
+    print(
+        f"wrote {arguments.out}; differs from the network by at most "
+        f"{compare(network, inputs, arguments.out):.1g}"
+    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,14 @@ _LAZY = {
 }
 
 __all__ = [
-    "make_task", "parallel_ids", "register_body", "register_task", "task_ids",
-    "task_options", *_LAZY,
-]  # fmt: skip
+    "make_task",
+    "parallel_ids",
+    "register_body",
+    "register_task",
+    "task_ids",
+    "task_options",
+    *_LAZY,
+]
 
 
 def __getattr__(name: str) -> Any:

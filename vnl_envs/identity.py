@@ -24,9 +24,20 @@ _DERIVED = re.compile(
     r"|.*[nd]adr|.*_num|qpos0|(B|M|D|J|map)[A-Z_].*|mapM2.*|flex.*|efm.*|dof_Madr|.*simplenum"
 )
 _OPTION_FIELDS = (
-    "timestep", "integrator", "cone", "solver", "iterations", "ls_iterations", "tolerance",
-    "ls_tolerance", "jacobian", "impratio", "disableflags", "enableflags", "gravity",
-)  # fmt: skip
+    "timestep",
+    "integrator",
+    "cone",
+    "solver",
+    "iterations",
+    "ls_iterations",
+    "tolerance",
+    "ls_tolerance",
+    "jacobian",
+    "impratio",
+    "disableflags",
+    "enableflags",
+    "gravity",
+)
 # Parts of a body that no policy meets, or that the model and the standing pose show.
 _NOT_MET = {"make_spec", "egocentric_camera", "physics", "standing", "skin_scale"}
 _DIGITS = 6

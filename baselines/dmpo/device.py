@@ -145,9 +145,13 @@ class DeviceDMPO:
             action = policy(key, state.obs)
             after = self.env.step(state, action)
             step = Step(
-                state.obs, action, after.reward, after.done * (1.0 - after.info["truncation"]),
-                after.done, after.info["final_obs"],
-            )  # fmt: skip
+                state.obs,
+                action,
+                after.reward,
+                after.done * (1.0 - after.info["truncation"]),
+                after.done,
+                after.info["final_obs"],
+            )
             totals = after.info["episode_metrics"]
             sums = {
                 "episodes": after.done.sum(),

@@ -49,9 +49,15 @@ class Actor:
     """
 
     def __init__(
-        self, task_id: str, hyperparameters: Hyperparameters, num_envs: int, unroll: int,
-        policy: Maker | None, options: Mapping[str, Any], seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        task_id: str,
+        hyperparameters: Hyperparameters,
+        num_envs: int,
+        unroll: int,
+        policy: Maker | None,
+        options: Mapping[str, Any],
+        seed: int,
+    ) -> None:
         jax.config.update("jax_platforms", "cpu")
         self._env = VectorEnv(task_id, num_envs, threads=1, **options)
         self._learner = learner_of(self._env, hyperparameters, policy)
@@ -392,9 +398,7 @@ def connect(count: int, address: str | None) -> Any:
         raise ValueError('actors need Ray: pip install "ray>=2.40"') from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
-        options |= {
-            "num_cpus": count, "object_store_memory": STORE, "include_dashboard": False,
-        }  # fmt: skip
+        options |= {"num_cpus": count, "object_store_memory": STORE, "include_dashboard": False}
     else:
         _reach(address)
     with warnings.catch_warnings():

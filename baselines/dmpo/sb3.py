@@ -130,12 +130,24 @@ class DMPO(OffPolicyAlgorithm):
         # SB3 takes None as well, whatever it says.
         given: Any = env
         super().__init__(
-            policy, given, learning_rate=h.policy_learning_rate, buffer_size=buffer_size,
-            learning_starts=learning_starts, batch_size=h.batch_size, gamma=h.discount,
-            n_steps=h.n_step, policy_kwargs=policy_kwargs, stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log, verbose=verbose, seed=seed, device=device,
-            support_multi_env=True, sde_support=False, supported_action_spaces=(spaces.Box,),
-        )  # fmt: skip
+            policy,
+            given,
+            learning_rate=h.policy_learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=h.batch_size,
+            gamma=h.discount,
+            n_steps=h.n_step,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+        )
         if _init_setup_model:
             self._setup_model()
 

@@ -23,9 +23,19 @@ from vnl_envs import make_functional
 from vnl_envs.identity import env_hash
 from vnl_envs.tasks.metrics import STANDARD
 
-_TRAINING = ("training_return", "training_length", "training_episodes", "expected_return",
-             "critic_loss", "kl_improvement", "kl_mean", "kl_std", "temperature", "std",
-             "outside")  # fmt: skip
+_TRAINING = (
+    "training_return",
+    "training_length",
+    "training_episodes",
+    "expected_return",
+    "critic_loss",
+    "kl_improvement",
+    "kl_mean",
+    "kl_std",
+    "temperature",
+    "std",
+    "outside",
+)
 _GAUGES = ("samples_per_insert", "actors_alive")
 """Columns of runs with actors; empty in others."""
 
@@ -82,9 +92,14 @@ class OnDevice:
     """
 
     def __init__(
-        self, task_id: str, seed: int, impl: str, h: Settings, network: Network,
+        self,
+        task_id: str,
+        seed: int,
+        impl: str,
+        h: Settings,
+        network: Network,
         options: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         env = make_functional(task_id, impl, **options)
         policy = network.policy(env.task, env.layout, h)
         self._trainer = DeviceDMPO(env, h.learner, **h.collection, network=policy)
@@ -128,9 +143,15 @@ class OnDevice:
 
 
 def driver_of(
-    task_id: str, seed: int, impl: str, h: Settings, network: Network, actors: int | None,
-    address: str | None, options: Mapping[str, Any],
-) -> Driver:  # fmt: skip
+    task_id: str,
+    seed: int,
+    impl: str,
+    h: Settings,
+    network: Network,
+    actors: int | None,
+    address: str | None,
+    options: Mapping[str, Any],
+) -> Driver:
     """The driver over a task's functional environment, or that over actors on Ray.
 
     Raises:
@@ -168,18 +189,29 @@ class Training(run.Training):
     """
 
     def __init__(
-        self, task_id: str, seed: int, impl: str, folder: Path, resume: bool, h: Settings,
-        network: Network | None = None, actors: int | None = None, address: str | None = None,
+        self,
+        task_id: str,
+        seed: int,
+        impl: str,
+        folder: Path,
+        resume: bool,
+        h: Settings,
+        network: Network | None = None,
+        actors: int | None = None,
+        address: str | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.network = network or Network()
         options = dict(options or {})
         self.driver = driver_of(task_id, seed, impl, h, self.network, actors, address, options)
         task = self.driver.task
         identity = {
-            "algorithm": ALGORITHM, "impl": self.driver.impl, "env_hash": env_hash(task_id, task),
-            **self.network.identity, **self.driver.identity,
-        }  # fmt: skip
+            "algorithm": ALGORITHM,
+            "impl": self.driver.impl,
+            "env_hash": env_hash(task_id, task),
+            **self.network.identity,
+            **self.driver.identity,
+        }
         metrics = [metric.name for metric in STANDARD + task.metrics]
         terms = [run.term_column(name) for name in task.reward_terms]
         columns = [*_TRAINING, *_GAUGES, *self.network.columns, *terms, *metrics]
@@ -207,9 +239,11 @@ class Training(run.Training):
     def get_state(self) -> dict[str, Any]:
         """What acting needs, and what training goes on from."""
         return {
-            "model": self._acting(), "run": self.driver.get_state(), "iteration": self._iteration,
+            "model": self._acting(),
+            "run": self.driver.get_state(),
+            "iteration": self._iteration,
             "rows": self._rows,
-        }  # fmt: skip
+        }
 
     def advance(self) -> None:
         """One iteration: control steps, then updates."""

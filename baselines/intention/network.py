@@ -86,9 +86,12 @@ def _hidden(layers: Layers, x: jax.Array) -> jax.Array:
 
 
 def decoder_of(
-    modules: Mapping[str, Any], mean: Mapping[str, Any], about: Mapping[str, Any],
-    statistics: Moments, origin: Mapping[str, Any],
-) -> Decoder:  # fmt: skip
+    modules: Mapping[str, Any],
+    mean: Mapping[str, Any],
+    about: Mapping[str, Any],
+    statistics: Moments,
+    origin: Mapping[str, Any],
+) -> Decoder:
     """The decoder that a network has learnt.
 
     Args:

@@ -139,10 +139,16 @@ class PPO:
             "critic": self.critic.init(critic_key, raw),
         }
         state = TrainState(
-            params, self.optimizer.init(params), jnp.asarray(self.h.learning_rate, jnp.float32),
-            Statistics.empty(size), Statistics.empty(1), jnp.zeros(BINS), envs, key,
+            params,
+            self.optimizer.init(params),
+            jnp.asarray(self.h.learning_rate, jnp.float32),
+            Statistics.empty(size),
+            Statistics.empty(1),
+            jnp.zeros(BINS),
+            envs,
+            key,
             jnp.zeros((), jnp.int32),
-        )  # fmt: skip
+        )
         state, rollout, _ = self._collect(state)
         return state._replace(observed=state.observed.including(_flat(rollout.observation)))
 
@@ -223,11 +229,15 @@ class PPO:
         target = advantage + value
         returns = state.returns.including(target.reshape(-1, 1))
         batch = Batch(
-            rollout.observation, observation, rollout.noise, rollout.target, rollout.action,
+            rollout.observation,
+            observation,
+            rollout.noise,
+            rollout.target,
+            rollout.action,
             rollout.policy,
             (advantage - advantage.mean()) / (advantage.std() + 1e-8),
             (target - returns.mean[0]) / _deviation(returns),
-        )  # fmt: skip
+        )
         return state._replace(returns=returns), jax.tree.map(_flat, batch)
 
     # Learn

@@ -48,8 +48,10 @@ class Track:
                 motors.
         """
         if _AHEAD not in layout or task.reference_frames[0] != 1 or not task.body.servos:
-            raise ValueError("only an imitation task with servos, which observes the next "
-                             "reference frame, can be tracked")  # fmt: skip
+            raise ValueError(
+                "only an imitation task with servos, which observes the next "
+                "reference frame, can be tracked"
+            )
         body, model = task.body, task.body.model
         rows = body.ctrl
         moment, offset = _lengths(body)

@@ -51,10 +51,17 @@ class Training(run.Training):
     """
 
     def __init__(
-        self, task_id: str, seed: int, impl: str, folder: Path, resume: bool, h: Hyperparameters,
-        network: type[Network] = Network, experts: Sequence[Path] = (),
+        self,
+        task_id: str,
+        seed: int,
+        impl: str,
+        folder: Path,
+        resume: bool,
+        h: Hyperparameters,
+        network: type[Network] = Network,
+        experts: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if experts and not h.cloning_steps:
             raise ValueError("experts are cloned for `cloning_steps`, which is 0")
         options = dict(options or {})
@@ -64,10 +71,13 @@ class Training(run.Training):
         self._rows: list[dict[str, float]] = []
         self._updates = 0
         identity = {
-            "algorithm": ALGORITHM, "network": network.name, "impl": env.impl,
+            "algorithm": ALGORITHM,
+            "network": network.name,
+            "impl": env.impl,
             "env_hash": env_hash(task_id, make_task(task_id, **options)),
-            "experts": [folder.name for folder in experts], **self.network.identity,
-        }  # fmt: skip
+            "experts": [folder.name for folder in experts],
+            **self.network.identity,
+        }
         terms = [run.term_column(name) for name in env.task.reward_terms]
         metrics = [metric.name for metric in STANDARD + env.task.metrics]
         columns = [*_EPISODES, *_FIGURES, *terms, *metrics]
@@ -121,9 +131,11 @@ class Training(run.Training):
         return {
             "model": acting_state(self.state, self.network.about()),
             "state": {name: leaves_of(part) for name, part in self.state._asdict().items()},
-            "updates": self._updates, "rows": self._rows, "level": self.level,
+            "updates": self._updates,
+            "rows": self._rows,
+            "level": self.level,
             "renewed": RENEWED,
-        }  # fmt: skip
+        }
 
     def advance(self) -> None:
         """One rollout and its gradient steps."""

@@ -75,8 +75,9 @@ class Decoder:
             if not layers or [weight.shape for weight, _ in layers] != shapes:
                 raise BundleError(f"its layers do not follow one another from {first} inputs")
         for layers, last, what in (
-            (self.layers, len(self.actuators), "actuators"), (self.prior, 2 * LATENT, "moments"),
-        ):  # fmt: skip
+            (self.layers, len(self.actuators), "actuators"),
+            (self.prior, 2 * LATENT, "moments"),
+        ):
             if (count := len(layers[-1][1])) != last:
                 raise BundleError(f"it gives {count} numbers for {last} {what}")
         for name in ("mean", "deviation"):
@@ -176,9 +177,14 @@ class Decoder:
 
     @classmethod
     def of(
-        cls, about: Mapping[str, Any], statistics: tuple[Any, Any], bound: float, layers: Layers,
-        prior: Layers, origin: Mapping[str, Any],
-    ) -> Decoder:  # fmt: skip
+        cls,
+        about: Mapping[str, Any],
+        statistics: tuple[Any, Any],
+        bound: float,
+        layers: Layers,
+        prior: Layers,
+        origin: Mapping[str, Any],
+    ) -> Decoder:
         """A decoder that was trained on a task.
 
         Args:
@@ -189,9 +195,14 @@ class Decoder:
         own = sum(about["proprioception"].values())
         mean, deviation = (np.asarray(x, np.float64)[:own].copy() for x in statistics)
         return cls(
-            **{**about, "actuators": tuple(about["actuators"])}, mean=mean, deviation=deviation,
-            bound=bound, layers=_single(layers), prior=_single(prior), origin=origin,
-        )  # fmt: skip
+            **{**about, "actuators": tuple(about["actuators"])},
+            mean=mean,
+            deviation=deviation,
+            bound=bound,
+            layers=_single(layers),
+            prior=_single(prior),
+            origin=origin,
+        )
 
 
 def _single(layers: Layers) -> Layers:
@@ -211,9 +222,11 @@ def describe(task: Task, layout: Mapping[str, slice]) -> dict[str, Any]:
     """What a decoder must fit: body, kinematic tree, observations and actions of a task."""
     body = task.body
     return {
-        "body": body.body.name, "fingerprint": fingerprint(body),
-        "proprioception": proprioception(layout), "actuators": body.actuator_names,
-    }  # fmt: skip
+        "body": body.body.name,
+        "fingerprint": fingerprint(body),
+        "proprioception": proprioception(layout),
+        "actuators": body.actuator_names,
+    }
 
 
 _FITS = {

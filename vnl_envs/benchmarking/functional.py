@@ -123,9 +123,14 @@ def _measure(env: Any, task_id: str, impl: str, batch: int, rounds: int) -> Row:
     if impl == "native":
         ratio = float(np.median(np.array(rates["functional"]) / np.array(rates["vector"])))
     return Row(
-        task_id, impl, batch, round(traced - begin, 2), round(compiled - traced, 2),
-        float(np.median(rates["functional"])), ratio,
-    )  # fmt: skip
+        task_id,
+        impl,
+        batch,
+        round(traced - begin, 2),
+        round(compiled - traced, 2),
+        float(np.median(rates["functional"])),
+        ratio,
+    )
 
 
 def _steps_per_round(run: Callable[[np.ndarray], None], action: np.ndarray) -> int:

@@ -15,8 +15,12 @@ SCALE = 0.9
 
 _SIDES = ("L", "R")
 _HIND_PAW = ("foot_{}_collision", "toe_{}0_collision", "toe_{}1_collision", "toe_{}2_collision")
-_FORE_PAW = ("hand_{}_collision", "finger_{}0_collision", "finger_{}1_collision",
-             "finger_{}2_collision")  # fmt: skip
+_FORE_PAW = (
+    "hand_{}_collision",
+    "finger_{}0_collision",
+    "finger_{}1_collision",
+    "finger_{}2_collision",
+)
 # A learnt gait rests on the shanks a third of the time, and learns three times slower without.
 _SHANK = ("lower_leg_{}_collision",)
 _FOREARM = ("radius_{}_collision", "ulna_{}_collision")
@@ -79,9 +83,24 @@ RODENT = Body(
     feet=("foot_R", "foot_L"),
     # dm_control's own list for comparing with motion capture.
     tracked_bodies=(
-        "torso", "pelvis", "upper_leg_L", "lower_leg_L", "foot_L", "upper_leg_R", "lower_leg_R",
-        "foot_R", "skull", "jaw", "scapula_L", "upper_arm_L", "lower_arm_L", "finger_L",
-        "scapula_R", "upper_arm_R", "lower_arm_R", "finger_R",
+        "torso",
+        "pelvis",
+        "upper_leg_L",
+        "lower_leg_L",
+        "foot_L",
+        "upper_leg_R",
+        "lower_leg_R",
+        "foot_R",
+        "skull",
+        "jaw",
+        "scapula_L",
+        "upper_arm_L",
+        "lower_arm_L",
+        "finger_L",
+        "scapula_R",
+        "upper_arm_R",
+        "lower_arm_R",
+        "finger_R",
     ),
     contact_geoms=_geoms(*_HIND_PAW, *_SHANK, *_FORE_PAW, *_FOREARM),
     touch={
@@ -102,4 +121,4 @@ RODENT = Body(
     ),
     standing=Standing.load(packaged("standing", "rodent.json")),
     skin_scale=SCALE,
-)  # fmt: skip
+)

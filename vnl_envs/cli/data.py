@@ -65,26 +65,40 @@ def list_data(as_json: AsJson = False) -> None:
     ]
     clips = [
         {
-            "body": body, "name": clip.name, "label": clip.label, "split": clip.split,
-            "seconds": _seconds([clip]), "licence": clip.licence,
+            "body": body,
+            "name": clip.name,
+            "label": clip.label,
+            "split": clip.split,
+            "seconds": _seconds([clip]),
+            "licence": clip.licence,
         }
         for body in EMBEDDED
         for clip in _clips(body)[1]
-    ]  # fmt: skip
+    ]
     if as_json:
-        typer.echo(json.dumps({"folder": str(data_folder()), "data_sets": sets, "clips": clips},
-                              indent=2))  # fmt: skip
+        typer.echo(
+            json.dumps({"folder": str(data_folder()), "data_sets": sets, "clips": clips}, indent=2)
+        )
         return
-    table = Table("name", "body", "size", "what", "here", title="Public data sets",
-                  title_justify="left", show_lines=True)  # fmt: skip
+    table = Table(
+        "name",
+        "body",
+        "size",
+        "what",
+        "here",
+        title="Public data sets",
+        title_justify="left",
+        show_lines=True,
+    )
     for row in sets:
         about = Text(f"{row['what']}\nlicence: {row['licence']}\n{row['home']}", overflow="fold")
         here = "yes" if row["path"] else "no" if row["url"] else "by hand"
         table.add_row(row["name"], row["body"], _size(row["size"]), about, here)
     console.print(table)
     typer.echo(f"cache folder: {data_folder()} ({FOLDER_VARIABLE} names another one)\n")
-    table = Table("body", "clip", "label", "split", "seconds", title="Embedded clips",
-                  title_justify="left")  # fmt: skip
+    table = Table(
+        "body", "clip", "label", "split", "seconds", title="Embedded clips", title_justify="left"
+    )
     for row in clips:
         texts = (row["body"], row["name"], row["label"], row["split"], f"{row['seconds']:.1f}")
         table.add_row(*(Text(str(text)) for text in texts))
@@ -161,8 +175,9 @@ def import_motion(
         clips: Sequence[Clip] = []
         with _warnings_in_lines():
             for path in files:
-                found = read_motion(path, model, format=format, rate=rate, label=label,
-                                    licence=licence)  # fmt: skip
+                found = read_motion(
+                    path, model, format=format, rate=rate, label=label, licence=licence
+                )
                 clips = [*clips, *_progress(found, path.name)]
         took = time.monotonic() - start
         read = sum(map(len, clips))
@@ -176,8 +191,9 @@ def import_motion(
         if clips:
             write_clips(out, clips, model)
     if any(clip.licence == UNKNOWN for clip in clips):
-        typer.echo("warning: licence unknown; --licence says under which terms this may be used",
-                   err=True)  # fmt: skip
+        typer.echo(
+            "warning: licence unknown; --licence says under which terms this may be used", err=True
+        )
     if clips:
         number = f"{len(clips)} clip{'s' if len(clips) > 1 else ''}"
         typer.echo(
@@ -330,9 +346,13 @@ def _warnings_in_lines() -> Iterator[None]:
         shown = warnings.showwarning
 
         def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int,
-            file: TextIO | None = None, line: str | None = None,
-        ) -> None:  # fmt: skip
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, MotionWarning):
                 typer.echo(f"warning: {message}", err=True)
             else:

@@ -47,10 +47,12 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True,
-                           help="print the version and end")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and end"
+        ),
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Benchmark suite for embodied motor control."""
 
 
@@ -64,12 +66,17 @@ def list_tasks(as_json: AsJson = False) -> None:
     table = Table("id", "body", "observation", "action", "rate", "horizon")
     for row in rows:
         table.add_row(
-            row["id"], row["body"], f"({row['observation_size']},)", f"({row['action_size']},)",
-            f"{row['control_rate_hz']:g} Hz", str(row["horizon"]),
-        )  # fmt: skip
+            row["id"],
+            row["body"],
+            f"({row['observation_size']},)",
+            f"({row['action_size']},)",
+            f"{row['control_rate_hz']:g} Hz",
+            str(row["horizon"]),
+        )
     console.print(table)
-    races = Table("id", "body", title="Several animals: vnl_envs.parallel_env(id)",
-                  title_justify="left")  # fmt: skip
+    races = Table(
+        "id", "body", title="Several animals: vnl_envs.parallel_env(id)", title_justify="left"
+    )
     for race_id in vnl_envs.parallel_ids():
         races.add_row(race_id, get_row(race_id).body)
     console.print(races)
@@ -125,8 +132,9 @@ def info(task_id: TaskId, option: TaskOptions = None, as_json: AsJson = False) -
         for name, meaning in pairs.items():
             table.add_row(name, meaning)
         console.print(table)
-    metrics = Table("name", "unit", "over an episode", "better", title="Metrics",
-                    title_justify="left")  # fmt: skip
+    metrics = Table(
+        "name", "unit", "over an episode", "better", title="Metrics", title_justify="left"
+    )
     for metric in STANDARD + task.metrics:
         metrics.add_row(metric.name, metric.unit, metric.reduce, metric.direction)
     console.print(metrics)
@@ -189,9 +197,15 @@ def evaluate(
 
     with one_line_errors():
         result = run(
-            task_id, policy, episodes, seed, num_envs, progress=not as_json, processes=processes,
+            task_id,
+            policy,
+            episodes,
+            seed,
+            num_envs,
+            progress=not as_json,
+            processes=processes,
             **parse_options(task_id, option),
-        )  # fmt: skip
+        )
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))
         return
@@ -205,8 +219,9 @@ def evaluate(
 
 def score_table(title: str, summaries: list[Any]) -> Table:
     """Metrics with their intervals over so many independent units."""
-    table = Table("metric", "mean", "95 % interval", "of", "unit", title=Text(title),
-                  title_justify="left")  # fmt: skip
+    table = Table(
+        "metric", "mean", "95 % interval", "of", "unit", title=Text(title), title_justify="left"
+    )
     for s in summaries:
         interval = f"[{s.low:.4g}, {s.high:.4g}]" if np.isfinite(s.low) else "-"
         mean = f"{s.mean:.4g}" if np.isfinite(s.mean) else "-"
@@ -265,8 +280,9 @@ def _bench_one(
         for what, (ours, bare, ratio) in measured.items()
     ]
     if as_json:
-        typer.echo(json.dumps({"task": task_id, "machine": throughput.machine(), "rows": rows},
-                              indent=2))  # fmt: skip
+        typer.echo(
+            json.dumps({"task": task_id, "machine": throughput.machine(), "rows": rows}, indent=2)
+        )
         return
     table = Table("what", "steps/s", "bare physics", "ratio", title=task_id, title_justify="left")
     for row in rows:
@@ -286,9 +302,11 @@ def _bench_all(
     for name in impls or ():
         checks.choice("impl", name, bench.IMPLS)
     result = bench.measure_all(
-        task_ids, impls or bench.IMPLS, batches or bench.BATCHES,
+        task_ids,
+        impls or bench.IMPLS,
+        batches or bench.BATCHES,
         progress=lambda text: typer.echo(text, err=True),
-    )  # fmt: skip
+    )
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return

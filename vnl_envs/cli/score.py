@@ -210,10 +210,14 @@ def _tell(checked: Bundle, as_json: bool) -> None:
     )
     if as_json:
         warnings = [warning] if warning else []
-        _print_json({
-            "ok": True, "exit_code": int(Code.OK), **printed.bundle_record(checked),
-            "warnings": warnings,
-        })  # fmt: skip
+        _print_json(
+            {
+                "ok": True,
+                "exit_code": int(Code.OK),
+                **printed.bundle_record(checked),
+                "warnings": warnings,
+            }
+        )
         return
     if warning:
         typer.echo(f"warning: {warning}", err=True)
@@ -364,9 +368,14 @@ def verify(
 
 
 def _run_again(
-    claimed: Result, plan: Run, count: int | None, seed: int | None, report: dict[str, Any],
-    *, progress: bool,
-) -> tuple[Rerun, int | None]:  # fmt: skip
+    claimed: Result,
+    plan: Run,
+    count: int | None,
+    seed: int | None,
+    report: dict[str, Any],
+    *,
+    progress: bool,
+) -> tuple[Rerun, int | None]:
     """Run a sample of `count` episodes again, or all if None; and the sample's seed.
 
     Raises:
@@ -382,8 +391,11 @@ def _run_again(
         _note(f"{len(specs)} of {report['playable']} episodes, drawn with --seed {seed}")
     report["seed"] = seed
     again = verification.run_again(claimed, plan, specs, progress=progress)
-    report |= {"run_again": again.episodes, "same_to_the_bit": again.same,
-             "differing_stamps": list(again.differing_stamps)}  # fmt: skip
+    report |= {
+        "run_again": again.episodes,
+        "same_to_the_bit": again.same,
+        "differing_stamps": list(again.differing_stamps),
+    }
     if again.problems:
         raise ScoringError(again.problems)
     return again, seed
@@ -399,9 +411,13 @@ def _candidate(bundle: Path | None, reference: str | None, split: str) -> Candid
 
 
 def _run(
-    candidate: Candidate, suite: str | None, split: str, season_key: Path | None, workers: int,
+    candidate: Candidate,
+    suite: str | None,
+    split: str,
+    season_key: Path | None,
+    workers: int,
     ray_address: str | None,
-) -> Run:  # fmt: skip
+) -> Run:
     """What to run; says what is odd about it."""
     from vnl_envs.scoring.documents import suites
     from vnl_envs.scoring.run import runner
@@ -452,10 +468,11 @@ def report(
 @app.command()
 def site(
     out: Annotated[Path, typer.Option(help="folder of the pages, made if need be")],
-    board: Annotated[Path, typer.Option(help="folder with board.json, results, suites, anchors")]
-    = Path("leaderboard"),
+    board: Annotated[
+        Path, typer.Option(help="folder with board.json, results, suites, anchors")
+    ] = Path("leaderboard"),
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Build the leaderboard: static pages, from the results that its board.json lists.
 
     What is wrong with one is named, left out, and the exit code says so.

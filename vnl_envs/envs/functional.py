@@ -318,8 +318,9 @@ class FunctionalEnv:
         states = [trajectory] if isinstance(trajectory, State) else list(trajectory)
         modify = [None] * len(states) if modify_scene_fns is None else list(modify_scene_fns)
         if len(modify) != len(states):
-            raise ValueError(f"{len(states)} states need as many modify_scene_fns, "
-                             f"got {len(modify)}")  # fmt: skip
+            raise ValueError(
+                f"{len(states)} states need as many modify_scene_fns, got {len(modify)}"
+            )
         with contextlib.closing(Picture(self.task.world, width, height, camera)) as picture:
             drawn = [
                 picture.draw(self.mj_data(state), self._overlays(state), scene_option, function)

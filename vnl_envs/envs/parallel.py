@@ -110,10 +110,16 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
-        self._arguments = copy.deepcopy({
-            "task_id": task_id, "num_agents": num_agents, "render_mode": render_mode,
-            "width": width, "height": height, **options,
-        })  # fmt: skip
+        self._arguments = copy.deepcopy(
+            {
+                "task_id": task_id,
+                "num_agents": num_agents,
+                "render_mode": render_mode,
+                "width": width,
+                "height": height,
+                **options,
+            }
+        )
         size = check_size(width, height)
         self._core = RaceCore(make_task(task_id, num_agents, **options), 1, 1)
         self._view = View(self._core, *size)

@@ -181,7 +181,10 @@ def _stacked(episodes: list[Any]) -> dict[str, np.ndarray]:
 
 def _reward_terms(info: dict[str, Any]) -> dict[str, np.ndarray]:
     """Of every environment; those of ended episodes are apart in a vector environment's infos."""
-    parts = [part["reward_terms"] for part in (info, info.get("final_info", {}))
-             if "reward_terms" in part]  # fmt: skip
+    parts = [
+        part["reward_terms"]
+        for part in (info, info.get("final_info", {}))
+        if "reward_terms" in part
+    ]
     names = [name for name in parts[0] if not name.startswith("_")]
     return {name: np.sum([part[name] for part in parts], axis=0) for name in names}

@@ -59,10 +59,17 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
             )
         if render_mode == "human" and not has_display():
             raise RuntimeError("render_mode='human' needs a display; without one use 'rgb_array'")
-        self._arguments = copy.deepcopy({
-            "task_id": task_id, "render_mode": render_mode, "width": width, "height": height,
-            "vision": vision, "observation": observation, **options,
-        })  # fmt: skip
+        self._arguments = copy.deepcopy(
+            {
+                "task_id": task_id,
+                "render_mode": render_mode,
+                "width": width,
+                "height": height,
+                "vision": vision,
+                "observation": observation,
+                **options,
+            }
+        )
         self.metadata = copy.deepcopy(METADATA)
         size = check_size(width, height)
         self._gym = GymCore(make_task(task_id, **options), 1, 1, vision, observation)

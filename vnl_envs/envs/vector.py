@@ -61,21 +61,33 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         threads = checks.integer("threads", threads, 0)
         self._processes = workers.count(processes, num_envs)
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode of a vector environment is 'rgb_array' or None, "
-                             f"got {render_mode!r}")  # fmt: skip
+            raise ValueError(
+                f"render_mode of a vector environment is 'rgb_array' or None, got {render_mode!r}"
+            )
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self._size = check_size(width, height)
-        self._arguments = copy.deepcopy({
-            "task_id": task_id, "num_envs": num_envs, "threads": threads, "processes": processes,
-            "autoreset_mode": self.autoreset_mode, "render_mode": render_mode, "width": width,
-            "height": height, "vision": vision, "observation": observation,
-            "max_episode_steps": max_episode_steps, **options,
-        })  # fmt: skip
+        self._arguments = copy.deepcopy(
+            {
+                "task_id": task_id,
+                "num_envs": num_envs,
+                "threads": threads,
+                "processes": processes,
+                "autoreset_mode": self.autoreset_mode,
+                "render_mode": render_mode,
+                "width": width,
+                "height": height,
+                "vision": vision,
+                "observation": observation,
+                "max_episode_steps": max_episode_steps,
+                **options,
+            }
+        )
         task = make_task(task_id, **options)
         limit = _time_limit(max_episode_steps, task.horizon)
         alone = self._processes == 1
-        self._gym = GymCore(task, num_envs if alone else 1, threads if alone else 1, vision,
-                          observation)  # fmt: skip
+        self._gym = GymCore(
+            task, num_envs if alone else 1, threads if alone else 1, vision, observation
+        )
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = {**copy.deepcopy(METADATA), "autoreset_mode": self.autoreset_mode}

@@ -163,8 +163,13 @@ def evaluate(
     seeds = [episode_seed(seed, number) for number in range(episodes)]
     with _simulations(task, num, threads, spread) as simulations:
         finished = run_episodes(simulations, make_policy(policy, simulations), seeds)
-        shown = tqdm(finished, desc=task_id, total=episodes, unit="episode",
-                     disable=None if progress else True)  # fmt: skip
+        shown = tqdm(
+            finished,
+            desc=task_id,
+            total=episodes,
+            unit="episode",
+            disable=None if progress else True,
+        )
         ended = sorted(shown, key=lambda episode: episode.number)
     metrics = STANDARD + task.metrics
     return Evaluation(

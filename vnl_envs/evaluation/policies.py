@@ -38,9 +38,12 @@ class Predicts(Protocol):
     """What Stable-Baselines3's algorithms and policies have."""
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None,
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
         deterministic: bool = False,
-    ) -> tuple[Any, Any]:  # fmt: skip
+    ) -> tuple[Any, Any]:
         """Actions for observations (n, D), and the memory of a recurrent model."""
         ...
 

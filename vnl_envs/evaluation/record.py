@@ -62,11 +62,16 @@ def record(
 def _write_header(file: h5py.File, task_id: str, core: Core, policy: Any, seed: int) -> None:
     body = core.task.body
     file.attrs.update(
-        task=task_id, env_hash=env_hash(task_id, core.task), policy=str(policy), seed=seed,
-        dt=core.task.dt, joints=list(body.joint_names), actuators=list(body.actuator_names),
+        task=task_id,
+        env_hash=env_hash(task_id, core.task),
+        policy=str(policy),
+        seed=seed,
+        dt=core.task.dt,
+        joints=list(body.joint_names),
+        actuators=list(body.actuator_names),
         observation_names=list(core.layout),
         observation_slices=[[s.start, s.stop] for s in core.layout.values()],
-    )  # fmt: skip
+    )
 
 
 def _write_episode(group: h5py.Group, core: Core, actor: Any, label: str) -> int:

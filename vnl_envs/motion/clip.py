@@ -92,9 +92,13 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
     heads = []
     with written_whole(path) as partial, h5py.File(partial, "w", track_order=True) as file:
         file.attrs.update(
-            format=FORMAT, version=VERSION, body=body.body.name, rate=RATE,
-            joint_names=list(body.joint_names), fingerprint=fingerprint(body),
-        )  # fmt: skip
+            format=FORMAT,
+            version=VERSION,
+            body=body.body.name,
+            rate=RATE,
+            joint_names=list(body.joint_names),
+            fingerprint=fingerprint(body),
+        )
         for clip in clips:
             check_clip(clip, body)
             if clip.name in file:
@@ -102,9 +106,12 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
             group = file.create_group(clip.name)
             # No timestamps, so that the same clips give the same bytes.
             group.create_dataset(
-                "qpos", data=np.asarray(clip.qpos, np.float32), compression="gzip",
-                shuffle=True, track_times=False,
-            )  # fmt: skip
+                "qpos",
+                data=np.asarray(clip.qpos, np.float32),
+                compression="gzip",
+                shuffle=True,
+                track_times=False,
+            )
             group.attrs.update({key: getattr(clip, key) for key in TEXTS})
             heads.append(dataclasses.replace(clip, qpos=np.empty((0, body.nq))))
         if not heads:

@@ -296,8 +296,10 @@ class _Download:
             now = _Offer.of(response)
             resumed = response.status_code == requests.codes.partial_content
             if have and not (resumed and now == offer):
-                self.say(f"{self.data_set.name}: the server has another file now, or does not "
-                         "resume: from the beginning")  # fmt: skip
+                self.say(
+                    f"{self.data_set.name}: the server has another file now, or does not "
+                    "resume: from the beginning"
+                )
             if resumed and now != offer:
                 # A part of another file.
                 self._forget()
@@ -346,10 +348,14 @@ class _Download:
         with (
             open(self.partial, "ab" if have else "wb") as file,
             tqdm(
-                total=size, initial=have, desc=self.data_set.name, unit="B", unit_scale=True,
+                total=size,
+                initial=have,
+                desc=self.data_set.name,
+                unit="B",
+                unit_scale=True,
                 disable=None if self.progress else True,
             ) as bar,
-        ):  # fmt: skip
+        ):
             for piece in response.iter_content(_PIECE):
                 file.write(piece)
                 bar.update(len(piece))

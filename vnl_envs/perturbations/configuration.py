@@ -68,8 +68,9 @@ class Perturbations:
             return value
         names = list(settings())
         if not isinstance(value, Mapping):
-            raise ValueError(f"perturbations must be a mapping with keys among {names}, "
-                             f"got {value!r}")  # fmt: skip
+            raise ValueError(
+                f"perturbations must be a mapping with keys among {names}, got {value!r}"
+            )
         unknown = [k for k in value if k not in names]
         if unknown:
             raise ValueError(f"there are no perturbations {unknown}; there are {names}")

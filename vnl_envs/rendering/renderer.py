@@ -235,9 +235,13 @@ class Ghosts:
         shapes.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
         first = scene.ngeom
         mujoco.mjv_addGeoms(
-            model, self._data, shapes, mujoco.MjvPerturb(),
-            mujoco.mjtCatBit.mjCAT_DYNAMIC.value, scene,
-        )  # fmt: skip
+            model,
+            self._data,
+            shapes,
+            mujoco.MjvPerturb(),
+            mujoco.mjtCatBit.mjCAT_DYNAMIC.value,
+            scene,
+        )
         for i in range(first, scene.ngeom):
             scene.geoms[i].rgba[:] = ghost.rgba
             scene.geoms[i].matid = -1

@@ -60,9 +60,13 @@ def unavailable_reason() -> str | None:
         return "bwrap is not installed (Debian: apt-get install bubblewrap)"
     try:
         done = subprocess.run(
-            command([]), env={}, stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=_TRIAL_SECONDS, check=False,
-        )  # fmt: skip
+            command([]),
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRIAL_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return f"bwrap did not start a program within {_TRIAL_SECONDS} s"
     if done.returncode:

@@ -95,9 +95,12 @@ def bootstrap(
         return _scaled_wilson(float(mean[0, 0]), sample.count, bounds)
     means, variances = sample.resampled_moments(seed)
     low, high = _studentised(
-        mean[0, 0], variance[0, 0, 0], means[:, 0], variances[:, 0, 0],
+        mean[0, 0],
+        variance[0, 0, 0],
+        means[:, 0],
+        variances[:, 0, 0],
         STEADYING_BOUNDED if bounded else STEADYING,
-    )  # fmt: skip
+    )
     return max(low, bounds[0]), min(high, bounds[1])
 
 

@@ -199,8 +199,9 @@ class Imitation(Task):
         joints = qpos[..., 7:]
         noisy = xp.minimum(xp.maximum(joints + episode["noise"], low), high)
         joints = xp.where(episode["noise"] == 0, joints, noisy)
-        qpos = xp.concat([qpos[..., :2], (qpos[..., 2] + lift)[..., None], qpos[..., 3:7], joints],
-                         axis=-1)  # fmt: skip
+        qpos = xp.concat(
+            [qpos[..., :2], (qpos[..., 2] + lift)[..., None], qpos[..., 3:7], joints], axis=-1
+        )
         act = self.body.activation(self._settled(now))
         carry = {"step": xp.zeros(now.shape, dtype=xp.int32)}
         return Start(qpos, xp.asarray(self.reference.qvel)[now], act), carry
@@ -390,8 +391,12 @@ class Imitation(Task):
 
 _TERMS = ("root_position", "root_orientation", "joints", "joint_velocity", "bodies", "limbs")
 _COMIC_TERMS = (
-    "appendages", "body_quaternions", "center_of_mass", "joints_velocity", "termination",
-)  # fmt: skip
+    "appendages",
+    "body_quaternions",
+    "center_of_mass",
+    "joints_velocity",
+    "termination",
+)
 
 
 def _rows(table: np.ndarray, index: Array) -> Array:

@@ -14,8 +14,20 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("vnl_envs.testing needs pytest: pip install pytest") from error
 
 # Before they are imported: a failure then shows the values that were compared.
-_PARTS = ("bodies", "comparison", "determinism", "environments", "episodes", "frames", "functional",
-          "physics", "processes", "simulations", "spaces", "states")  # fmt: skip
+_PARTS = (
+    "bodies",
+    "comparison",
+    "determinism",
+    "environments",
+    "episodes",
+    "frames",
+    "functional",
+    "physics",
+    "processes",
+    "simulations",
+    "spaces",
+    "states",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from vnl_envs.testing.bodies import BodyContract  # noqa: E402

@@ -23,8 +23,13 @@ class PhysicsChecks(Settings):
         datas = []
         for i in range(4):
             snapshot = env.data(i)
-            data = forward(task, snapshot.qpos[task.body.qpos], snapshot.qvel[task.body.qvel],
-                           snapshot.act[task.body.act], snapshot.mocap_pos)  # fmt: skip
+            data = forward(
+                task,
+                snapshot.qpos[task.body.qpos],
+                snapshot.qvel[task.body.qvel],
+                snapshot.act[task.body.act],
+                snapshot.mocap_pos,
+            )
             for name in ("xpos", "xquat", "geom_xpos", "geom_xmat", "xipos"):
                 # A mocap body that was moved after the step is not compared by this.
                 np.testing.assert_allclose(

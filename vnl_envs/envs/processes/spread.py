@@ -40,9 +40,11 @@ class SpreadSimulations:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._workers.close()
 
     def reset(self, ids: np.ndarray, episode: Rows) -> None:

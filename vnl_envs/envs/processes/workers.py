@@ -211,10 +211,19 @@ class Workers:
         self._fixed_layout, self._slot_layout = _layouts(gym, num)
         threads = threads or max(1, cpus() // processes)
         self._plans = [
-            Plan(parcel.places, rows, threads, gym.vision, mode, limit, self._fixed_layout,
-                 self._slot_layout, SLOTS)
+            Plan(
+                parcel.places,
+                rows,
+                threads,
+                gym.vision,
+                mode,
+                limit,
+                self._fixed_layout,
+                self._slot_layout,
+                SLOTS,
+            )
             for rows in self._rows
-        ]  # fmt: skip
+        ]
         # What the workers know while this process is being forked, and in the child until it
         # needs workers of its own.
         self._kept: dict[str, Any] | None = None

@@ -227,10 +227,18 @@ def _check(clip: Clip, body: BodyModel, bar: tqdm) -> ClipReport:
     figures = _figures(clip, body, series, faults, bound)
     verdict, reasons = judge(figures)
     return ClipReport(
-        name=clip.name, label=clip.label, split=clip.split, body=body.body.name,
-        frames=len(clip), limits=bound, figures=figures, faults=faults, verdict=verdict,
-        reasons=reasons, series=series,
-    )  # fmt: skip
+        name=clip.name,
+        label=clip.label,
+        split=clip.split,
+        body=body.body.name,
+        frames=len(clip),
+        limits=bound,
+        figures=figures,
+        faults=faults,
+        verdict=verdict,
+        reasons=reasons,
+        series=series,
+    )
 
 
 def judge(figures: dict[str, float]) -> tuple[Verdict, tuple[str, ...]]:

@@ -209,9 +209,8 @@ class _Levers:
         mujoco.mj_fwdPosition(self.model, data)
         moment = np.zeros((self.model.nu, self.model.nv))
         mujoco.mju_sparse2dense(
-            moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr,
-            data.moment_colind,
-        )  # fmt: skip
+            moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
+        )
         moment = moment[body.ctrl, body.qvel][:, 6:]
         # Those of joints, and of tendons that add joints up, are the same in all poses.
         if not np.array_equal(moment, self._moment):

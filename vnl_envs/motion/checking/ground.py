@@ -52,14 +52,28 @@ class Limits:
 
 LIMITS = {
     1.108: Limits(
-        near=0.015, depth=0.005, stance_speed=0.33, root_speed=12.0, root_acceleration=150.0,
-        turn_speed=20.0, turn_acceleration=1000.0, joint_speed=30.0, joint_acceleration=2500.0,
+        near=0.015,
+        depth=0.005,
+        stance_speed=0.33,
+        root_speed=12.0,
+        root_acceleration=150.0,
+        turn_speed=20.0,
+        turn_acceleration=1000.0,
+        joint_speed=30.0,
+        joint_acceleration=2500.0,
     ),
     0.063: Limits(
-        near=0.006, depth=0.002, stance_speed=0.08, root_speed=3.0, root_acceleration=100.0,
-        turn_speed=40.0, turn_acceleration=4000.0, joint_speed=60.0, joint_acceleration=5000.0,
+        near=0.006,
+        depth=0.002,
+        stance_speed=0.08,
+        root_speed=3.0,
+        root_acceleration=100.0,
+        turn_speed=40.0,
+        turn_acceleration=4000.0,
+        joint_speed=60.0,
+        joint_acceleration=5000.0,
     ),
-}  # fmt: skip
+}
 """Of the humanoid and the rat, by their standing root's height, m; `docs/motion_check.md` has the
 reasons."""
 
@@ -80,12 +94,17 @@ def limits(body: BodyModel) -> Limits:
         **{
             name: getattr(LIMITS[base], name) * scale**power
             for name, power in {
-                "near": 1.0, "depth": 1.0, "stance_speed": 0.5, "root_speed": 0.5,
-                "turn_speed": -0.5, "turn_acceleration": -1.0,
-                "joint_speed": -0.5, "joint_acceleration": -1.0,
+                "near": 1.0,
+                "depth": 1.0,
+                "stance_speed": 0.5,
+                "root_speed": 0.5,
+                "turn_speed": -0.5,
+                "turn_acceleration": -1.0,
+                "joint_speed": -0.5,
+                "joint_acceleration": -1.0,
             }.items()
         },
-    )  # fmt: skip
+    )
 
 
 def standing_length(body: BodyModel) -> float:

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "vnl_envs-check", 1
 
 LIMIT_UNITS = {
-    "near": "m", "depth": "m", "stance_speed": "m/s", "root_speed": "m/s",
-    "root_acceleration": "m/s²", "turn_speed": "rad/s", "turn_acceleration": "rad/s²",
-    "joint_speed": "rad/s", "joint_acceleration": "rad/s²", "limit": "rad", "free": "weights",
+    "near": "m",
+    "depth": "m",
+    "stance_speed": "m/s",
+    "root_speed": "m/s",
+    "root_acceleration": "m/s²",
+    "turn_speed": "rad/s",
+    "turn_acceleration": "rad/s²",
+    "joint_speed": "rad/s",
+    "joint_acceleration": "rad/s²",
+    "limit": "rad",
+    "free": "weights",
     "residual": "weights",
-}  # fmt: skip
+}
 
 # Clips that a page draws, the worst first; of all others it has the row in the table.
 MOST_DRAWN = 50
@@ -148,13 +156,17 @@ def _clip_record(report: ClipReport) -> dict[str, Any]:
         "figures": {key: float(f"{value:.5g}") for key, value in report.figures.items()},
         "faults": [
             {
-                "kind": fault.kind, "where": fault.where, "worst": float(f"{fault.worst:.5g}"),
-                "unit": fault.unit, "frame": fault.frame, "runs": len(fault.spans),
+                "kind": fault.kind,
+                "where": fault.where,
+                "worst": float(f"{fault.worst:.5g}"),
+                "unit": fault.unit,
+                "frame": fault.frame,
+                "runs": len(fault.spans),
                 "frames": [list(span) for span in fault.spans[:_MANY]],
             }
             for fault in report.faults
         ],
-    }  # fmt: skip
+    }
 
 
 def page(reports: Sequence[ClipReport], title: str = "Motion clips: report") -> str:
@@ -261,10 +273,15 @@ def _shade(axes: Axes, wrong: np.ndarray, colour: str, label: str) -> None:
         stop = np.append(start[1:], len(wrong))
         low, high = axes.get_ylim()
         axes.fill_between(
-            np.stack([start, stop - 0.5], 1).ravel(), low, high,
-            where=np.repeat(_thin(wrong, np.logical_or), 2), color=colour, alpha=0.25,
-            linewidth=0, label=label,
-        )  # fmt: skip
+            np.stack([start, stop - 0.5], 1).ravel(),
+            low,
+            high,
+            where=np.repeat(_thin(wrong, np.logical_or), 2),
+            color=colour,
+            alpha=0.25,
+            linewidth=0,
+            label=label,
+        )
         axes.set_ylim(low, high)
 
 
@@ -336,9 +353,13 @@ def _draw_speeds(report: ClipReport) -> Figure:
         at = np.flatnonzero(_thin(report.marked(f"joint {kind}"), np.logical_or))
         if len(at):
             axes.plot(
-                _bins(report.frames)[at], speed[at], marker, color=_RED, markersize=5,
+                _bins(report.frames)[at],
+                speed[at],
+                marker,
+                color=_RED,
+                markersize=5,
                 label=f"{kind} spike",
-            )  # fmt: skip
+            )
     axes.set_ylim(bottom=0)
     _headroom(axes)
     axes.set_ylabel("rad/s")
@@ -358,9 +379,13 @@ def _draw_limits(report: ClipReport) -> Figure | None:
     figure, axes = _figure()
     edges = np.append(_bins(report.frames), report.frames)
     image = axes.pcolormesh(
-        edges, np.arange(len(hits) + 1), np.ma.masked_equal(strip, 0),
-        cmap="YlOrRd", vmin=0, rasterized=True,
-    )  # fmt: skip
+        edges,
+        np.arange(len(hits) + 1),
+        np.ma.masked_equal(strip, 0),
+        cmap="YlOrRd",
+        vmin=0,
+        rasterized=True,
+    )
     axes.set_yticks(np.arange(len(hits)) + 0.5, [fault.where for fault in hits], fontsize=7)
     axes.invert_yaxis()
     figure.colorbar(image, ax=axes, label="worst excess, rad")

@@ -10,9 +10,7 @@ from scipy.spatial.transform import Rotation
 from vnl_envs.bodies import HUMANOID
 from vnl_envs.motion.fitting.humanoid_ik import LIMIT_MARGIN, Humanoid
 
-JOINTS = (
-    "claviclerz", "claviclery", "humerusrz", "humerusry", "humerusrx", "radiusrx", "wristry",
-)  # fmt: skip
+JOINTS = ("claviclerz", "claviclery", "humerusrz", "humerusry", "humerusrx", "radiusrx", "wristry")
 """Of an arm, without the side, from the shoulder outwards."""
 BODIES = ("clavicle", "humerus", "radius", "wrist")
 

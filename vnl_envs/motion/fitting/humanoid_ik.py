@@ -41,17 +41,35 @@ LARGEST_STEP = 0.1
 # The model's right shoulder has the left one's limits unmirrored, so that the right arm cannot
 # quite hang: its angles are those that come nearest.
 NEUTRAL = {
-    "lwristry": 1.2, "lfingersrx": 0.4,
-    "lhumerusrz": 1.5, "lhumerusry": -0.1, "lhumerusrx": -0.4, "lradiusrx": 0.3,
-    "rwristry": -1.2, "rfingersrx": 0.4, "rclaviclery": 0.15,
-    "rhumerusrz": -1.05, "rhumerusry": -0.75, "rhumerusrx": -0.65, "rradiusrx": 0.25,
-}  # fmt: skip
+    "lwristry": 1.2,
+    "lfingersrx": 0.4,
+    "lhumerusrz": 1.5,
+    "lhumerusry": -0.1,
+    "lhumerusrx": -0.4,
+    "lradiusrx": 0.3,
+    "rwristry": -1.2,
+    "rfingersrx": 0.4,
+    "rclaviclery": 0.15,
+    "rhumerusrz": -1.05,
+    "rhumerusry": -0.75,
+    "rhumerusrx": -0.65,
+    "rradiusrx": 0.25,
+}
 # Factors of the posture's cost for joints whose names hold these parts: joints that the source
 # does not have, and twists that it has but noisily.
 STIFFNESS = {
-    "wrist": 20, "hand": 20, "fingers": 20, "thumb": 20, "toes": 20, "clavicle": 10,
-    "humerus": 3, "footrz": 5, "femurry": 5, "back": 4, "thorax": 4,
-}  # fmt: skip
+    "wrist": 20,
+    "hand": 20,
+    "fingers": 20,
+    "thumb": 20,
+    "toes": 20,
+    "clavicle": 10,
+    "humerus": 3,
+    "footrz": 5,
+    "femurry": 5,
+    "back": 4,
+    "thorax": 4,
+}
 
 
 class Humanoid:
@@ -369,9 +387,13 @@ def _frame(name: str, position: float, orientation: float) -> mink.FrameTask:
 
 def _in_clavicle(side: str, name: str) -> mink.RelativeFrameTask:
     return mink.RelativeFrameTask(
-        f"{HUMANOID.prefix}{side}{name}", "body", f"{HUMANOID.prefix}{side}clavicle", "body",
-        ARM_COST, 0.0,
-    )  # fmt: skip
+        f"{HUMANOID.prefix}{side}{name}",
+        "body",
+        f"{HUMANOID.prefix}{side}clavicle",
+        "body",
+        ARM_COST,
+        0.0,
+    )
 
 
 def _pose(turn: Rotation, position: np.ndarray | None = None) -> mink.SE3:

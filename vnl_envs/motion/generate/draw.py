@@ -102,19 +102,34 @@ def _either_way(rng: np.random.Generator, least: float, most: float) -> float:
 def _look(rng: np.random.Generator) -> Parameters:
     """Motion of the head, and breathing, of a rat that stays where it is."""
     return _between(
-        rng, head_yaw=(0.0, 0.5), head_pitch=(0.0, 0.2), head_rate=(0.2, 0.6),
-        breath=(0.0002, 0.0005), sway=(0.0004, 0.0012),
-    )  # fmt: skip
+        rng,
+        head_yaw=(0.0, 0.5),
+        head_pitch=(0.0, 0.2),
+        head_rate=(0.2, 0.6),
+        breath=(0.0002, 0.0005),
+        sway=(0.0004, 0.0012),
+    )
 
 
 def _step(rng: np.random.Generator) -> Parameters:
     """How trunk, spine and head move along with strides, and where a stride begins."""
     return _between(
-        rng, start=(0.0, 1.0), lag=(0.34, 0.44), lift=(-0.008, -0.003), spine=(0.06, 0.16),
-        sway=(0.0, 0.003), bob=(0.0, 0.0015), roll=(0.0, 0.04), pitch=(0.0, 0.02),
-        carriage=(-0.1, 0.1), gaze=(-0.4, 0.3), head_yaw=(0.0, 0.25), head_pitch=(0.0, 0.06),
-        head_rate=(0.2, 0.6), clearance=(0.011, 0.015),
-    )  # fmt: skip
+        rng,
+        start=(0.0, 1.0),
+        lag=(0.34, 0.44),
+        lift=(-0.008, -0.003),
+        spine=(0.06, 0.16),
+        sway=(0.0, 0.003),
+        bob=(0.0, 0.0015),
+        roll=(0.0, 0.04),
+        pitch=(0.0, 0.02),
+        carriage=(-0.1, 0.1),
+        gaze=(-0.4, 0.3),
+        head_yaw=(0.0, 0.25),
+        head_pitch=(0.0, 0.06),
+        head_rate=(0.2, 0.6),
+        clearance=(0.011, 0.015),
+    )
 
 
 def _stand(rng: np.random.Generator) -> Parameters:
@@ -148,18 +163,31 @@ def _crouch(rng: np.random.Generator) -> Parameters:
 
 def _trot(rng: np.random.Generator) -> Parameters:
     drawn = _between(
-        rng, speed=(0.37, 0.54), start=(0.0, 1.0), lift=(-0.007, -0.003), spine=(0.08, 0.14),
-        sway=(0.0, 0.0015), roll=(0.0, 0.03), carriage=(-0.04, 0.04), gaze=(-0.2, 0.2),
+        rng,
+        speed=(0.37, 0.54),
+        start=(0.0, 1.0),
+        lift=(-0.007, -0.003),
+        spine=(0.08, 0.14),
+        sway=(0.0, 0.0015),
+        roll=(0.0, 0.03),
+        carriage=(-0.04, 0.04),
+        gaze=(-0.2, 0.2),
         clearance=(0.0135, 0.016),
-    )  # fmt: skip
+    )
     return {**drawn, "lag": 0.5, "runs": True, "keys": (0.5, 0.85)}
 
 
 def _bound(rng: np.random.Generator) -> Parameters:
     drawn = _between(
-        rng, speed=(0.76, 0.97), start=(0.0, 1.0), lag=(0.46, 0.48), drive=(0.08, 0.12),
-        lift=(0.001, 0.003), arch=(0.3, 0.38), clearance=(0.014, 0.016),
-    )  # fmt: skip
+        rng,
+        speed=(0.76, 0.97),
+        start=(0.0, 1.0),
+        lag=(0.46, 0.48),
+        drive=(0.08, 0.12),
+        lift=(0.001, 0.003),
+        arch=(0.3, 0.38),
+        clearance=(0.014, 0.016),
+    )
     return {**drawn, "apart": 0.0, "runs": True, "keys": (0.35, 0.65)}
 
 
@@ -212,7 +240,14 @@ BEHAVIOURS: dict[str, Callable[[np.random.Generator], Parameters]] = {
 }
 """By label: parameters of a `Motion`, drawn."""
 SHARES = {
-    "stand": 4, "head_scan": 4, "walk": 16, "turn": 18, "crouch": 8, "trot": 12, "bound": 8,
-    "rear": 10, "journey": 20,
-}  # fmt: skip
+    "stand": 4,
+    "head_scan": 4,
+    "walk": 16,
+    "turn": 18,
+    "crouch": 8,
+    "trot": 12,
+    "bound": 8,
+    "rear": 10,
+    "journey": 20,
+}
 """Of the labels among the clips made, percent."""

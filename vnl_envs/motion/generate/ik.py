@@ -251,7 +251,13 @@ def leg_joints(leg: str) -> list[str]:
         )
     else:
         stems = (
-            "scapula_{}_supinate", "scapula_{}_abduct", "scapula_{}_extend", "shoulder_{}",
-            "shoulder_sup_{}", "elbow_{}", "wrist_{}", "finger_{}",
-        )  # fmt: skip
+            "scapula_{}_supinate",
+            "scapula_{}_abduct",
+            "scapula_{}_extend",
+            "shoulder_{}",
+            "shoulder_sup_{}",
+            "elbow_{}",
+            "wrist_{}",
+            "finger_{}",
+        )
     return [stem.format(side) for stem in stems]

@@ -20,9 +20,18 @@ BEYOND = 3.0
 
 # Of a motion's parameters, those that change smoothly into the next one's.
 _BLENDED = (
-    "lift", "carriage", "gaze", "spine", "sway", "bob", "roll", "pitch", "head_yaw", "head_pitch",
+    "lift",
+    "carriage",
+    "gaze",
+    "spine",
+    "sway",
+    "bob",
+    "roll",
+    "pitch",
+    "head_yaw",
+    "head_pitch",
     "breath",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,13 @@ class Journey:
         heading = _integral(speed * curvature)
         x, y = _integral(speed * np.cos(heading)), _integral(speed * np.sin(heading))
         return {
-            "time": time, "distance": distance, "phase": self.parts[0].start + phase, "x": x,
-            "y": y, "heading": heading,
-        }  # fmt: skip
+            "time": time,
+            "distance": distance,
+            "phase": self.parts[0].start + phase,
+            "x": x,
+            "y": y,
+            "heading": heading,
+        }
 
     @cached_property
     def _curvatures(self) -> np.ndarray:

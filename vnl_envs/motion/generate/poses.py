@@ -61,8 +61,9 @@ class Rat:
 
     def arms(self) -> dict[str, float]:
         """Of each leg, way of its paw in mid-stance in front of the centre of mass, m."""
-        return {leg: home[:, 0].mean() - SETBACK[leg[:4]] - self.com
-                for leg, home in self.home.items()}  # fmt: skip
+        return {
+            leg: home[:, 0].mean() - SETBACK[leg[:4]] - self.com for leg, home in self.home.items()
+        }
 
     def way(self, leg: str, times: np.ndarray) -> np.ndarray:
         """How far along x a paw's target is at each time, (T,), m."""

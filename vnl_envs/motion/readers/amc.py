@@ -41,9 +41,14 @@ _CMU_NAME = re.compile(r"(?P<subject>\d{1,4})_\d{1,4}", re.ASCII)
 
 _TRUNK = ("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head")
 _ARM = {
-    "clavicle": "yz", "humerus": "xyz", "radius": "x", "wrist": "y", "hand": "xz", "fingers": "x",
+    "clavicle": "yz",
+    "humerus": "xyz",
+    "radius": "x",
+    "wrist": "y",
+    "hand": "xz",
+    "fingers": "x",
     "thumb": "xz",
-}  # fmt: skip
+}
 _LEG = {"femur": "xyz", "tibia": "x", "foot": "xz", "toes": "x"}
 _SIDES = ((_ARM, "r"), (_ARM, "l"), (_LEG, "r"), (_LEG, "l"))
 DEGREES_OF_FREEDOM: dict[str, tuple[str, ...]] = {
@@ -90,8 +95,9 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     if left_out:
         warnings.warn(
             f"{path}: {left_out} frames of nothing but zeros at its ends are left out",
-            MotionWarning, stacklevel=2,
-        )  # fmt: skip
+            MotionWarning,
+            stacklevel=2,
+        )
     copy = plain_copy(values[kept], body)
     # Imported here: mink takes long to import, and what is malformed need not wait for it.
     from vnl_envs.motion.fitting.refit import refit
@@ -106,12 +112,15 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
     if left_out:
         changes += f", without {left_out} frames of zeros"
     clip = Clip(
-        path.stem, fit.qpos.astype(np.float32), "unlabelled", "train",
+        path.stem,
+        fit.qpos.astype(np.float32),
+        "unlabelled",
+        "train",
         source=f"{path.name} ({origin}{changes})",
         licence=CMU_LICENCE if cmu else "unknown",
         subject=f"CMU {int(cmu['subject'])}" if cmu else "",
         session=path.stem,
-    )  # fmt: skip
+    )
     check_clip(clip, body)
     yield clip
 

@@ -126,10 +126,15 @@ def _described(name: str, recording: str, qpos: np.ndarray, path: Path) -> Clip:
         source = f"{recording} of {path.name} (dm_control motion capture)"
         return Clip(name, qpos, "unlabelled", "train", source, "unknown")
     return Clip(
-        name, qpos, _cmu_labels().get(recording, "unlabelled"), "train",
+        name,
+        qpos,
+        _cmu_labels().get(recording, "unlabelled"),
+        "train",
         source=f"{recording} of {path.name} (CMU Graphics Lab, fitted by dm_control)",
-        licence=CMU_LICENCE, subject=f"CMU {int(cmu['subject'])}", session=recording,
-    )  # fmt: skip
+        licence=CMU_LICENCE,
+        subject=f"CMU {int(cmu['subject'])}",
+        session=recording,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -260,10 +260,11 @@ def _load_matlab(path: Path, number: int) -> Keypoints:
         number = len(names) if names else number
         shapes = {name: tuple(shape) for name, shape, kind in listed if kind in _NUMERIC}
         unread = [
-            name for name, shape, kind in listed
+            name
+            for name, shape, kind in listed
             if (kind == "cell" and math.prod(shape) == number)
             or (kind == "char" and shape[:1] == (number,))
-        ]  # fmt: skip
+        ]
         name = _choose(shapes, number)
         array = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
         if array.dtype.kind not in "fiu" or array.shape != shapes[name]:

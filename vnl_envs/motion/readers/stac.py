@@ -48,9 +48,14 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
         fits = Fits(body, "frame")
         for name, label, span in _cuts(settings, len(qpos), path.stem):
             clip = Clip(
-                name, qpos[span], label, "train", f"{path.name} (STAC-MJX fit)", "unknown",
+                name,
+                qpos[span],
+                label,
+                "train",
+                f"{path.name} (STAC-MJX fit)",
+                "unknown",
                 session="" if settings.snippets else path.stem,
-            )  # fmt: skip
+            )
             part = None if seen is None else BodyPositions(seen.names, seen.xpos[span])
             yield fits.clip(clip, frame_rate, part)
 

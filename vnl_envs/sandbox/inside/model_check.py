@@ -63,21 +63,32 @@ ConstantOfShape and Expand are bounded as everything is, by `MOST_ELEMENTS`. Not
 policies do without: Conv, Einsum and Pad, whose buffers are larger than their results.
 """
 _TYPES: dict[int, int] = {
-    TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2,
-    TensorProto.INT64: 8, TensorProto.INT32: 4, TensorProto.BOOL: 1,
-}  # fmt: skip
+    TensorProto.FLOAT: 4,
+    TensorProto.DOUBLE: 8,
+    TensorProto.FLOAT16: 2,
+    TensorProto.INT64: 8,
+    TensorProto.INT32: 4,
+    TensorProto.BOOL: 1,
+}
 """Element types -> bytes."""
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 _NUMBERS: dict[int, str] = {
-    TensorProto.FLOAT: "float_data", TensorProto.DOUBLE: "double_data",
-    TensorProto.INT64: "int64_data", TensorProto.FLOAT16: "int32_data",
-    TensorProto.INT32: "int32_data", TensorProto.BOOL: "int32_data",
-}  # fmt: skip
+    TensorProto.FLOAT: "float_data",
+    TensorProto.DOUBLE: "double_data",
+    TensorProto.INT64: "int64_data",
+    TensorProto.FLOAT16: "int32_data",
+    TensorProto.INT32: "int32_data",
+    TensorProto.BOOL: "int32_data",
+}
 """Element types -> where a constant has its numbers, if not in `raw_data`."""
 _GRAPHS = (
-    AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR,
-    AttributeProto.SPARSE_TENSORS, AttributeProto.TYPE_PROTO, AttributeProto.TYPE_PROTOS,
-)  # fmt: skip
+    AttributeProto.GRAPH,
+    AttributeProto.GRAPHS,
+    AttributeProto.SPARSE_TENSOR,
+    AttributeProto.SPARSE_TENSORS,
+    AttributeProto.TYPE_PROTO,
+    AttributeProto.TYPE_PROTOS,
+)
 _MOST_PROBLEMS = 10
 
 
@@ -93,14 +104,20 @@ def judge(data: bytes) -> dict[str, Any]:
         `state` and `action` (sizes; 0 if there is none or it is unknown), `metadata` (of texts).
     """
     verdict: dict[str, Any] = {
-        "problems": [], "parameters": 0, "observation": 0, "state": 0, "action": 0, "metadata": {}
-    }  # fmt: skip
+        "problems": [],
+        "parameters": 0,
+        "observation": 0,
+        "state": 0,
+        "action": 0,
+        "metadata": {},
+    }
     problems: list[str] = []
     try:
         model = _parsed(data)
         verdict["metadata"] = _metadata(model)
-        verdict["parameters"] = sum(math.prod(t.dims) for t in _tensors(model.graph)
-                                    if t.data_type in _FLOATS)  # fmt: skip
+        verdict["parameters"] = sum(
+            math.prod(t.dims) for t in _tensors(model.graph) if t.data_type in _FLOATS
+        )
         problems += _form_problems(model)
         problems += _node_problems(model.graph)
         problems += _tensor_problems(model.graph)
@@ -265,8 +282,7 @@ def _interface(graph: GraphProto) -> tuple[dict[str, int], list[str]]:
     inputs = {value.name: value for value in graph.input}
     sizes = {"observation": 0, "state": 0, "action": 0}
     names = tuple(sorted(value.name for value in values) for values in (graph.input, graph.output))
-    if names not in (([OBSERVATION], [ACTION]),
-                     ([OBSERVATION, STATE_IN], [ACTION, STATE_OUT])):  # fmt: skip
+    if names not in (([OBSERVATION], [ACTION]), ([OBSERVATION, STATE_IN], [ACTION, STATE_OUT])):
         return sizes, [
             f"must have the input {OBSERVATION!r} and the output {ACTION!r}, and besides "
             f"{STATE_IN!r} and {STATE_OUT!r} or neither; it has {names[0]} and {names[1]}"
@@ -323,11 +339,14 @@ def _check_shapes(model: ModelProto, sizes: dict[str, int]) -> None:
             count = _elements(known.get(name), f"{node.op_type} gives {name!r}")
             together += count
             if count > MOST_ELEMENTS:
-                raise RefusedError(f"{node.op_type} gives {name!r} of {count} numbers, "
-                              f"at most {MOST_ELEMENTS} are allowed")  # fmt: skip
+                raise RefusedError(
+                    f"{node.op_type} gives {name!r} of {count} numbers, "
+                    f"at most {MOST_ELEMENTS} are allowed"
+                )
     if together > MOST_ELEMENTS_TOGETHER:
-        raise RefusedError(f"gives {together} numbers on the way, "
-                      f"at most {MOST_ELEMENTS_TOGETHER} are allowed")  # fmt: skip
+        raise RefusedError(
+            f"gives {together} numbers on the way, at most {MOST_ELEMENTS_TOGETHER} are allowed"
+        )
     sizes["action"] = _row_size(known[ACTION])
     if sizes["state"] and _row_size(known[STATE_OUT]) != sizes["state"]:
         raise RefusedError(
@@ -389,8 +408,10 @@ def _line(text: str) -> str:
 
 def _warm() -> None:
     """Load what judging needs, so that no file is blamed for it."""
-    ends = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1])
-            for name in (OBSERVATION, ACTION)]  # fmt: skip
+    ends = [
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1])
+        for name in (OBSERVATION, ACTION)
+    ]
     node = onnx.helper.make_node("Identity", [OBSERVATION], [ACTION])
     graph = onnx.helper.make_graph([node], "warm", ends[:1], ends[1:])
     opset = [onnx.helper.make_opsetid("", OPSETS.start)]

@@ -58,9 +58,14 @@ def domain(estimates: Sequence[Estimate]) -> Domain:
 def bar(estimate: Estimate, over: Domain) -> Markup:
     """A bar from 0 to the estimate with its interval as whisker; the number stands beside it."""
     root = _element(
-        None, "svg", viewBox="0 0 100 10", preserveAspectRatio="none", class_="bar",
-        aria_hidden="true", focusable="false",
-    )  # fmt: skip
+        None,
+        "svg",
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
+        class_="bar",
+        aria_hidden="true",
+        focusable="false",
+    )
     zero = over.share(0.0)
     _element(root, "rect", class_="track", x=0, y=2, width=100, height=6)
     if estimate.value is not None:
@@ -103,8 +108,13 @@ def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
     over = _padded(low, max(high, low + 1))
     root = _frame(f"{y_label} by {x_label}", x_label)
     for power in range(low, max(high, low + 1) + 1):
-        _text(root, f"{10.0**power:.0e}".replace("e+0", "e").replace("e+", "e"),
-              _across(over, power), _HEIGHT - _BOTTOM + 15, "middle")  # fmt: skip
+        _text(
+            root,
+            f"{10.0**power:.0e}".replace("e+0", "e").replace("e+", "e"),
+            _across(over, power),
+            _HEIGHT - _BOTTOM + 15,
+            "middle",
+        )
     for dot, position in zip(dots, logs, strict=True):
         group = _element(root, "g", class_="line line-0")
         _element(group, "title").text = dot.name

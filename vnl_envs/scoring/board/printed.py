@@ -30,9 +30,17 @@ def foreign(text: str, style: str = "") -> Text:
 
 def differences(found: Comparison, a: float | None, b: float | None) -> Table:
     """Scores of both, and by how much A is ahead in the same episodes."""
-    table = Table("task", "A", "B", "A - B", "95 % interval", "p", "verdict",
-                  title=Text("\n").join([foreign(f"A: {found.a}"), foreign(f"B: {found.b}")]),
-                  title_justify="left")  # fmt: skip
+    table = Table(
+        "task",
+        "A",
+        "B",
+        "A - B",
+        "95 % interval",
+        "p",
+        "verdict",
+        title=Text("\n").join([foreign(f"A: {found.a}"), foreign(f"B: {found.b}")]),
+        title_justify="left",
+    )
     for task, row in found.tasks.items():
         table.add_row(task, f"{row.a:.3f}", f"{row.b:.3f}", *_difference(row.primary))
     table.add_section()
@@ -80,9 +88,17 @@ def _aggregate(aggregate: Aggregate, found: Comparison) -> Table:
 def bundle(checked: Bundle) -> Table:
     """The policies of a bundle."""
     said = checked.submission
-    table = Table("task", "parameters", "observation", "state", "action", "algorithm", "steps",
-                  title=foreign(f"{said.name}, for {said.suite}"),
-                  title_justify="left")  # fmt: skip
+    table = Table(
+        "task",
+        "parameters",
+        "observation",
+        "state",
+        "action",
+        "algorithm",
+        "steps",
+        title=foreign(f"{said.name}, for {said.suite}"),
+        title_justify="left",
+    )
     for task, policy in checked.policies.items():
         training = said.tasks[task].training
         numbers = (policy.parameters, policy.observation, policy.state, policy.action)

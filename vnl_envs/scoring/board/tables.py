@@ -428,9 +428,12 @@ def _twice(names: Iterable[str]) -> list[Problem]:
 
 
 def _rows(
-    board: Path, suite: Suite, anchors: Anchors, entries: Sequence[tuple[BoardEntry, Result]],
+    board: Path,
+    suite: Suite,
+    anchors: Anchors,
+    entries: Sequence[tuple[BoardEntry, Result]],
     problems: list[Problem],
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """The rows of a table, in its order, without what contradicts itself or its entry: that is
     named in `problems`.
     """
@@ -463,9 +466,13 @@ def _check_claims(file: str, result: Result, suite: Suite, anchors: Anchors) -> 
 
 
 def _crosses(
-    board: Path, suite: Suite, anchors: Anchors, entry: BoardEntry, result: Result,
+    board: Path,
+    suite: Suite,
+    anchors: Anchors,
+    entry: BoardEntry,
+    result: Result,
     problems: list[Problem],
-) -> list[Cross]:  # fmt: skip
+) -> list[Cross]:
     crosses = []
     for file in entry.cross_checks:
         with _left_out(problems):

@@ -89,9 +89,10 @@ MOST_BYTES = 16 * 2**20
 Version = Annotated[Literal[1], BeforeValidator(_whole)]
 """Of a document's form."""
 Line = Annotated[
-    str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True),
+    str,
+    StringConstraints(min_length=1, max_length=120, strip_whitespace=True),
     AfterValidator(_line),
-]  # fmt: skip
+]
 """Visible characters of any script, in one line."""
 Name = Annotated[str, BeforeValidator(_name), StringConstraints(pattern=f"^{_NAME}$")]
 """What entries and algorithms are told apart by: ASCII alone, as other scripts have letters that
@@ -641,9 +642,15 @@ def episodes_text(episodes: Sequence[EpisodeResult]) -> str:
 
 
 SCHEMAS: dict[str, Any] = {
-    "submission": Submission, "suite": Suite, "result": Summary, "episodes": Episodes,
-    "anchors": Anchors, "board": Board, "seasons": Seasons, "verified": Verified,
-}  # fmt: skip
+    "submission": Submission,
+    "suite": Suite,
+    "result": Summary,
+    "episodes": Episodes,
+    "anchors": Anchors,
+    "board": Board,
+    "seasons": Seasons,
+    "verified": Verified,
+}
 """Name of the exported file -> the document."""
 _VERSION_KEY = "schema_version"
 _MOST_PROBLEMS = 20

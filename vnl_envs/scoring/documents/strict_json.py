@@ -27,8 +27,9 @@ def parse_json(data: bytes | str, where: str) -> Any:
         if text.startswith("\ufeff"):
             raise ValueError("starts with a byte order mark")
         _check_depth(text)
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant,
-                          parse_float=_finite)  # fmt: skip
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except UnicodeDecodeError:
         raise problem(Code.SCHEMA, where, "is not UTF-8 text") from None
     except ValueError as error:

@@ -43,8 +43,19 @@ ENGINE_PACKAGES = {
     "warp": ("jax", "mujoco-mjx", "warp-lang"),
 }
 """And those of a cross-check, by engine."""
-FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "avx512_bf16",
-         "amx_tile", "asimd", "sve")  # fmt: skip
+FLAGS = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512vl",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "asimd",
+    "sve",
+)
 """Instructions that NumPy, ONNX Runtime and the C library choose their code by."""
 _MOST_CHARACTERS = 200
 _PRESET = 6 | lzma.PRESET_EXTREME

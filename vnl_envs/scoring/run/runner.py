@@ -112,9 +112,14 @@ def reference(name: str) -> Candidate:
     """
     checks.choice("reference", name, tuple(_REFERENCES))
     entrant = Entrant(
-        identity=f"reference:{name}", name=name, authors=["vnl_envs"], licence="Apache-2.0",
-        date=_REFERENCE_DATE, description=_REFERENCES[name], policies={},
-    )  # fmt: skip
+        identity=f"reference:{name}",
+        name=name,
+        authors=["vnl_envs"],
+        licence="Apache-2.0",
+        date=_REFERENCE_DATE,
+        description=_REFERENCES[name],
+        policies={},
+    )
     return Candidate(entrant, None, {}, name)
 
 
@@ -171,9 +176,14 @@ class Run:
         """What the workers know of it."""
         who = self.candidate
         return Job(
-            self.scope, self.season.key, who.reference, dict(who.policies), self.isolated,
-            self.engine, self.fresh,
-        )  # fmt: skip
+            self.scope,
+            self.season.key,
+            who.reference,
+            dict(who.policies),
+            self.isolated,
+            self.engine,
+            self.fresh,
+        )
 
     def pool(self) -> Pool:
         """New workers."""

@@ -216,9 +216,14 @@ def write_record(path: Path, result: Result, episodes: int, again: Rerun, seed: 
         OSError: it cannot be written there.
     """
     record = Verified(
-        schema_version=1, result=result.sha256, episodes=episodes, run_again=again.episodes,
-        seed=seed, same_to_the_bit=again.same, stamps=again.stamps,
-    )  # fmt: skip
+        schema_version=1,
+        result=result.sha256,
+        episodes=episodes,
+        run_again=again.episodes,
+        seed=seed,
+        same_to_the_bit=again.same,
+        stamps=again.stamps,
+    )
     beside = path.with_name(record_name(path.name))
     with written_whole(beside) as partial:
         partial.write_text(to_text(record))

@@ -189,15 +189,45 @@ def _entries(data: bytes) -> tuple[list[_Entry], int]:
     for _ in range(count):
         if at + _CENTRAL.size > end or data[at : at + 4] != _CENTRAL_MARK:
             raise _broken("its central directory is damaged")
-        (_, _, _, flags, method, time, date, crc, packed, full, name, extra, comment, disk, _, mode,
-         offset) = _CENTRAL.unpack_from(data, at)  # fmt: skip
+        (
+            _,
+            _,
+            _,
+            flags,
+            method,
+            time,
+            date,
+            crc,
+            packed,
+            full,
+            name,
+            extra,
+            comment,
+            disk,
+            _,
+            mode,
+            offset,
+        ) = _CENTRAL.unpack_from(data, at)
         raw = data[at + _CENTRAL.size : at + _CENTRAL.size + name]
         at += _CENTRAL.size + name + extra + comment
         if at > end or disk:
             raise _broken("its central directory is damaged")
         text = raw.decode("utf-8", "backslashreplace")
-        entries.append(_Entry(raw, text, flags, method, (time, date), crc, packed, full, mode,
-                              bool(extra or comment), offset))  # fmt: skip
+        entries.append(
+            _Entry(
+                raw,
+                text,
+                flags,
+                method,
+                (time, date),
+                crc,
+                packed,
+                full,
+                mode,
+                bool(extra or comment),
+                offset,
+            )
+        )
     if at != end:
         raise _broken("its central directory holds more than its entries")
     return entries, start

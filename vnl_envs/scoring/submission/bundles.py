@@ -80,14 +80,19 @@ class Bundle:
         """Who hands it in, for a result."""
         said = self.submission
         return Entrant(
-            identity=self.identity, name=said.name, authors=said.authors, licence=said.licence,
-            date=said.date, description=said.description,
+            identity=self.identity,
+            name=said.name,
+            authors=said.authors,
+            licence=said.licence,
+            date=said.date,
+            description=said.description,
             policies={
-                task: Policy(sha256=p.sha256, parameters=p.parameters,
-                             training=said.tasks[task].training)
+                task: Policy(
+                    sha256=p.sha256, parameters=p.parameters, training=said.tasks[task].training
+                )
                 for task, p in self.policies.items()
             },
-        )  # fmt: skip
+        )
 
 
 def check(path: str | Path) -> Bundle:
@@ -241,10 +246,14 @@ def _suite_sizes(submission: Submission) -> tuple[dict[str, tuple[int, int]], li
         return {}, list(error.problems)
     known = {task.id: (task.observation, task.action) for task in suite.tasks}
     problems = [
-        Problem(Code.VERSION, SUBMISSION,
-                f"tasks.{task}: {suite.name} has no such task; it has {', '.join(known)}")
-        for task in submission.tasks if task not in known
-    ]  # fmt: skip
+        Problem(
+            Code.VERSION,
+            SUBMISSION,
+            f"tasks.{task}: {suite.name} has no such task; it has {', '.join(known)}",
+        )
+        for task in submission.tasks
+        if task not in known
+    ]
     return {task: known[task] for task in submission.tasks if task in known}, problems
 
 
@@ -265,10 +274,15 @@ def _size_problems(task: str, policy: BundlePolicy, sizes: tuple[int, int]) -> I
 
 def _checked_policy(path: str, data: bytes, verdict: Verdict) -> BundlePolicy:
     return BundlePolicy(
-        path=path, data=data, sha256=archive.sha256(data), parameters=verdict.parameters,
-        observation=verdict.observation, state=verdict.state, action=verdict.action,
+        path=path,
+        data=data,
+        sha256=archive.sha256(data),
+        parameters=verdict.parameters,
+        observation=verdict.observation,
+        state=verdict.state,
+        action=verdict.action,
         metadata=verdict.metadata,
-    )  # fmt: skip
+    )
 
 
 # Packing

@@ -64,9 +64,11 @@ class Reader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def judge(self, data: bytes) -> Verdict:
@@ -119,9 +121,12 @@ def _started() -> subprocess.Popen[bytes]:
         ["-m", "vnl_envs.sandbox.inside.model_check"], memory=MEMORY, isolated=isolated
     )
     process = subprocess.Popen(
-        command, env=launch.environment(isolated), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        command,
+        env=launch.environment(isolated),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     if _answer(process, b"") != _READY:
         process.kill()
         process.wait()
