@@ -15,7 +15,7 @@ DOCUMENTED := registry identity physics problems bodies bodies.body bodies.const
   envs.functional envs.autoreset envs.jax_vector rendering.renderer rendering.video \
   evaluation.evaluate evaluation.simulations evaluation.policies evaluation.record evaluation.play \
   statistics.intervals statistics.across_seeds sandbox.launch \
-  scoring.documents.schema scoring.documents.suites scoring.results.scores scoring.results.compare \
+  scoring.documents.schema.submission scoring.documents.schema.suite scoring.documents.schema.result scoring.documents.schema.board scoring.documents.suites scoring.results.scores scoring.results.compare \
   scoring.submission.bundles scoring.run.runner benchmarking.parity testing \
   motion.clip motion.datasets motion.kinematics motion.readers motion.resample motion.splits \
   motion.downloads motion.checking.check motion.checking.ground motion.checking.dynamics \

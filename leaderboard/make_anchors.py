@@ -16,14 +16,10 @@ from tqdm.auto import tqdm
 from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.evaluate import run_episodes
 from vnl_envs.evaluation.policies import make_policy
-from vnl_envs.scoring.documents.schema import (
-    Anchor,
-    Anchors,
-    EpisodeResult,
-    Suite,
-    SuiteStamp,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.board import Anchor, Anchors
+from vnl_envs.scoring.documents.schema.result import EpisodeResult
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import (
     NOMINAL,
     anchors_path,

@@ -21,7 +21,10 @@ from vnl_envs.problems import ScoringError
 from vnl_envs.registry import get_row
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Board, BoardEntry, Result, read, to_text
+from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
+from vnl_envs.scoring.documents.schema.reading import read
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import read_result, write_result
 from vnl_envs.scoring.run import runner, verification
 from vnl_envs.utils.files import written_whole

@@ -21,7 +21,8 @@ from vnl_envs.envs.core import Core
 from vnl_envs.identity import env_hash
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.registry import get_row, make_task, task_class, task_ids
-from vnl_envs.scoring.documents.schema import Cell, Primary, Suite, SuiteTask, to_text
+from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteTask
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import NOMINAL, load_suite, suite_names
 from vnl_envs.tasks.cells import Drawn, Ladder
 from vnl_envs.tasks.task import Task

@@ -12,26 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vnl_envs.scoring.documents.schema import (
-    Anchor,
-    Anchors,
-    Board,
-    BoardEntry,
-    Cell,
+from vnl_envs.scoring.documents.schema.board import Anchor, Anchors, Board, BoardEntry
+from vnl_envs.scoring.documents.schema.result import (
     Entrant,
     EpisodeResult,
     Estimate,
     Policy,
-    Primary,
     Rates,
     Result,
     Speed,
-    Suite,
-    SuiteStamp,
-    SuiteTask,
-    Training,
-    to_text,
 )
+from vnl_envs.scoring.documents.schema.submission import Training
+from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteStamp, SuiteTask
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
 from vnl_envs.scoring.results.episodes import episode_score
 from vnl_envs.scoring.results.files import records_name, restricted, scored, write_result

@@ -14,16 +14,9 @@ from typer.testing import CliRunner
 
 from vnl_envs.cli.score import app
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    Anchor,
-    Anchors,
-    EpisodeResult,
-    Estimate,
-    Result,
-    Suite,
-    SuiteStamp,
-    SuiteTask,
-)
+from vnl_envs.scoring.documents.schema.board import Anchor, Anchors
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, Result
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp, SuiteTask
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.scoring.run import runner, worker

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from leaderboard import make_readme
-from vnl_envs.scoring.documents.schema import Board, read
+from vnl_envs.scoring.documents.schema.board import Board
+from vnl_envs.scoring.documents.schema.reading import read
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "leaderboard"

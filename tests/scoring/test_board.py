@@ -39,7 +39,9 @@ from vnl_envs.scoring.board.site import LIST
 from vnl_envs.scoring.board.tables import read_board
 from vnl_envs.scoring.board.videos import chosen
 from vnl_envs.scoring.board.views import by_task
-from vnl_envs.scoring.documents.schema import Board, BoardEntry, Estimate, to_text
+from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
+from vnl_envs.scoring.documents.schema.result import Estimate
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import records_name, write_result
 from vnl_envs.scoring.run.runner import part_of

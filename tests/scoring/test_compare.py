@@ -16,7 +16,9 @@ from vnl_envs.cli.score import app
 from vnl_envs.problems import Code, ScoringError
 from vnl_envs.scoring.board import printed
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.compare import algorithm_board, compare, rank_groups
 from vnl_envs.scoring.results.files import write_result

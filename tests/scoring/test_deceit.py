@@ -28,7 +28,9 @@ from typer.testing import CliRunner
 from vnl_envs.cli.score import app
 from vnl_envs.problems import Code
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Board, BoardEntry, Result, to_text
+from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import records_name, scored, write_result
 from vnl_envs.scoring.submission import archive

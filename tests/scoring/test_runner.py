@@ -23,7 +23,9 @@ from tiny_suite import GOALS, KILLS, cached_cell, make_inline, packed, score, si
 from vnl_envs.problems import Code
 from vnl_envs.sandbox import launch
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Anchors, Result, Suite, SuiteTask
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteTask
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.run import runner, verification, worker
 from vnl_envs.scoring.run.journal import NAME

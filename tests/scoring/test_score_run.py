@@ -24,7 +24,9 @@ from leaderboard import make_anchors
 from vnl_envs.problems import Code, Problem
 from vnl_envs.sandbox import launch
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Result, Suite, to_text
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.suite import Suite
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.scoring.run import runner, verification

@@ -28,7 +28,10 @@ from vnl_envs.evaluation.evaluate import run_episodes
 from vnl_envs.problems import Code, ScoringError
 from vnl_envs.sandbox import launch
 from vnl_envs.sandbox.inside import model_check
-from vnl_envs.scoring.documents import schema, suites
+from vnl_envs.scoring.documents import suites
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.submission import Submission
+from vnl_envs.scoring.documents.schema.text import canonical
 from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.run import runner
@@ -98,7 +101,7 @@ def test_a_packed_bundle_is_what_its_entry_file_says(packed: Path) -> None:
     assert set(files) == {"submission.json", "MANIFEST.json", "card.md", "curves/rat.csv",
                           policy.path}  # fmt: skip
     manifest = json.loads(files["MANIFEST.json"])
-    assert archive.sha256(schema.canonical(manifest)) == checked.identity
+    assert archive.sha256(canonical(manifest)) == checked.identity
 
 
 def test_packing_again_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
@@ -427,7 +430,7 @@ def test_a_date_is_a_day_of_the_calendar(date: Any) -> None:
     """Written in one way only."""
     text = json.dumps(made.document() | {"date": date})
     with pytest.raises(ScoringError, match="date: "):
-        schema.parse(schema.Submission, text, "submission.json")
+        parse(Submission, text, "submission.json")
 
 
 def test_exported_schemas_are_current(tmp_path: Path) -> None:

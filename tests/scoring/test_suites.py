@@ -18,19 +18,10 @@ from vnl_envs.evaluation.policies import Zero, make_policy
 from vnl_envs.problems import Code, PolicyError, ScoringError
 from vnl_envs.registry import get_row, task_class
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    Anchor,
-    Anchors,
-    Cell,
-    EpisodeResult,
-    Estimate,
-    Primary,
-    Suite,
-    SuiteStamp,
-    SuiteTask,
-    TaskScore,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.board import Anchor, Anchors
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, TaskScore
+from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteStamp, SuiteTask
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results import scores
 from vnl_envs.scoring.results.episodes import episode_result, episode_score
 from vnl_envs.scoring.results.files import restricted

@@ -20,17 +20,12 @@ from tiny_suite import GOALS, IMITATION, forged, score
 from vnl_envs.problems import Code, ScoringError
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    MOST_BYTES,
-    Anchors,
-    Result,
-    Suite,
-    SuiteStamp,
-    Summary,
-    Verified,
-    read,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.board import Anchors, Verified
+from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
+from vnl_envs.scoring.documents.schema.reading import read
+from vnl_envs.scoring.documents.schema.result import Result, Summary
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import PACKAGES, read_result, records_name, write_result
 from vnl_envs.scoring.run import runner, verification, worker
 from vnl_envs.scoring.run.worker import Worker

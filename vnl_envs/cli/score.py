@@ -18,7 +18,9 @@ from vnl_envs.problems import Code, Problem, ScoringError
 from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
-    from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
+    from vnl_envs.scoring.documents.schema.board import Anchors
+    from vnl_envs.scoring.documents.schema.result import Result
+    from vnl_envs.scoring.documents.schema.suite import Suite
     from vnl_envs.scoring.run.runner import Candidate, Run
     from vnl_envs.scoring.run.verification import Rerun
     from vnl_envs.scoring.submission.bundles import Bundle
@@ -165,7 +167,7 @@ def schema(
 ) -> None:
     """Write the documents' forms as JSON Schema."""
     with reported_errors(as_json):
-        from vnl_envs.scoring.documents.schema import write_schemas
+        from vnl_envs.scoring.documents.schema.export import write_schemas
 
         paths = [str(path) for path in write_schemas(folder)]
         if as_json:

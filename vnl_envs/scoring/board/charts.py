@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from vnl_envs.scoring.documents.schema import Estimate
+from vnl_envs.scoring.documents.schema.result import Estimate
 
 
 class Domain(NamedTuple):

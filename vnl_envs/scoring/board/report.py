@@ -14,7 +14,8 @@ from rich.text import Text
 from vnl_envs.scoring.board import charts, views
 from vnl_envs.scoring.board.printed import foreign
 from vnl_envs.scoring.board.views import TaskFigures, by_task, plain
-from vnl_envs.scoring.documents.schema import Estimate, Result, Suite
+from vnl_envs.scoring.documents.schema.result import Estimate, Result
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import NOMINAL, episodes
 from vnl_envs.scoring.results.aggregates import AGGREGATES, Aggregate
 from vnl_envs.scoring.results.files import NATIVE, is_exposed, restricted

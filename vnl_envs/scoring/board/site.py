@@ -15,7 +15,10 @@ from vnl_envs.problems import Problem
 from vnl_envs.scoring.board import charts, report, views
 from vnl_envs.scoring.board.tables import Row, Table, read_board, read_file, records, to_csv
 from vnl_envs.scoring.board.videos import read_video
-from vnl_envs.scoring.documents.schema import MOST_BYTES, Estimate, OpenedSeason, SuiteTask, Video
+from vnl_envs.scoring.documents.schema.board import OpenedSeason, Video
+from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
+from vnl_envs.scoring.documents.schema.result import Estimate
+from vnl_envs.scoring.documents.schema.suite import SuiteTask
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import AGGREGATES
 from vnl_envs.scoring.results.compare import THRESHOLDS, Algorithm, algorithm_board

@@ -26,24 +26,20 @@ from vnl_envs.scoring.board import charts, views
 from vnl_envs.scoring.board.videos import read_videos
 from vnl_envs.scoring.board.views import TaskFigures, by_task, episode_task
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    MOST_BYTES,
+from vnl_envs.scoring.documents.schema.board import (
     Anchors,
     Board,
     BoardEntry,
-    Estimate,
     OpenedSeason,
-    Policy,
-    Result,
     Seasons,
-    Speed,
-    Submission,
-    Suite,
-    SuiteTask,
     Verified,
     Video,
-    parse,
 )
+from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.result import Estimate, Policy, Result, Speed
+from vnl_envs.scoring.documents.schema.submission import Submission
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteTask
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import AGGREGATES
 from vnl_envs.scoring.results.compare import rank_groups

@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 from vnl_envs.problems import Code, problem
 from vnl_envs.rendering.video import STRIDE, open_video
 from vnl_envs.scoring.board.views import TaskFigures, by_task, episode_place, slug
-from vnl_envs.scoring.documents.schema import MOST_BYTES, EpisodeResult, Result, Video, parse
+from vnl_envs.scoring.documents.schema.board import Video
+from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Result
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.run.worker import Worker
 from vnl_envs.utils.files import read_inside, written_whole

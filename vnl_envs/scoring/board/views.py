@@ -10,17 +10,14 @@ from functools import cached_property
 
 import numpy as np
 
-from vnl_envs.scoring.documents.schema import (
-    Cell,
+from vnl_envs.scoring.documents.schema.result import (
     EpisodeResult,
     Estimate,
-    Primary,
     Result,
-    Suite,
-    SuiteTask,
     TaskScore,
     TierScore,
 )
+from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteTask
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import SHARE, Aggregate
 from vnl_envs.scoring.results.table import NOTHING

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vnl_envs.problems import Code, Problem, problem
-from vnl_envs.scoring.documents.schema import Anchors, Cell, Primary, Suite, read
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.reading import read
+from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite
 from vnl_envs.utils.files import read_regular
 from vnl_envs.utils.resources import packaged
 

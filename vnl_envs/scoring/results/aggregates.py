@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vnl_envs.scoring.documents.schema import Estimate
+from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.results.table import Table, estimate
 from vnl_envs.statistics import threshold
 from vnl_envs.statistics.intervals import bootstrap_ratio, bootstrap_ratio_difference

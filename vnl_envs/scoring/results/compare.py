@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from vnl_envs.problems import Code, Problem, ScoringError
-from vnl_envs.scoring.documents.schema import Anchors, Result, Suite
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.result import Result
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import NOMINAL, episodes
 from vnl_envs.scoring.results.aggregates import AGGREGATES, Difference
 from vnl_envs.scoring.results.scores import OverallSample, overall_sample

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vnl_envs.evaluation.evaluate import Finished
 from vnl_envs.problems import Code, problem
-from vnl_envs.scoring.documents.schema import EpisodeResult, Primary, Suite
+from vnl_envs.scoring.documents.schema.result import EpisodeResult
+from vnl_envs.scoring.documents.schema.suite import Primary, Suite
 from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
 from vnl_envs.statistics.intervals import UNBOUNDED
 

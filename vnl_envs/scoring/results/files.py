@@ -13,22 +13,20 @@ from pathlib import Path
 
 from vnl_envs.problems import Code, problem
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    MOST_BYTES,
-    Anchors,
-    Cell,
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.result import (
     EpisodeResult,
     Episodes,
     Estimate,
     Result,
-    Suite,
-    SuiteStamp,
     Summary,
     TaskScore,
     episodes_text,
-    parse,
-    to_text,
 )
+from vnl_envs.scoring.documents.schema.suite import Cell, Suite, SuiteStamp
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.scores import aggregate, check_anchors
 from vnl_envs.utils.files import read_regular, written_whole
 from vnl_envs.utils.machine import cpu_name

@@ -9,16 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vnl_envs.problems import Code, problem
-from vnl_envs.scoring.documents.schema import (
-    Anchors,
-    EpisodeResult,
-    Estimate,
-    Primary,
-    Suite,
-    SuiteTask,
-    TaskScore,
-    TierScore,
-)
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, TaskScore, TierScore
+from vnl_envs.scoring.documents.schema.suite import Primary, Suite, SuiteTask
 from vnl_envs.scoring.documents.suites import NOMINAL, metric_ranges
 from vnl_envs.scoring.results.aggregates import AGGREGATES
 from vnl_envs.scoring.results.table import Table, estimate, mean, tabulate

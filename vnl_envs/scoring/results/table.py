@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vnl_envs.scoring.documents.schema import EpisodeResult, Estimate, Suite
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import Spec, episodes
 from vnl_envs.scoring.results.episodes import completed, finite
 from vnl_envs.statistics.intervals import UNBOUNDED, around, bootstrap

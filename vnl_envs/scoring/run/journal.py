@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from vnl_envs.scoring.documents.schema import EpisodeResult
+from vnl_envs.scoring.documents.schema.result import EpisodeResult
 from vnl_envs.utils.files import read_regular, written_whole
 
 NAME = "journal.jsonl"

@@ -17,18 +17,10 @@ from tqdm.auto import tqdm
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    Anchors,
-    Entrant,
-    EpisodeResult,
-    Rates,
-    Result,
-    Speed,
-    Suite,
-    SuiteStamp,
-    key_digest,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.board import Anchors
+from vnl_envs.scoring.documents.schema.result import Entrant, EpisodeResult, Rates, Result, Speed
+from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp
+from vnl_envs.scoring.documents.schema.text import key_digest, to_text
 from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import completed
 from vnl_envs.scoring.results.files import (

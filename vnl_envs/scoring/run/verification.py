@@ -14,14 +14,10 @@ import numpy as np
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import (
-    Anchors,
-    EpisodeResult,
-    Result,
-    Suite,
-    Verified,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.board import Anchors, Verified
+from vnl_envs.scoring.documents.schema.result import EpisodeResult, Result
+from vnl_envs.scoring.documents.schema.suite import Suite
+from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import contradiction, missing
 from vnl_envs.scoring.results.files import is_complete, is_exposed, restricted, scored, stamps

@@ -26,7 +26,7 @@ from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.problems import Code, PolicyError, Problem, ScoringError
 from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema import Suite
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import NATIVE, stamps

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
-from vnl_envs.scoring.documents.schema import canonical
+from vnl_envs.scoring.documents.schema.text import canonical
 from vnl_envs.utils.files import open_regular, written_whole
 from vnl_envs.utils.texts import shown
 

@@ -13,15 +13,11 @@ from typing import Any
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
 from vnl_envs.sandbox import launch
-from vnl_envs.scoring.documents.schema import (
-    Entrant,
-    Policy,
-    Sha256,
-    Submission,
-    canonical,
-    parse,
-    to_text,
-)
+from vnl_envs.scoring.documents.schema.fields import Sha256
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.result import Entrant, Policy
+from vnl_envs.scoring.documents.schema.submission import Submission
+from vnl_envs.scoring.documents.schema.text import canonical, to_text
 from vnl_envs.scoring.documents.suites import load_suite
 from vnl_envs.scoring.submission import archive
 from vnl_envs.scoring.submission.archive import CARD, MANIFEST, SUBMISSION

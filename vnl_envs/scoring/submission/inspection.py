@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from vnl_envs.problems import Code, problem
 from vnl_envs.sandbox import launch
-from vnl_envs.scoring.documents.schema import Document
+from vnl_envs.scoring.documents.schema.fields import Document
 
 MEMORY = 576 * 2**20
 """Address space of the process, B; the libraries take 170 MiB of it."""
