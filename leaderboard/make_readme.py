@@ -10,7 +10,8 @@ from vnl_envs.envs.core import Core
 from vnl_envs.problems import ScoringError
 from vnl_envs.registry import make_task, task_about, task_ids
 from vnl_envs.scoring.board import views
-from vnl_envs.scoring.board.tables import Row, Table, read_board
+from vnl_envs.scoring.board.reading import read_board
+from vnl_envs.scoring.board.tables import Row, Table
 from vnl_envs.utils.files import written_whole
 
 FOLDER = Path(__file__).parent

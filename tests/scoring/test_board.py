@@ -35,8 +35,8 @@ from leaderboard import make_board
 from vnl_envs.cli.score import app
 from vnl_envs.problems import Code
 from vnl_envs.scoring.board import charts, report
+from vnl_envs.scoring.board.reading import read_board
 from vnl_envs.scoring.board.site import LIST
-from vnl_envs.scoring.board.tables import read_board
 from vnl_envs.scoring.board.videos import chosen
 from vnl_envs.scoring.board.views import by_task
 from vnl_envs.scoring.documents.schema.board import Board, BoardEntry

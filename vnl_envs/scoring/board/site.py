@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import vnl_envs
 from vnl_envs.problems import Problem
 from vnl_envs.scoring.board import charts, report, views
-from vnl_envs.scoring.board.tables import Row, Table, read_board, read_file, records, to_csv
+from vnl_envs.scoring.board.reading import read_board, read_file
+from vnl_envs.scoring.board.records import records, to_csv
+from vnl_envs.scoring.board.tables import Row, Table
 from vnl_envs.scoring.board.videos import read_video
 from vnl_envs.scoring.documents.schema.board import OpenedSeason, Video
 from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
