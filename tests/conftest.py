@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "osmesa")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Workers share the cores. With more threads than cores, those of BLAS and torch mostly wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(), "vnl_envs_jax_cache"))
 )
@@ -40,6 +45,21 @@ def gl() -> None:
         Picture(task_of("vnl/RodentGoalReaching-v0").world, 16, 16).close()
     except RuntimeError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each file, drop what it has cached and compiled: a worker runs many files."""
+    yield
+    for value in vars(request.module).values():
+        if getattr(value, "__module__", None) == request.module.__name__:
+            getattr(value, "cache_clear", lambda: None)()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        # Freed memory of small blocks stays with the process otherwise.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
