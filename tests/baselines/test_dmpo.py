@@ -48,6 +48,8 @@ from baselines.statistics import Statistics
 
 SUPPORT = jnp.linspace(-2.0, 3.0, 11)
 TASK = "vnl/HumanoidGoalReaching-v0"
+# Of a program that runs for long: see `conftest.py`.
+LONG = {"xla_backend_optimization_level": 3}
 
 
 # --- The critic ---
@@ -206,23 +208,30 @@ def small(**changes: object) -> Hyperparameters:
 
 def test_quadratic_bandit() -> None:
     """Reward -|a - c|²: the policy finds c, and its improvement keeps to the bound."""
-    learner = Learner(1, 2, small(
-        lowest_return=-3.0, highest_return=0.5, policy_learning_rate=1e-3, critic_learning_rate=1e-3
-    ))  # fmt: skip
+    num = 32
+    settings = small(
+        lowest_return=-3.0,
+        highest_return=0.5,
+        policy_learning_rate=1e-3,
+        critic_learning_rate=1e-3,
+        batch_size=num,
+    )
+    learner = Learner(1, 2, settings)
     best = jnp.asarray([0.5, -0.7])
 
     def one(state: object, key: jax.Array) -> tuple[object, jax.Array]:
         act, own = jax.random.split(key)
-        observation = jnp.zeros((128, 1))
+        observation = jnp.zeros((num, 1))
         action = learner.act(state, observation, act)  # type: ignore[arg-type]
         reward = -jnp.sum((action - best) ** 2, axis=-1)
-        batch = Transitions(observation, action, reward, jnp.zeros(128), observation)
+        batch = Transitions(observation, action, reward, jnp.zeros(num), observation)
         state, figures = learner.update(state, batch, own)  # type: ignore[arg-type]
         return state, figures["kl_improvement"]
 
     state = learner.init(jax.random.PRNGKey(0))
     keys = jax.random.split(jax.random.PRNGKey(1), 5000)
-    state, divergence = jax.jit(functools.partial(jax.lax.scan, one))(state, keys)
+    run = jax.jit(functools.partial(jax.lax.scan, one), compiler_options=LONG)
+    state, divergence = run(state, keys)
     np.testing.assert_allclose(learner.act_mean(state, jnp.zeros(1)), best, atol=0.1)
     assert float(divergence[-500:].mean()) == pytest.approx(0.1, rel=0.25)
 

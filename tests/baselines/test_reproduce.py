@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from runs import write_hyperparams
+from runs import sharing_programs, write_hyperparams
 from support import invoke, one_line
 
 import vnl_envs
@@ -24,6 +25,12 @@ TASK = "vnl/RodentGoalReaching-v0"
 SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 1, "minibatch_size": 16, "layers": [8],
          "critic_layers": [8], "log_every": 1, "evaluate_every": 2, "evaluation_episodes": 1,
          "cloning_steps": 0}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once() -> Iterator[None]:
+    with sharing_programs():
+        yield
 
 
 @pytest.fixture
