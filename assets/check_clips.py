@@ -23,7 +23,7 @@ CLIPS = Path(__file__).parent / "clips"
 INTRODUCTION = f"""# Embedded clips: checks
 
 Written by `python assets/check_clips.py`, with [check.json](check.json).
-[What the figures mean](../../docs/motion_check.md).
+[What the figures mean](../../../docs/motion_check.md).
 
 {LEGEND}
 Followed: frames that position servos alone keep up with, from the first (`--policy track`)."""
