@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -479,9 +479,8 @@ def test_module_runs() -> None:
 
 def test_version() -> None:
     """One line, and the version that is packaged."""
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     result = run("--version")
-    assert (result.exit_code, result.stdout) == (0, f"vnl-envs {project['version']}\n")
+    assert (result.exit_code, result.stdout) == (0, f"vnl-envs {version('vnl_envs')}\n")
 
 
 def test_list() -> None:
