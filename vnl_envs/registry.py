@@ -223,7 +223,7 @@ def _bodies(row: Row, num_agents: int | None) -> list[Body]:
         return [body]
     if row.num_agents == 1:
         raise ValueError(f"{row.id!r} is for one animal; for several: {', '.join(parallel_ids())}")
-    checks.integer("num_agents", num_agents, 2)
+    num_agents = checks.integer("num_agents", num_agents, 2)
     return [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
 
 

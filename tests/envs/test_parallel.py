@@ -606,9 +606,9 @@ def test_they_get_in_each_others_way(
 
 def test_unknown_race() -> None:
     """The message lists what there is; a task for one animal is none."""
-    for wrong in ("vnl/RodentGoalRace-v9", "vnl/RodentGoalReaching-v0"):
-        with pytest.raises(ValueError, match=rf"no race with id.*{RODENT}"):
-            vnl_envs.parallel_env(wrong)
+    for wrong, words in (("RodentGoalRace-v9", "no task with id"), ("RodentJumpGap-v0", "for one")):
+        with pytest.raises(ValueError, match=rf"{words}.*{RODENT}"):
+            vnl_envs.parallel_env(f"vnl/{wrong}")
     for wanted in (vnl_envs.make_task, vnl_envs.SingleEnv):
         with pytest.raises(ValueError, match="parallel_env"):
             wanted(RODENT)

@@ -62,7 +62,7 @@ def gl() -> None:
 def workers_of(pid: int | None = None) -> list[psutil.Process]:
     """Worker processes that a process (this one) has started and that run."""
     children = psutil.Process(pid).children()
-    return [c for c in children if "envs.worker" in " ".join(c.cmdline())]
+    return [c for c in children if "envs.processes.worker" in " ".join(c.cmdline())]
 
 
 def gone(processes: list[psutil.Process]) -> bool:

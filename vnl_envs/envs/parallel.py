@@ -20,6 +20,7 @@ from vnl_envs.registry import make_task
 from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
 from vnl_envs.tasks.goal_race import GoalRace
 from vnl_envs.tasks.task import Start
+from vnl_envs.utils import checks
 
 try:
     import pettingzoo
@@ -120,6 +121,7 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
                 **options,
             }
         )
+        checks.integer("num_agents", num_agents, 2)
         size = check_size(width, height)
         self._core = RaceCore(make_task(task_id, num_agents, **options), 1, 1)
         self._view = View(self._core, *size)
