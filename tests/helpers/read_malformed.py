@@ -34,7 +34,7 @@ def warm() -> None:
     body_of("humanoid")
     # What fits imports takes long, and is no part of any file.
     for part in ("keypoints", "refit"):
-        importlib.import_module(f"vnl_envs.motion.{part}")
+        importlib.import_module(f"vnl_envs.motion.fitting.{part}")
 
 
 def limit_memory() -> None:
