@@ -141,7 +141,7 @@ assert left.render().std() > 1
 from vnl_envs.rendering import gl_thread
 for _ in range(2):
     gl_thread.call(gc.collect)
-assert len(thread._thread.residents) == 1, thread._thread.residents
+assert len(gl_thread._thread.residents) == 1, gl_thread._thread.residents
 atexit.register(left.close)
 """, backend)  # fmt: skip
 
