@@ -45,6 +45,7 @@ from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import records_name, write_result
 from vnl_envs.scoring.run.runner import part_of
+from vnl_envs.statistics import intervals
 
 CHROMIUM = shutil.which("chromium")
 NARROW, WIDE = 390, 1240
@@ -53,6 +54,14 @@ RANKED = ".board tbody.ranked tr"
 ENTRIES = len(MAKERS)
 
 browsing = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Coarse intervals: their ends are not what is tested here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(intervals, "RESAMPLES", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
