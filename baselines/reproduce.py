@@ -136,8 +136,10 @@ def keep(row: Row, seed: int, runs: Path) -> None:
     state = {k: v for k, v in tree["state"].items() if k not in tree["renewed"]}
     kept.mkdir(parents=True, exist_ok=True)
     write_tree(kept / CHECKPOINT, {**tree, "state": state, "model": None})
-    for name in (LOG, RECORD):
-        shutil.copy(folder / name, kept / name)
+    # The best policy so far is not made again unless a better one comes.
+    for name in (LOG, RECORD, POLICY):
+        if (folder / name).is_file():
+            shutil.copy(folder / name, kept / name)
 
 
 def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
