@@ -19,7 +19,7 @@ from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results"
 _COLUMNS = 3
-_UNTRAINED = {"zero": ":", "random": "--", "track": "-."}
+_UNTRAINED = {"zero": ":", "random": "--", "track": "-.", "feedforward": (0, (1, 3))}
 
 
 def draw(folder: Path, path: Path, beside: Path | None = None) -> None:

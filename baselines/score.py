@@ -17,6 +17,7 @@ from rich.table import Table
 import vnl_envs
 from baselines.export import OnnxPolicy
 from vnl_envs.bodies.body import BodyModel
+from vnl_envs.evaluation.policies import FOLLOWING
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.tasks.cells import EachClip
 from vnl_envs.utils.files import written_whole
@@ -61,7 +62,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
         )
     follows = isinstance(task.unwrapped.cells, EachClip)
     entrants: dict[str, Any] = {"zero": "zero", "random": "random"}
-    entrants |= {"track": "track"} if follows else {}
+    entrants |= {name: name for name in FOLLOWING} if follows else {}
     entrants |= {"trained": policy, "half step": policy}
     scores: dict[str, dict[str, Any]] = {}
     followed: dict[str, Any] = {}
@@ -78,7 +79,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
             of_split = {**options, "split": split}
             followed[split] = {
                 name: _followed(task_id, entrants[name], episodes, seed, of_split)
-                for name in ("track", "trained")
+                for name in (*FOLLOWING, "trained")
             }
     first = next(iter(scores.values()))
     half, whole = (first[name]["return"]["mean"] for name in ("half step", "trained"))

@@ -31,7 +31,7 @@ from vnl_envs.utils.files import written_whole
 
 FOLDER = Path(__file__).parent
 BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"
-REFERENCES = ("zero", "random", "track")
+REFERENCES = ("zero", "random", "track", "feedforward")
 CROSS_ENGINE = "jax"
 """The one of a cross-check: on a CPU it is 30 times as fast as Warp."""
 CROSS_BODY = "rodent"

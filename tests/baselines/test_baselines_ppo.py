@@ -402,7 +402,7 @@ def test_clips_are_followed_from_random_frames_and_from_the_first(tmp_path: Path
     write_onnx(tmp_path / "p.onnx", layers, (size, task.body.nu), metadata)
     record = score(tmp_path / "p.onnx", episodes=2)
     (followed,) = record["followed"].values()
-    assert set(followed) == {"track", "trained"}
+    assert set(followed) == {"track", "feedforward", "trained"}
     assert followed["track"]["first frame"] == {"steps": 1.0, "to the end": 1.0}
     assert 0 < followed["trained"]["random frames"]["steps"] <= 1
     assert "track" in lines(record)[0]
@@ -495,7 +495,7 @@ def test_the_base_is_the_tracking_policy(task_id: str, tmp_path: Path) -> None:
     observations, _ = env.reset(seed=0)
     for _ in range(3):
         observations = env.step(env.action_space.sample())[0]
-    expected = np.clip(env.task.reference_action(env.episodes, env.carries), -1, 1)
+    expected = np.clip(env.task.reference_action(env.episodes, env.carries, "track"), -1, 1)
     base = Track.of(env.task, env.layout)
     np.testing.assert_allclose(base(observations), expected, atol=1e-5)
     size = observations.shape[1]

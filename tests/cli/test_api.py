@@ -575,7 +575,7 @@ def test_rollout_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("gl")
-@pytest.mark.parametrize("policy", ["zero", "random", "track"])
+@pytest.mark.parametrize("policy", ["zero", "random", "track", "feedforward"])
 def test_play_command(tmp_path: Path, policy: str) -> None:
     """A video that can be read, and nothing beside it."""
     path = tmp_path / "out.mp4"

@@ -17,6 +17,7 @@ import pytest
 from results import read_files, write_files
 from tiny_suite import GOALS, IMITATION, forged, score
 
+from vnl_envs.evaluation.policies import NAMES
 from vnl_envs.problems import Code, ScoringError
 from vnl_envs.scoring.board import videos
 from vnl_envs.scoring.documents import suites
@@ -154,7 +155,7 @@ def test_a_result_knows_every_engine_and_reference(result: Result) -> None:
     document = result.model_dump(mode="json")
     for engine in runner.ENGINES:
         assert Result.model_validate_json(json.dumps(document | {"engine": engine}))
-    for name in ("zero", "random", "track"):
+    for name in NAMES:
         assert runner.reference(name).entrant.identity == f"reference:{name}"
 
 

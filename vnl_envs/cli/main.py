@@ -34,7 +34,10 @@ app.add_typer(data_app, name="data")
 app.add_typer(score_app, name="score")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]
-PolicyName = Annotated[str, typer.Option(help="zero, random, track (imitation only) or FILE.onnx")]
+PolicyName = Annotated[
+    str,
+    typer.Option(help="zero, random, track or feedforward (imitation only), or FILE.onnx"),
+]
 Seed = Annotated[int, typer.Option(help="seed of episodes and random policy")]
 
 

@@ -258,7 +258,7 @@ def run(
     workers: Workers = 1,
     ray_address: RayAddress = None,
     reference: Annotated[
-        str | None, typer.Option(help="zero, random or track, in place of a bundle")
+        str | None, typer.Option(help="zero, random, track or feedforward, in place of a bundle")
     ] = None,
     engine: Annotated[
         str, typer.Option(help="native; jax or warp for a cross-check, which is not ranked")

@@ -11,7 +11,15 @@ import numpy as np
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.tasks.metrics import Accumulator, Metric
-from vnl_envs.tasks.task import PRIVILEGED, Observation, Outcome, Overlay, Start, Task
+from vnl_envs.tasks.task import (
+    PRIVILEGED,
+    Observation,
+    Outcome,
+    Overlay,
+    ReferenceAction,
+    Start,
+    Task,
+)
 
 GROUPS = ("proprioception", "task")
 
@@ -227,9 +235,9 @@ class Core:
         figures = self.finalizer.accumulator.result(self._totals[index])
         return dict(zip(self.finalizer.accumulator.names, figures.tolist(), strict=True))
 
-    def reference_action(self) -> np.ndarray | None:
+    def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
         """See `Task.reference_action`: of every simulation, (num, nu)."""
-        return self.task.unwrapped.reference_action(self.episode, self.carry)
+        return self.task.unwrapped.reference_action(self.episode, self.carry, kind)
 
     def memory(self) -> dict[str, Any]:
         """What the coming steps depend on, to be carried about; the rows themselves, no copies."""

@@ -138,7 +138,7 @@ def evaluate(
 
     Args:
         task_id: a registered id.
-        policy: "zero", "random", "track"; an ONNX file, see `OnnxPolicy`; a function of
+        policy: a name of `policies.NAMES`; an ONNX file, see `OnnxPolicy`; a function of
             observations (n, D) float32 to actions (n, nu); or a model with Stable-Baselines3's
             `predict`, asked for its mean actions.
         episodes: how many; episode i is drawn from (seed, i).

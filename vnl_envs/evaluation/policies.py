@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, cast, get_args
 
 import numpy as np
 
 from vnl_envs.evaluation.onnx_policy import SUFFIX, OnnxPolicy
 from vnl_envs.evaluation.simulations import Simulations
+from vnl_envs.tasks.task import ReferenceAction
 
-NAMES = ("zero", "random", "track")
+FOLLOWING: tuple[ReferenceAction, ...] = get_args(ReferenceAction)
+NAMES = ("zero", "random", *FOLLOWING)
 
 
 class Policy(Protocol):
@@ -94,24 +96,25 @@ class Random:
         return (2 * np.stack(draws) - 1).astype(np.float32)
 
 
-class Track(_Stateless):
-    """Asks for the pose that the task shows, which is not in every task's observations.
+class Follow(_Stateless):
+    """Asks for the pose that the task knows, which is not in every task's observations.
 
     Args:
-        reference_action: see `Task.reference_action`; (num, nu), of the simulations as they are.
+        simulations: to act in.
+        kind: see `Task.reference_action`.
 
     Raises:
         ValueError: there is nothing to follow.
     """
 
-    def __init__(self, reference_action: Callable[[], np.ndarray | None]) -> None:
-        if reference_action() is None:
-            raise ValueError("the policy 'track' needs a task with a reference to follow")
-        self._reference_action = reference_action
+    def __init__(self, simulations: Simulations, kind: ReferenceAction) -> None:
+        if simulations.reference_action(kind) is None:
+            raise ValueError(f"the policy {kind!r} needs a task with a reference to follow")
+        self._simulations, self._kind = simulations, kind
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """See `Task.reference_action`."""
-        action = self._reference_action()
+        action = self._simulations.reference_action(self._kind)
         assert action is not None
         return action.astype(np.float32)
 
@@ -194,8 +197,8 @@ def make_policy(policy: PolicyLike, simulations: Simulations) -> Policy:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the name is unknown, "track" is asked of a task without a reference, or the file
-            does not fit the task.
+        ValueError: the name is unknown, "track" or "feedforward" is asked of a task without a
+            reference, or the file does not fit the task.
     """
     nu = simulations.task.body.nu
     if not isinstance(policy, str):
@@ -209,8 +212,8 @@ def make_policy(policy: PolicyLike, simulations: Simulations) -> Policy:
         return Zero(nu)
     if policy == "random":
         return Random(nu)
-    if policy == "track":
-        return Track(simulations.reference_action)
+    if policy in FOLLOWING:
+        return Follow(simulations, cast(ReferenceAction, policy))
     raise ValueError(
         f"policy must be one of {NAMES}, an {SUFFIX} file, a function of observations or a model "
         f"with predict, got {policy!r}"

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from vnl_envs.envs.core import Rows, Step
-from vnl_envs.tasks.task import Task
+from vnl_envs.tasks.task import ReferenceAction, Task
 
 
 class Simulations(Protocol):
@@ -45,7 +45,7 @@ class Simulations(Protocol):
         """The metrics of one simulation's episode so far."""
         ...
 
-    def reference_action(self) -> np.ndarray | None:
+    def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
         """See `Task.reference_action`: of every simulation, (num, nu).
 
         Raises:

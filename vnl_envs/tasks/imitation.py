@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vnl_envs.motion.datasets import load_reference
+from vnl_envs.motion.feedforward import load_controls
 from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
@@ -17,7 +19,16 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import EachClip
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame
-from vnl_envs.tasks.task import Carry, Episode, Ghost, Outcome, Overlay, Start, Task
+from vnl_envs.tasks.task import (
+    Carry,
+    Episode,
+    Ghost,
+    Outcome,
+    Overlay,
+    ReferenceAction,
+    Start,
+    Task,
+)
 from vnl_envs.utils import checks
 
 # A start leaves at least this many frames to follow.
@@ -299,15 +310,21 @@ class Imitation(Task):
             digest.update(np.ascontiguousarray(clip.qpos).tobytes())
         return digest.hexdigest()
 
-    def reference_action(self, episode: Episode, carry: Carry) -> np.ndarray:
-        """Actions (..., nu) that ask the servos for the next reference frame.
+    def reference_action(self, episode: Episode, carry: Carry, kind: ReferenceAction) -> np.ndarray:
+        """Actions (..., nu) that ask the servos for the next reference frame; see `Task`.
 
         Raises:
             ValueError: the actuators are motors, which follow no pose.
         """
         if not self.body.servos:
-            raise ValueError("the policy 'track' needs actuation='position'")
-        return self.body.action(self.reference.servo[self._frame(episode, carry["step"] + 1)])
+            raise ValueError(f"the policy {kind!r} needs actuation='position'")
+        controls = self._load_controls if kind == "feedforward" else self.reference.servo
+        return self.body.action(controls[self._frame(episode, carry["step"] + 1)])
+
+    @functools.cached_property
+    def _load_controls(self) -> np.ndarray:
+        """See `load_controls`."""
+        return load_controls(self.reference, self.body)
 
     def _frame(self, episode: Episode, step: Array) -> Array:
         """Index of the reference frame `step` (..., *) steps after the start, kept in the clip."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,9 @@ Carry = Mapping[str, Array]
 Observation = dict[str, dict[str, Array]]
 """Group -> name -> (..., size). The groups are "proprioception" and "task", which policies see;
 perturbed tasks add `PRIVILEGED`, which is no part of an environment's observation."""
+
+ReferenceAction = Literal["track", "feedforward"]
+"""How a pose is asked for, see `Task.reference_action`."""
 
 PRIVILEGED = "privileged"
 """Group of what only an asymmetric critic may see, see `vnl_envs.perturbations.PerturbedTask`."""
@@ -217,9 +220,16 @@ class Task(ABC):
         """Control steps that an episode has if nothing ends it early, (...,)."""
         return self.horizon
 
-    def reference_action(self, episode: Episode, carry: Carry) -> np.ndarray | None:
-        """Actions (..., nu) that ask for the pose to be followed in the next step, NumPy only; None
+    def reference_action(
+        self, episode: Episode, carry: Carry, kind: ReferenceAction
+    ) -> np.ndarray | None:
+        """Actions (..., nu) towards the pose to be followed in the next step, NumPy only; None
         where there is none.
+
+        Args:
+            episode, carry: of each simulation.
+            kind: "track" asks for the pose itself, "feedforward" for one whose pull also carries
+                the load (`load_controls`).
 
         Raises:
             ValueError: there is one, which the actuators cannot be asked for.

@@ -12,7 +12,7 @@ from vnl_envs.envs.block import FLAGS
 from vnl_envs.envs.core import Rows, Step
 from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.workers import Workers
-from vnl_envs.tasks.task import Task
+from vnl_envs.tasks.task import ReferenceAction, Task
 
 
 class SpreadSimulations:
@@ -73,6 +73,6 @@ class SpreadSimulations:
         """See `Simulations`."""
         return dict(zip(self._names, self._figures[index].tolist(), strict=True))
 
-    def reference_action(self) -> np.ndarray | None:
+    def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
         """See `Simulations`."""
-        return self.task.unwrapped.reference_action(self.episode, self._workers.carries())
+        return self.task.unwrapped.reference_action(self.episode, self._workers.carries(), kind)

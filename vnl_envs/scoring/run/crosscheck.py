@@ -11,7 +11,7 @@ import numpy as np
 from vnl_envs.envs.core import Rows, Step, draw
 from vnl_envs.envs.functional import FunctionalEnv
 from vnl_envs.tasks.metrics import Accumulator
-from vnl_envs.tasks.task import Start
+from vnl_envs.tasks.task import ReferenceAction, Start
 
 
 class CrossSimulation:
@@ -58,9 +58,9 @@ class CrossSimulation:
         figures = self._accumulator.result(self._totals[index])
         return dict(zip(self._accumulator.names, figures.tolist(), strict=True))
 
-    def reference_action(self) -> np.ndarray | None:
+    def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
         """See `Simulations`."""
-        return self.task.unwrapped.reference_action(self.episode, self._carry)
+        return self.task.unwrapped.reference_action(self.episode, self._carry, kind)
 
     def _read(self, state: Any) -> None:
         """Go on from a state of the environment."""

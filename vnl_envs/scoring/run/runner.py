@@ -45,6 +45,8 @@ _REFERENCES = {
     "zero": "Holds the standing pose.",
     "random": "Uniform over the action space.",
     "track": "Asks the position servos for the next reference frame; elsewhere holds still.",
+    "feedforward": "Asks the servos for the next frame and for what carries its load; elsewhere "
+    "holds still.",
 }
 _REFERENCE_DATE = datetime.date(2026, 1, 1)
 ENGINES = (NATIVE, *ENGINE_PACKAGES)

@@ -20,7 +20,7 @@ import numpy as np
 
 from vnl_envs.envs.core import Core, draw
 from vnl_envs.evaluation.evaluate import begin_episodes, episode_generators, run_episodes
-from vnl_envs.evaluation.policies import Policy, make_policy
+from vnl_envs.evaluation.policies import FOLLOWING, Policy, make_policy
 from vnl_envs.evaluation.remote import RemotePolicy
 from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.problems import Code, PolicyError, Problem, ScoringError
@@ -45,7 +45,7 @@ class Job:
     Attributes:
         suite: whose episodes they run.
         key: of their seeds.
-        reference: "zero", "random" or "track"; None for an entrant's policies.
+        reference: one of `policies.NAMES`; None for an entrant's policies.
         policies: task id -> ONNX file.
         isolated: whether those run in the sandbox.
         engine: "native", or an implementation of MJX.
@@ -212,7 +212,7 @@ class Worker:
     def _make_policy(self, task: str, simulation: Simulations) -> Policy:
         name = self._job.reference
         if name is not None:
-            nothing = name == "track" and simulation.reference_action() is None
+            nothing = name in FOLLOWING and simulation.reference_action("track") is None
             return make_policy("zero" if nothing else name, simulation)
         with contextlib.ExitStack() as opened:
             # Without a name: nothing stays behind, even where this process is killed.

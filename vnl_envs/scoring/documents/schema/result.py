@@ -125,13 +125,15 @@ class Entrant(Document):
     """Who was scored.
 
     Attributes:
-        identity: SHA-256 of the canonical manifest; "reference:<name>" of zero, random and track.
+        identity: SHA-256 of the canonical manifest; "reference:<name>" of a policy that needs no
+            training.
         name, authors, licence, date, description: from the submission.
         policies: task id -> policy.
     """
 
     identity: Annotated[
-        str, StringConstraints(pattern=r"^([0-9a-f]{64}|reference:(zero|random|track))$")
+        str,
+        StringConstraints(pattern=r"^([0-9a-f]{64}|reference:(zero|random|track|feedforward))$"),
     ]
     name: Name
     authors: Authors

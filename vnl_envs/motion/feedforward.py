@@ -1,0 +1,35 @@
+"""Controls by which servos hold a clip's poses and carry what they load."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion.checking.dynamics import actuator_loads
+from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.kinematics import Reference
+
+
+def load_controls(reference: Reference, body: BodyModel) -> np.ndarray:
+    """Controls of position servos for each frame of the clips, (F, nu), within their limits.
+
+    A servo whose length is the pose's exerts the force that `actuator_loads` asks of it. Where its
+    activation lags behind its control (a first-order filter), the control leads by the filter's
+    inverse.
+
+    Args:
+        reference: F frames.
+        body: its actuators are servos.
+    """
+    model, rows = body.model, body.ctrl
+    force = actuator_loads(reference, body).force
+    activation = reference.servo + force / model.actuator_gainprm[rows, 0]
+    filtered = model.actuator_dyntype[rows] != mujoco.mjtDyn.mjDYN_NONE
+    lag = np.where(filtered, model.actuator_dynprm[rows, 0], 0.0)
+    controls = activation.copy()
+    for first, length in zip(reference.first, reference.length, strict=True):
+        if length > 1:
+            clip = slice(first, first + length)
+            controls[clip] += lag * np.gradient(activation[clip], 1 / RATE, axis=0)
+    return np.clip(controls, *model.actuator_ctrlrange[rows].T)
