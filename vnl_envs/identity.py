@@ -14,7 +14,7 @@ import numpy as np
 from vnl_envs.registry import PERTURBATIONS, task_settings
 from vnl_envs.tasks.task import Task
 
-# What is not part of the physics: looks, and what the compiler derives from the rest.
+# Model fields outside the hash: looks, and values that the compiler derives from other fields.
 _LOOKS = re.compile(
     r"(cam|light|mat|tex|skin|mesh|hfield|site|text|tuple|numeric|key|bvh|oct|name|vis)_?.*"
     r"|.*_(rgba|matid|group|user|sameframe|dataid|camlight|bvhadr|bvhnum|plugin|pathadr)"
@@ -38,21 +38,22 @@ _OPTION_FIELDS = (
     "enableflags",
     "gravity",
 )
-# Parts of a body that no policy meets, or that the model and the standing pose show.
+# Attributes of a body that affect no policy, or that reach the hash through the model and the
+# standing pose.
 _NOT_MET = {"make_spec", "egocentric_camera", "physics", "standing", "skin_scale"}
 _DIGITS = 6
 
 
 def env_hash(task_id: str, task: Task) -> str:
-    """16 hexadecimal digits over the model, the observation layout, the constants and the version.
+    """Hash of a task's model, observation layout, constants and version: 16 hexadecimal digits.
 
-    It changes with anything that changes what a policy meets: `docs/versioning.md` says which of
-    these changes bump the version in the id. Numbers count to 6 significant digits, so that the
-    same task has the same hash on every machine.
+    The hash changes with everything that affects a policy. `docs/versioning.md` says which of
+    these changes bump the version in the id. Numbers are rounded to 6 significant digits, so that
+    the same task has the same hash on every machine.
 
     Args:
-        task_id: a registered id of a task or race, whose version counts.
-        task: a task made from it, options included.
+        task_id: registered id of a task or race, with its version.
+        task: task made from this id, options included.
     """
     digest = hashlib.sha256(task_id.encode())
     digest.update(_model_digest(task.world.model, task.world.substeps))
@@ -70,7 +71,7 @@ def _model_digest(model: mujoco.MjModel, substeps: int) -> bytes:
 
 
 def _model_fields(model: mujoco.MjModel) -> list[str]:
-    """Names of the arrays that the physics of a model consists of."""
+    """Names of the model's arrays that determine its physics."""
     names = [name for name in dir(model) if not name.startswith("_")]
     names = [n for n in names if not _LOOKS.fullmatch(n) and not _DERIVED.fullmatch(n)]
     values = {name: getattr(model, name, None) for name in names}
@@ -84,7 +85,7 @@ def _rounded(array: Any) -> bytes:
 
 
 def _constants(task_id: str, task: Task) -> dict[str, Any]:
-    """The task's settings as it uses them, and what it observes."""
+    """Settings, body, data and layouts of a task, by name."""
     u = np.full((1, task.uniforms), 0.5, np.float32)
     episode = task.episode(u)
     body = dataclasses.asdict(task.body.body)
@@ -94,7 +95,7 @@ def _constants(task_id: str, task: Task) -> dict[str, Any]:
     for name in type(bare).options:
         settings[name] = getattr(bare, name, None)
     perturbations = getattr(task, PERTURBATIONS, None)
-    # A task without them has the hash that it had before there were any.
+    # The key is absent without perturbations: unperturbed tasks keep their hashes.
     perturbed = {PERTURBATIONS: perturbations.constants()} if perturbations else {}
     return {
         **perturbed,

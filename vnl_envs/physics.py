@@ -1,4 +1,4 @@
-"""What a task may read of the physics, whatever engine advances it."""
+"""The view of the physics that tasks read, the same for every engine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Array = Any
 """A NumPy or JAX array; tasks are written for both."""
 
 
-# Not as a union in the call: making one costs as much as the look.
+# A tuple made once: building a union in every call costs as much as the check.
 _NUMPY = (np.ndarray, np.generic)
 
 
 def namespace(array: Array) -> Any:
-    """The array library of an array, `numpy` or `jax.numpy`, by the names of the Array API.
+    """The array library of an array, `numpy` or `jax.numpy`, with the names of the Array API.
 
-    `array_api_compat` answers for JAX alone: its wrappers around NumPy, which has all the names by
-    itself since version 2.1, would double the time that a task takes for one simulation.
+    Only JAX arrays go through `array_api_compat`. NumPy has all the names since version 2.1, and
+    the wrappers around it would double the time that a task takes for one simulation.
     """
     if isinstance(array, _NUMPY):
         return np
@@ -29,12 +29,12 @@ def namespace(array: Array) -> Any:
 
 
 def columns(*arrays: Array) -> Array:
-    """Arrays (...,) side by side, (..., n): `stack` on a new last axis, at a third of its time."""
+    """Stack n arrays (...,) on a new last axis, (..., n); takes a third of the time of `stack`."""
     return namespace(arrays[0]).concat([array[..., None] for array in arrays], axis=-1)
 
 
 def pick(table: Array, index: Array) -> Array:
-    """Entries (..., k) of rows (..., G): `take_along_axis` on the last axis, at half its time."""
+    """Entries (..., k) of a table (..., G); takes half the time of `take_along_axis`."""
     xp = namespace(table)
     batch, width = table.shape[:-1], table.shape[-1]
     rows = xp.arange(math.prod(batch)).reshape((*batch, 1))
@@ -72,5 +72,5 @@ class Physics:
     geom_xmat: Array
 
     def __getitem__(self, rows: Any) -> Physics:
-        """The same view of a selection of the leading batch axis."""
+        """The view of the selected rows of the leading batch axis."""
         return Physics(*(getattr(self, f.name)[rows] for f in fields(self)))

@@ -1,4 +1,4 @@
-"""What can go wrong with a policy, a submission or a run, and the exit code that says so.
+"""Problems of a policy, a submission or a run, and their exit codes.
 
 `docs/scoring.md` has the table for entrants.
 """
@@ -11,33 +11,33 @@ from typing import NamedTuple
 
 
 class Code(enum.IntEnum):
-    """Exit codes of `vnl-envs score`; 2 is a wrong argument, as for every command."""
+    """Exit codes of `vnl-envs score`. As for every command, 2 is a wrong argument."""
 
     OK = 0
     ARCHIVE = 10
     """The zip cannot be read safely."""
     SCHEMA = 11
-    """A JSON document is not what the schema asks for."""
+    """A JSON document does not follow the schema."""
     DIGEST = 12
-    """A file is not the one that the manifest lists."""
+    """A file differs from the one that the manifest lists."""
     MODEL = 13
-    """A policy file is not one that may be run."""
+    """A policy file may not be run."""
     VERSION = 14
-    """Made for another suite, task or version."""
+    """A file was made for another suite, task or version."""
     CRASH = 20
     """The policy's process ended."""
     TIMEOUT = 21
-    """The policy took longer than it may."""
+    """The policy exceeded its time limit."""
     MEMORY = 22
-    """The policy took more memory than it may."""
+    """The policy exceeded its memory limit."""
     NON_FINITE = 23
     """An action was not finite."""
     DIVERGED = 24
-    """The simulation left the finite numbers."""
+    """The simulation's state became infinite, too large or not a number."""
     INCOMPLETE = 25
     """Episodes are missing."""
     CLAIM = 30
-    """A result is not what its episodes, or their re-run, give."""
+    """A result differs from what its episodes, or their re-run, give."""
     SANDBOX = 40
     """The policy cannot be isolated here."""
     INTERNAL = 70
@@ -50,12 +50,12 @@ class Code(enum.IntEnum):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
-        code: which kind.
-        where: the file, task or episode.
-        message: one line: what is wrong and what was expected.
+        code: kind of the problem.
+        where: file, task or episode that has the problem.
+        message: one line that says what is wrong and what was expected.
     """
 
     code: Code
@@ -64,10 +64,10 @@ class Problem(NamedTuple):
 
 
 class ScoringError(Exception):
-    """Problems found in one pass; the exit code is the first one's.
+    """Problems found in one pass; the first one decides the exit code.
 
     Args:
-        problems: at least one.
+        problems: one or more problems.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -76,17 +76,17 @@ class ScoringError(Exception):
 
     @property
     def code(self) -> Code:
-        """Of the first problem."""
+        """Code of the first problem."""
         return self.problems[0].code
 
 
 class PolicyError(Exception):
-    """A policy cannot go on with an episode, which ends with it.
+    """A policy failed in an episode, which ends there.
 
     Args:
-        code: what happened.
-        message: one line on it.
-        simulation: which one the episode runs in.
+        code: kind of the failure.
+        message: one line that describes it.
+        simulation: index of the simulation that runs the episode.
     """
 
     def __init__(self, code: Code, message: str, simulation: int = 0) -> None:
@@ -95,5 +95,5 @@ class PolicyError(Exception):
 
 
 def problem(code: Code, where: str, message: str) -> ScoringError:
-    """The error of a single problem."""
+    """A `ScoringError` with a single problem."""
     return ScoringError([Problem(code, where, message)])

@@ -23,8 +23,8 @@ _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
 WORLD_OPTIONS = {
     "actuation": '"position" (default) servos or "torque" motors',
     "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
-    "finer": "by what the physics time step is divided, to try a policy on; default 1",
-    "solver": '"newton" or "cg", of the constraints, to try a policy on; default the body\'s',
+    "finer": "divisor of the physics time step, to test a policy at a shorter one; default 1",
+    "solver": '"newton" or "cg", the constraint solver to test a policy with; default the body\'s',
 }
 """Options of every task, given to `build_world`."""
 
@@ -38,9 +38,10 @@ class Row:
     Attributes:
         id: Gymnasium id, "namespace/Name-vN".
         body: name of a registered body.
-        task: the task class, or "module:Class" to import when first used.
-        settings: the constants of the task for this body.
-        num_agents: animals in one world; those of several are for `parallel_env`.
+        task: task class, or "module:Class" to import when first used.
+        settings: constants of the task for this body.
+        num_agents: number of animals in one world; tasks with more than one are for
+            `parallel_env`.
         ladder: values of an option for suites, see `vnl_envs.tasks.cells.Ladder`.
     """
 
@@ -62,8 +63,8 @@ _ROWS: dict[str, Row] = {}
 class UnknownArgumentError(TypeError, ValueError):
     """A keyword argument that a task does not have.
 
-    A `TypeError`, as of any function; a `ValueError`, too, for whoever reads options from a file
-    or a command line.
+    It is a `TypeError`, as for any function, and also a `ValueError`, for callers that read
+    options from a file or a command line.
     """
 
 
@@ -87,21 +88,22 @@ def register_task(
     ladder: Sequence[float] = (),
     **settings: Any,
 ) -> None:
-    """Register a task on a body, here and, if it has one animal, with Gymnasium.
+    """Register a task on a body. A task for one animal is registered with Gymnasium too.
 
     Args:
-        id: "namespace/Name-vN".
+        id: task id, "namespace/Name-vN".
         body: name of a registered body.
-        task: a `Task` subclass, or "module:Class" to import when first used.
-        num_agents: copies of the body in one world; more than one are for `parallel_env`, which
-            may ask for another number, and need a task with an axis of animals, as `GoalRace`.
+        task: `Task` subclass, or "module:Class" to import when first used.
+        num_agents: number of copies of the body in one world. A task with more than one needs an
+            axis of animals, as `GoalRace` has; `parallel_env` makes it, with another number on
+            request.
         ladder: rising values of an option for suites, see `vnl_envs.tasks.cells.Ladder`.
-        settings: keyword arguments of the task's constructor: its constants for this body; and
-            `perturbations`, if it has any by default. Gymnasium's `max_episode_steps` is the
-            `horizon` among them.
+        settings: keyword arguments of the task's constructor, which are its constants for this
+            body, and default `perturbations`, if any. `horizon` becomes Gymnasium's
+            `max_episode_steps`.
 
     Raises:
-        ValueError: the id is taken, not of that form, the body is unknown, or the horizon is no
+        ValueError: the id is taken or malformed, the body is unknown, or the horizon is not a
             number of steps.
     """
     _check_new(id)
@@ -130,12 +132,12 @@ def _check_new(id: str) -> None:
 
 
 def task_ids() -> tuple[str, ...]:
-    """Every registered id of a task for one animal, in the order of registration."""
+    """The registered ids of tasks for one animal, in the order of registration."""
     return tuple(id for id, row in _ROWS.items() if row.num_agents == 1)
 
 
 def parallel_ids() -> tuple[str, ...]:
-    """Every id that `vnl_envs.parallel_env` takes, in the order of registration."""
+    """The ids that `vnl_envs.parallel_env` takes, in the order of registration."""
     return tuple(id for id, row in _ROWS.items() if row.num_agents > 1)
 
 
@@ -143,7 +145,7 @@ def get_row(id: str) -> Row:
     """The row of an id.
 
     Raises:
-        ValueError: there is none; the message lists what there is.
+        ValueError: the id is not registered; the message lists the registered ones.
     """
     if id not in _ROWS:
         raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
@@ -151,10 +153,10 @@ def get_row(id: str) -> Row:
 
 
 def get_body(name: str) -> Body:
-    """A registered body.
+    """The body registered under a name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is not registered.
     """
     if name not in _BODIES:
         raise ValueError(f"no body named {name!r}; there are {sorted(_BODIES)}")
@@ -162,17 +164,17 @@ def get_body(name: str) -> Body:
 
 
 def task_class(row: Row) -> type[Task]:
-    """The task class of a row, imported if need be."""
+    """The task class of a row, imported if necessary."""
     return _load(row.task)
 
 
 def task_settings(id: str) -> dict[str, Any]:
-    """The constants of a registered task, by name; a copy."""
+    """A copy of a registered task's constants, by name."""
     return copy.deepcopy(dict(get_row(id).settings))
 
 
 def task_options(id: str) -> dict[str, str]:
-    """Options of a task that users may give, with what they mean."""
+    """The options that users may give to a task: name -> description."""
     from vnl_envs.perturbations import option_text
 
     row = get_row(id)
@@ -181,23 +183,23 @@ def task_options(id: str) -> dict[str, str]:
 
 
 def task_about(id: str) -> str:
-    """What a registered task asks for, in a few words; "" where it does not say."""
+    """The short description of a registered task; "" if it has none."""
     row = get_row(id)
     return task_class(row).about.format(**row.settings)
 
 
 def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
-    """Compile the world of a registered task.
+    """Make a registered task: compile its world and apply its perturbations.
 
     Args:
-        id: a registered id.
-        num_agents: animals of a task for several, named "body_0", "body_1", ...
-        options: among `task_options(id)`.
+        id: registered id.
+        num_agents: number of animals, for tasks with several; they are named "body_0", "body_1",
+            ...
+        options: options among `task_options(id)`.
 
     Raises:
-        TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id, a value that the task refuses, or a number of animals that it is
-            not for.
+        TypeError: an option is unknown; the message lists the known ones.
+        ValueError: the id is unknown, or the task refuses a value or the number of animals.
     """
     from vnl_envs.perturbations import perturbed
 
@@ -215,7 +217,7 @@ def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
 
 
 def _bodies(row: Row, num_agents: int | None) -> list[Body]:
-    """The body as often as it is in the world."""
+    """One body for each animal in the world, with different names."""
     body = get_body(row.body)
     if num_agents is None:
         if row.num_agents > 1:
@@ -230,7 +232,7 @@ def _bodies(row: Row, num_agents: int | None) -> list[Body]:
 def _check_options(id: str, options: Mapping[str, Any]) -> None:
     known = task_options(id)
     if unknown := sorted(set(options) - set(known)):
-        # In Python's own words: TorchRL, for one, looks for them.
+        # Python's own wording, which TorchRL, for one, looks for.
         raise UnknownArgumentError(
             f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
             f"beside the environment's own there are {sorted(known)}"
@@ -305,8 +307,8 @@ register_task(
     body="humanoid",
     task=_IMITATION,
     horizon=_HORIZON,
-    # Lengths are the rat's, times about 9 (1.8 m against 0.2 m from nose to tail base); bodies
-    # grow with the root of their number as well (31 against 18).
+    # Lengths are about 9 times the rat's (1.8 m, and 0.2 m from nose to tail base). "bodies" also
+    # grows with the square root of their number (31, and 18 for the rat).
     sigma={
         "root_position": 0.3,
         "root_orientation": _40_DEGREES,
