@@ -1,4 +1,4 @@
-"""Bodies and the table that names them."""
+"""Bodies: the rodent and the humanoid, and the `Body` class that describes them."""
 
 from __future__ import annotations
 

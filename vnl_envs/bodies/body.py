@@ -1,4 +1,4 @@
-"""Bodies: how a morphology's MuJoCo model is made and what the tasks need to know of it."""
+"""Bodies: how a morphology's MuJoCo model is made, and what tasks need to know about it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Actuation = Literal["position", "torque"]
 ContactPhysics = Literal["fast", "full"]
 Solver = Literal["newton", "cg"]
 
-# Conjugate gradients take 41 iterations where Newton's method takes 3 (`docs/physics.md`).
+# Conjugate gradients need 41 iterations where Newton's method needs 3 (`docs/physics.md`).
 _CG_ITERATIONS = 100
 
-# Collision bits. The ground meets the body and nothing else, so that no pair of one body's geoms is
-# ever considered; the same bits serve every engine. Bodies that share a world have a bit each.
+# Collision bits, the same for every engine. Geoms of a body collide with the ground, not with each
+# other: no pair of one body's geoms is ever considered. Bodies that share a world have a bit each.
 GROUND_CONTYPE = 1
 
 
@@ -32,16 +32,16 @@ class PhysicsOptions:
 
     Attributes:
         timestep: physics time step, s.
-        substeps: physics steps in one control step.
-        integrator: an `mujoco.mjtIntegrator` name without its prefix.
-        cone: an `mujoco.mjtCone` name without its prefix.
-        solver: an `mujoco.mjtSolver` name without its prefix.
-        iterations: bound on the constraint solver's iterations.
-        ls_iterations: bound on its line search's iterations.
-        tolerance: at which improvement the solver stops early.
-        jacobian: an `mujoco.mjtJacobian` name without its prefix.
-        lumped: whether joint damping is part of the inertia, see `vnl_envs.bodies.lumping`; goes
-            with the integrator "EULER".
+        substeps: number of physics steps in one control step.
+        integrator: name in `mujoco.mjtIntegrator`, without its prefix.
+        cone: name in `mujoco.mjtCone`, without its prefix.
+        solver: name in `mujoco.mjtSolver`, without its prefix.
+        iterations: greatest number of iterations of the constraint solver.
+        ls_iterations: greatest number of iterations of its line search.
+        tolerance: improvement below which the solver stops early.
+        jacobian: name in `mujoco.mjtJacobian`, without its prefix.
+        lumped: whether joint damping is part of the inertia, see `vnl_envs.bodies.lumping`. This
+            needs the integrator "EULER".
     """
 
     timestep: float
@@ -61,11 +61,11 @@ class PhysicsOptions:
         return self.timestep * self.substeps
 
     def finer(self, times: int) -> PhysicsOptions:
-        """The same control step in `times` as many physics steps."""
+        """Options with `times` as many physics steps in the same control step."""
         return replace(self, timestep=self.timestep / times, substeps=self.substeps * times)
 
     def solved_by(self, solver: Solver) -> PhysicsOptions:
-        """The same with another constraint solver, given the iterations that it needs."""
+        """Options with another constraint solver, and as many iterations as it needs."""
         checks.choice("solver", solver, get_args(Solver))
         if solver.upper() == self.solver:
             return self
@@ -73,7 +73,7 @@ class PhysicsOptions:
         return replace(self, solver=solver.upper(), iterations=iterations)
 
     def apply(self, option: Any) -> None:
-        """Write these settings into an `mjOption` (of a spec or of a model)."""
+        """Write these settings into the `mjOption` of a spec or of a model."""
         option.timestep = self.timestep
         option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{self.integrator}")
         option.cone = getattr(mujoco.mjtCone, f"mjCONE_{self.cone}")
@@ -86,14 +86,14 @@ class PhysicsOptions:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a body stands still: the state at a start, and the servo targets that hold it.
+    """The standing pose of a body, in which episodes start, and the servo targets that hold it.
 
     Attributes:
-        height: of the root above the ground, m.
+        height: height of the root above the ground, m.
         quat: root orientation (w, x, y, z), heading along +x.
-        joints: joint angles, rad; those not named are at 0 or at the limit nearest to it.
-        targets: joint angles that the servos ask for, rad; those not named as in `joints`.
-            They differ from it by what gravity and passive springs pull.
+        joints: joint angles by name, rad. Other joints are at 0, or at their limit nearest to 0.
+        targets: target angles of the servos by name, rad. Other targets are as in `joints`. The
+            differences balance gravity and passive springs.
     """
 
     height: float
@@ -103,7 +103,7 @@ class Standing:
 
     @classmethod
     def load(cls, path: Path) -> Standing:
-        """Read from JSON with these attributes as keys."""
+        """Read a standing pose from a JSON file whose keys are these attributes."""
         values = json.loads(path.read_text())
         values["quat"] = tuple(values["quat"])
         return cls(**values)
@@ -111,28 +111,30 @@ class Standing:
 
 @dataclass(frozen=True)
 class Body:
-    """A morphology. Names are those of its own MJCF, without any world's prefix.
+    """A morphology. Names are those of its own MJCF, without the prefix that a world adds.
 
     Attributes:
         name: unique name, used in task ids, clip files and element prefixes.
-        make_spec: returns a fresh `mujoco.MjSpec` of the body alone: its actuators, no free
-            joint, no ground.
-        root: the body that carries the free joint.
-        forward, up: the directions of travel and of the head's top, as axes of the root's frame.
-        head: body of the head.
-        hands, feet: end effectors, front and hind for a quadruped.
-        tracked_bodies: bodies whose positions imitation compares.
-        contact_geoms: geoms that may touch the ground; all others pass through it.
-        touch: names of the touch sensors, each with the geoms it feels with. Spheres and
-            capsules only, each one of `contact_geoms`.
-        appendages: bodies whose egocentric positions dm_control's comic reward compares.
-        upright: what counts as upright while running: "roll" ignores pitch, "tilt" does not.
-        egocentric_camera: the camera that `vision=True` renders.
-        fallen_height: the body has fallen when its root is below this height, m.
-        reach: no geom that collides is ever further than this from the root, m.
+        make_spec: function that returns a fresh `mujoco.MjSpec` of the body alone, with its
+            actuators, without a free joint and without ground.
+        root: name of the body that gets the free joint.
+        forward, up: axes of travel and of the head's top, in the root's frame.
+        head: name of the head's body.
+        hands, feet: names of the end effectors; for a quadruped, the front and hind ones.
+        tracked_bodies: names of the bodies whose positions imitation compares.
+        contact_geoms: names of the geoms that may touch the ground; all others pass through it.
+        touch: touch sensors: name -> names of the geoms that feel. These are spheres or capsules
+            among `contact_geoms`.
+        appendages: names of the bodies whose egocentric positions dm_control's comic reward
+            compares.
+        upright: measure of uprightness while running: "roll" ignores pitch, "tilt" does not.
+        egocentric_camera: name of the camera that `vision=True` renders.
+        fallen_height: height of the root below which the body has fallen, m.
+        reach: distance from the root that no colliding geom ever exceeds, m.
         physics: solver settings.
-        standing: how it stands; None is every joint at 0 or the limit nearest to it.
-        skin_scale: factor for the vertices of a skin that the spec carries unscaled.
+        standing: standing pose. None is the pose with every joint at 0, or at its limit nearest
+            to 0.
+        skin_scale: scale factor for the vertices of a skin that the spec holds unscaled.
     """
 
     name: str
@@ -167,15 +169,15 @@ class Body:
         contype: int = 0,
         conaffinity: int = 0,
     ) -> mujoco.MjSpec:
-        """A spec ready to be attached to a world: contacts and actuation set, no sensors.
+        """A spec ready to be attached to a world, with contacts and actuation, without sensors.
 
         Args:
-            actuation: "position" keeps the spec's own servos; "torque" replaces each by a motor
+            actuation: "position" keeps the spec's own servos. "torque" replaces each by a motor
                 whose control ±1 is the upper limit of the servo's force.
-            physics: "fast" keeps only ground contacts of `contact_geoms`; "full" keeps all of the
+            physics: "fast" keeps only ground contacts of `contact_geoms`. "full" keeps all of the
                 spec's own collisions, self-collisions included.
-            contype, conaffinity: bits by which every geom that the spec itself lets collide meets
-                other bodies, whatever `physics` is.
+            contype, conaffinity: collision bits for contacts with other bodies. Every geom that
+                collides in the spec itself gets them, whatever `physics` is.
 
         Raises:
             ValueError: an option is unknown, or a named geom does not exist.
@@ -183,13 +185,13 @@ class Body:
         checks.choice("actuation", actuation, ("position", "torque"))
         checks.choice("physics", physics, ("fast", "full"))
         spec = self.make_spec()
-        # Memory is sized by the world, not by what the file once asked for.
+        # The world decides the size of its memory, not the body's file.
         spec.njmax = spec.nconmax = -1
-        # Sensors cost time (accelerometers need the constraint forces' recursion) and tasks
-        # compute what they observe themselves, so that every engine agrees.
+        # Sensors cost time: accelerometers need a recursion over the constraint forces. Tasks
+        # compute their observations themselves, so that all engines agree.
         for sensor in list(spec.sensors):
             spec.delete(sensor)
-        # The scene has the light; a second one shadows the ground twice.
+        # The scene has the light; a second light would cast a second shadow.
         for light in list(spec.lights):
             spec.delete(light)
         unknown = set(self.contact_geoms) - {geom.name for geom in spec.geoms}
@@ -206,8 +208,8 @@ class Body:
         if actuation == "torque":
             servos = [a for a in spec.actuators if a.biastype == mujoco.mjtBias.mjBIAS_AFFINE]
             for actuator in servos:
-                # A motor has no use for its second gain parameter: it keeps the servo's gain, and
-                # biasprm its bias, from which the standing torques follow.
+                # A motor does not use its second gain parameter. It keeps the servo's gain there,
+                # and the bias in biasprm: the standing torques follow from both.
                 actuator.gainprm[1] = actuator.gainprm[0]
                 actuator.gainprm[0] = actuator.forcerange[1]
                 actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
@@ -215,21 +217,26 @@ class Body:
 
 
 class BodyModel:
-    """One body as it stands in a compiled world: addresses, geometry and derived constants.
+    """One body in a compiled world: addresses, geometry and derived constants.
 
     Args:
-        body: the morphology.
-        model: a compiled world that holds it under `body.prefix`.
+        body: morphology.
+        model: compiled world that contains the body under `body.prefix`.
 
     Attributes:
-        qpos, qvel, act, ctrl, bodies, geoms: slices of the world's arrays that are this body's.
-        joint_names, actuator_names, body_names: without prefix, in model order.
+        qpos, qvel, act, ctrl, bodies, geoms: slices of this body in the world's arrays.
+        joint_names, actuator_names, body_names: names without prefix, in model order. The free
+            joint is left out.
         joint_range: (nj, 2) limits of the scalar joints, rad.
-        ego: (3, 3) columns forward, left, up in the root's frame.
-        standing_qpos: (nq,) the standing pose at x = y = 0, heading along +x.
-        standing_control: (nu,) controls that hold it.
-        span: (nu,) distance of that control to the actuator's farther limit.
+        ego: (3, 3) matrix whose columns are forward, left and up in the root's frame.
+        mass: (nbody,) masses of the bodies, kg.
+        standing_qpos: (nq,) standing pose at x = y = 0, heading along +x.
+        standing_control: (nu,) controls that hold the standing pose.
+        span: (nu,) distance from `standing_control` to the actuator's farther limit.
         servos: whether the actuators are position servos.
+
+    Raises:
+        ValueError: the body has no free joint, or its elements are not contiguous in the world.
     """
 
     def __init__(self, body: Body, model: mujoco.MjModel) -> None:
@@ -276,12 +283,12 @@ class BodyModel:
 
     @property
     def nq(self) -> int:
-        """Number of positions, the free joint's 7 included."""
+        """Number of positions, including the free joint's 7."""
         return self.qpos.stop - self.qpos.start
 
     @property
     def nv(self) -> int:
-        """Number of velocities, the free joint's 6 included."""
+        """Number of velocities, including the free joint's 6."""
         return self.qvel.stop - self.qvel.start
 
     @property
@@ -296,7 +303,7 @@ class BodyModel:
 
     @property
     def spans(self) -> dict[str, slice]:
-        """Which rows of the world's arrays a `Physics` view of this body consists of."""
+        """Rows of the world's arrays in a `Physics` view of this body: field -> slice."""
         return {
             "qpos": self.qpos,
             "qvel": self.qvel,
@@ -306,45 +313,47 @@ class BodyModel:
         }
 
     def physics(self, *datas: mujoco.MjData) -> Physics:
-        """The view of this body in some simulations, one row each."""
+        """The view of this body in n simulations, with leading axis (n,)."""
         return Physics(
             **{k: np.stack([getattr(d, k)[v] for d in datas]) for k, v in self.spans.items()}
         )
 
     def body_index(self, *names: str) -> np.ndarray:
-        """Rows of the body's own `xpos` for the named bodies, in that order."""
+        """Rows of the named bodies in the body's own `xpos`, in the order of the names."""
         return np.array([self.body_names.index(name) for name in names])
 
     def geom_index(self, *names: str) -> np.ndarray:
-        """Rows of the body's own `geom_xpos` for the named geoms, in that order."""
+        """Rows of the named geoms in the body's own `geom_xpos`, in the order of the names."""
         prefix = self.body.prefix
         return np.array([self.model.geom(prefix + n).id - self.geoms.start for n in names])
 
     def activation(self, control: Any) -> Any:
-        """Activation states of actuators that have settled at these controls, (..., na)."""
+        """Activation states (..., na) of actuators that have settled at controls (..., nu)."""
         owners = self.model.actuator_actadr[self.ctrl] >= 0
         return control[..., np.flatnonzero(owners)]
 
     def control(self, action: Array) -> Array:
-        """Controls of actions in [-1, 1], (..., nu) -> (..., nu).
+        """Convert actions in [-1, 1] to controls, (..., nu) -> (..., nu).
 
-        Linear about the standing pose's control, which is 0, and clipped at the actuator's limits;
-        the farther one is at ±1. A map that is steeper on one side than on the other turns noise
-        without a mean into a torque with one.
+        The map is linear. Action 0 is the standing pose's control, ±1 reaches the actuator's
+        farther limit, and controls are clipped at the nearer one. Both sides have the same slope:
+        otherwise zero-mean noise would become a torque whose mean is not zero.
         """
         xp = namespace(action)
         control = self.standing_control + action * self.span
         return xp.minimum(xp.maximum(control, self._low), self._high)
 
     def action(self, control: np.ndarray) -> np.ndarray:
-        """The actions of controls within limits, the inverse of `control`, (..., nu)."""
+        """Convert controls within limits to actions, the inverse of `control`, (..., nu)."""
         return (control - self.standing_control) / self.span
 
     def capsules(self, *names: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows in the body's own geoms, half-lengths and radii (m) of spheres or capsules.
+        """Rows in the body's own geoms, half-lengths (m) and radii (m) of n named geoms, (n,) each.
+
+        A sphere has half-length 0.
 
         Raises:
-            ValueError: a geom is neither.
+            ValueError: a geom is neither a sphere nor a capsule.
         """
         rows = self.geom_index(*names)
         ids = rows + self.geoms.start
@@ -356,7 +365,7 @@ class BodyModel:
         return rows, np.where(capsule, size[:, 1], 0.0), size[:, 0].copy()
 
     def _stand(self) -> tuple[np.ndarray, np.ndarray]:
-        """The standing pose and the controls that hold it; see `Standing`."""
+        """The standing pose (nq,) and the controls (nu,) that hold it; see `Standing`."""
         standing = self.body.standing or Standing(0.0, self._upright_quat(), {}, {})
         neutral = np.clip(0.0, *self.joint_range.T)
         joints = self._angles(neutral, standing.joints)
@@ -373,7 +382,7 @@ class BodyModel:
             free[2] = -lowest_point(self, *geoms)
         if self.servos:
             return free.copy(), servo
-        # A motor in place of a servo holds the pose with the force that the servo would exert.
+        # A motor that replaces a servo holds the pose with the force that the servo would exert.
         gain, bias = self.model.actuator_gainprm[self.ctrl], self.model.actuator_biasprm[self.ctrl]
         length = data.actuator_length[self.ctrl]
         force = gain[:, 1] * servo + bias[:, 0] + bias[:, 1] * length
@@ -393,30 +402,39 @@ class BodyModel:
         return w, x, y, z
 
     def fallen(self, physics: Any) -> Any:
-        """Whether the root is below `Body.fallen_height`, (...,)."""
+        """Whether the root is below `Body.fallen_height`, (...,) bool."""
         return physics.qpos[..., 2] < self.body.fallen_height
 
 
 def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
-    """Controls at which position servos exert no force at these lengths, (..., nu), in limits."""
+    """Controls (..., nu) at which servos at these lengths (..., nu) exert no force, within limits.
+
+    The control of an actuator that is a motor in the body's own spec is 0.
+    """
     rows = body.ctrl
     gain = body.model.actuator_gainprm[rows, 0 if body.servos else 1]
     bias = body.model.actuator_biasprm[rows]
     low, high = body.model.actuator_ctrlrange[rows].T
-    # What has always been a motor follows no pose: its control is 0.
+    # An actuator without a servo's gain follows no pose: its control becomes 0.
     gain = np.where(gain == 0, np.inf, gain)
     return np.clip(-(bias[:, 0] + bias[:, 1] * actuator_length) / gain, low, high)
 
 
 def lowest_point(body: BodyModel, geom_xpos: np.ndarray, geom_xmat: np.ndarray) -> np.ndarray:
-    """Height of the lowest point of any contact geom, (...,), m. Spheres and capsules."""
+    """Height of the lowest point of the contact geoms, (...,), m.
+
+    Args:
+        body: body whose contact geoms are spheres and capsules.
+        geom_xpos: (..., ngeom, 3) centres of the body's geoms, m, world frame.
+        geom_xmat: (..., ngeom, 9) their orientations as row-major rotation matrices.
+    """
     rows, half, radius = body.capsules(*body.body.contact_geoms)
     bottom = geom_xpos[..., rows, 2] - np.abs(geom_xmat[..., rows, 8]) * half - radius
     return bottom.min(axis=-1)
 
 
 def _owned(names: list[str], prefix: str) -> slice:
-    """The run of names that carry a prefix; a body's elements are contiguous in its world."""
+    """The slice of names with a prefix; a body's elements are contiguous in its world."""
     ids = [i for i, name in enumerate(names) if name.startswith(prefix)]
     if not ids or ids != list(range(ids[0], ids[-1] + 1)):
         raise ValueError(f"elements of {prefix!r} are not one run of the world's elements")

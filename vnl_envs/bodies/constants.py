@@ -1,4 +1,4 @@
-"""Constants of a model that follow from its other fields."""
+"""Constants of a model that MuJoCo derives from its other fields."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ DERIVED = (
     "tendon_invweight0",
     "actuator_acc0",
 )
-"""What `mj_setConst` derives from masses and the physics reads, of which engines have copies."""
+"""Fields that `mj_setConst` derives from masses and that the physics reads; engines copy them."""
 
 
 def need_constants(names: Iterable[str]) -> bool:
-    """Whether constants are derived from any of these fields.
+    """Whether MuJoCo derives constants from any of these fields.
 
-    MuJoCo's list leaves out friction and gains; gravity (`opt.gravity`) enters no constant.
+    It does not from friction, gains or gravity (`opt.gravity`).
     """
     return any(name in mujoco.MjModel._setconst_inputs for name in names)
 
 
 def derived_names(model: mujoco.MjModel) -> tuple[str, ...]:
-    """Those of `DERIVED` that a model has."""
+    """The fields of `DERIVED` that a model has."""
     return tuple(name for name in DERIVED if getattr(model, name).size)
 
 
 def derived_fields(
     model: mujoco.MjModel, fields: Mapping[str, np.ndarray], threads: int = 0
 ) -> dict[str, np.ndarray]:
-    """The constants that follow from edits of a model, for engines that do not derive them.
+    """The constants of an edited model, for engines that do not derive them.
+
+    It takes about 0.3 ms for each edited model of a rat.
 
     Args:
-        model: the model before the edits.
-        fields: `Task.model_fields`, each (..., *field's shape).
-        threads: 0 uses every CPU.
+        model: model before the edits.
+        fields: edited fields by name, see `Task.model_fields`, each (..., *field's shape).
+        threads: number of threads; 0 uses every CPU.
 
     Returns:
-        The fields of `DERIVED`, each (..., *field's shape) float64; {} where none changes. About
-        0.3 ms each for a rat.
+        The fields of `DERIVED`, each (..., *field's shape) float64; {} if none changes.
     """
     if not need_constants(fields):
         return {}
@@ -66,6 +67,6 @@ def derived_fields(
 
 
 def _default(model: mujoco.MjModel, name: str) -> np.ndarray:
-    """A field by its name in `mujoco.batch`."""
+    """The model's value of a field, by its name in `mujoco.batch`."""
     owner = model.opt if name.startswith("opt.") else model
     return np.asarray(getattr(owner, name.removeprefix("opt.")))

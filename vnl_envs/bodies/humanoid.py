@@ -17,8 +17,8 @@ def _make_spec() -> mujoco.MjSpec:
 
 @functools.cache
 def _converted() -> mujoco.MjSpec:
-    """dm_control's, made once: it takes a quarter of a second, a copy less than a thousandth."""
-    # Imported here: it takes half a second that `import vnl_envs` need not pay.
+    """dm_control's spec, made once: that takes 250 ms, and a copy less than 1 ms."""
+    # Imported here: the import takes half a second, which `import vnl_envs` should not.
     with quiet_dm_control():
         from dm_control.locomotion.walkers import cmu_humanoid
 
@@ -41,7 +41,7 @@ HUMANOID = Body(
     head="head",
     hands=("rhand", "lhand"),
     feet=("rfoot", "lfoot"),
-    # dm_control's own list for comparing with motion capture.
+    # The list that dm_control compares with motion capture.
     tracked_bodies=(
         "lhipjoint",
         "lfemur",

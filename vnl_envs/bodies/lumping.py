@@ -1,7 +1,7 @@
-"""Joint damping inside the inertia: implicit steps whose contacts know what they push.
+"""Joint damping as part of the inertia: implicit steps whose contact solver knows the damping.
 
-`docs/physics.md` has the measurements: at equal depth of contact it allows coarser steps than
-MuJoCo's `implicitfast`, and each step is cheaper.
+At equal contact depth this allows longer steps than MuJoCo's `implicitfast`, and each step is
+cheaper. `docs/physics.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ def lump(model: mujoco.MjModel, ground: np.ndarray) -> None:
     """Make Euler steps of a compiled model implicit in joint damping, and keep contacts stiff.
 
     Args:
-        model: changed in place, for the time step that it has.
-        ground: ids of the geoms whose contacts count.
+        model: model to change in place; its time step must be final.
+        ground: ids of the geoms whose contact stiffness is kept.
     """
     lump_damping(model)
     keep_contact_stiffness(model, ground)
@@ -24,9 +24,10 @@ def lump(model: mujoco.MjModel, ground: np.ndarray) -> None:
 def lump_damping(model: mujoco.MjModel) -> None:
     """Move joint damping into the inertia.
 
-    The implicit step ``(M + hD) (v' - v) = h (f - D v)`` is the explicit step of a model with
-    armature ``hD`` more. MuJoCo's own implicit steps solve the constraints with M and only then
-    divide by M + hD, so that contacts push less than the solver thinks; here it knows.
+    The implicit step ``(M + hD) (v' - v) = h (f - D v)`` equals the explicit step of a model with
+    additional armature ``hD``. MuJoCo's own implicit steps solve the constraints with M and then
+    divide by M + hD, so that contacts push less than the solver computed. Here the solver uses
+    M + hD as well.
     """
     model.dof_armature[:] += model.opt.timestep * model.dof_damping
     model.tendon_armature[:] += model.opt.timestep * model.tendon_damping
@@ -35,11 +36,11 @@ def lump_damping(model: mujoco.MjModel) -> None:
 
 
 def keep_contact_stiffness(model: mujoco.MjModel, ground: np.ndarray) -> None:
-    """Where a contact's time constant is below two steps, lengthen it at the same stiffness.
+    """Lengthen time constants of contacts below two time steps, at the same stiffness.
 
-    MuJoCo raises the time constant T to 2h by itself and keeps the damping ratio r, which divides
-    the stiffness 1 / (T r)² by up to (2h / T)². This keeps T r. The bound r = 1/2, T = 2h is the
-    row that stops in one step.
+    MuJoCo itself raises the time constant T to 2h and keeps the damping ratio r, which divides the
+    stiffness 1 / (T r)² by up to (2h / T)². This function keeps T r. At the bound r = 1/2, T = 2h
+    a constraint row stops in one step.
     """
     time_constant, ratio = model.geom_solref[ground].T
     longer = np.maximum(time_constant, 2 * model.opt.timestep)

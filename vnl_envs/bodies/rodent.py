@@ -21,7 +21,8 @@ _FORE_PAW = (
     "finger_{}1_collision",
     "finger_{}2_collision",
 )
-# A learnt gait rests on the shanks a third of the time, and learns three times slower without.
+# Learnt gaits rest on the shanks a third of the time. Without their contacts, learning takes three
+# times as long.
 _SHANK = ("lower_leg_{}_collision",)
 _FOREARM = ("radius_{}_collision", "ulna_{}_collision")
 
@@ -36,8 +37,8 @@ def _make_spec() -> mujoco.MjSpec:
 
 @functools.cache
 def _converted() -> mujoco.MjSpec:
-    """dm_control's, made once: it takes a quarter of a second, a copy less than a thousandth."""
-    # Imported here: it takes half a second that `import vnl_envs` need not pay.
+    """dm_control's spec, scaled, made once: that takes 250 ms, and a copy less than 1 ms."""
+    # Imported here: the import takes half a second, which `import vnl_envs` should not.
     with quiet_dm_control():
         from dm_control.locomotion.walkers import rescale, rodent
 
@@ -53,10 +54,10 @@ def _converted() -> mujoco.MjSpec:
 
 
 def _ellipsoid_to_capsule(geom: mujoco.MjsGeom) -> None:
-    """Replace an ellipsoid by the capsule along its longest axis, of equal length and mass.
+    """Replace an ellipsoid by the capsule of equal length and mass along its longest axis.
 
-    MJX has no ellipsoid-box collision. The palm is 5.8 x 3.3 x 2.0 mm; its vertical half-axis
-    becomes the radius, so that the paw stands as high as before.
+    MJX has no ellipsoid-box collision. The palm's half-axes are 5.8, 3.3 and 2.0 mm. The vertical
+    one becomes the radius, so that the paw keeps its height.
     """
     half_length, _, radius = geom.size
     # Mass of the ellipsoid that the capsule replaces: 4/3 pi a b c density.
@@ -81,7 +82,7 @@ RODENT = Body(
     head="skull",
     hands=("hand_R", "hand_L"),
     feet=("foot_R", "foot_L"),
-    # dm_control's own list for comparing with motion capture.
+    # The list that dm_control compares with motion capture.
     tracked_bodies=(
         "torso",
         "pelvis",
@@ -112,8 +113,8 @@ RODENT = Body(
     appendages=("lower_arm_R", "lower_arm_L", "foot_R", "foot_L", "skull"),
     upright="roll",
     egocentric_camera="egocentric",
-    # Rearing and grooming rats tilt by up to 120 degrees; over 210 500 frames of recordings the
-    # torso is never below 35 mm. So height alone decides.
+    # Height alone decides: rearing and grooming rats tilt by up to 120 degrees, but in 210 500
+    # frames of recordings the torso is never below 35 mm.
     fallen_height=0.03,
     reach=0.3,
     physics=PhysicsOptions(

@@ -1,1 +1,1 @@
-"""What surrounds a body."""
+"""Scenes: the surroundings of a body."""

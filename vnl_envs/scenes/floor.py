@@ -1,4 +1,4 @@
-"""A flat floor without bounds."""
+"""An endless flat floor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 
 
 def base_spec() -> mujoco.MjSpec:
-    """An empty scene with sky and the materials that the scenes share."""
+    """An empty scene with the sky and materials that all scenes share."""
     spec = mujoco.MjSpec()
     spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
     spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
     spec.visual.headlight.specular = [0.1, 0.1, 0.1]
     spec.visual.quality.shadowsize = 2048
-    # A tighter clip leaves specks of shadow on the ground.
+    # A smaller value leaves specks of shadow on the ground.
     spec.visual.map.shadowclip = 3
     spec.visual.map.znear = 0.01
     spec.add_texture(
@@ -49,19 +49,19 @@ class Floor:
     """A plane at z = 0.
 
     Attributes:
-        tile: side of a drawn tile, m.
+        tile: side length of a drawn tile, m.
     """
 
     tile: float = 1.0
 
     def spec(self) -> mujoco.MjSpec:
-        """The floor alone."""
+        """The spec of the floor, without bodies."""
         spec = base_spec()
         spec.material("ground").texrepeat = [0.5 / self.tile, 0.5 / self.tile]
         spec.worldbody.add_geom(
             name="floor",
             type=mujoco.mjtGeom.mjGEOM_PLANE,
-            # Half-sizes 0 are an endless plane.
+            # Half-sizes of 0 make the plane endless.
             size=[0, 0, 0.05],
             material="ground",
             contype=GROUND_CONTYPE,

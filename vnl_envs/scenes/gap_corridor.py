@@ -10,7 +10,7 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 from vnl_envs.scenes.floor import base_spec
 
 WINDOW = 4
-"""Platforms that exist at a time; they move along with the body (MJX allocates every pair)."""
+"""Number of movable platforms. They move along with the body, as MJX allocates every geom pair."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class GapCorridor:
     """Boxes whose tops are at z = 0: a fixed one at the start and `WINDOW` movable ones.
 
     Attributes:
-        platform_length: along x, m.
-        half_width: along y, m.
-        start_front, start_back: how far the start platform reaches before and behind x = 0, m.
+        platform_length: length of a movable platform along x, m.
+        half_width: half the width of the platforms along y, m.
+        start_front, start_back: extent of the start platform in front of and behind x = 0, m.
         depth: height of the boxes, m.
     """
 
@@ -31,7 +31,7 @@ class GapCorridor:
     depth: float
 
     def spec(self) -> mujoco.MjSpec:
-        """The corridor alone; where the movable platforms stand is the task's to say."""
+        """The spec of the corridor, without bodies. The task places the movable platforms."""
         spec = base_spec()
         tile = self.platform_length / 2
         spec.material("ground").texrepeat = [0.5 / tile, 0.5 / tile]

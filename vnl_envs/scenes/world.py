@@ -20,10 +20,11 @@ from vnl_envs.bodies.body import (
 from vnl_envs.bodies.lumping import lump
 from vnl_envs.utils import checks
 
-# Collision bits are a signed 32-bit integer's, less the ground's.
+# A signed 32-bit integer has 31 collision bits, and the ground takes one.
 MAX_BODIES = 30
 
-# Factors of red, green and blue that tell the bodies of a world apart; the first is itself.
+# Factors of red, green and blue that distinguish the bodies of a world; the first body keeps its
+# own colours.
 _TINTS = (
     (1.0, 1.0, 1.0),
     (0.4, 0.7, 1.5),
@@ -34,22 +35,22 @@ _TINTS = (
 
 
 class Scene(Protocol):
-    """What surrounds a body. Its walking surface is at z = 0."""
+    """The surroundings of a body. The walking surface is at z = 0."""
 
     def spec(self) -> mujoco.MjSpec:
-        """The surroundings alone, with nothing in them."""
+        """The spec of the surroundings, without bodies."""
         ...
 
 
 @dataclass(frozen=True)
 class World:
-    """A compiled scene.
+    """A compiled scene with bodies.
 
     Attributes:
-        scene: what surrounds the bodies.
-        model: the compiled model; read-only by convention.
-        bodies: each body with its addresses, in the order given.
-        substeps: physics steps in one control step.
+        scene: surroundings of the bodies.
+        model: compiled model; read-only by convention.
+        bodies: bodies with their addresses, in the order given.
+        substeps: number of physics steps in one control step.
     """
 
     scene: Scene
@@ -59,7 +60,7 @@ class World:
 
     @property
     def body(self) -> BodyModel:
-        """The only body, or the first."""
+        """The first body."""
         return self.bodies[0]
 
     @property
@@ -81,12 +82,17 @@ def build_world(
     Bodies collide with each other.
 
     Args:
-        scene: what surrounds the bodies.
-        bodies: one or more of different names; the first one's solver settings hold for the world.
+        scene: surroundings of the bodies.
+        bodies: one or more bodies with different names. The first one's solver settings hold for
+            the world.
         actuation: see `Body.spec`.
         physics: see `Body.spec`.
-        finer: by what the time step is divided, and its number multiplied.
-        solver: of the constraints; the first body's if None.
+        finer: divisor of the time step, and factor of the number of substeps.
+        solver: constraint solver; None is the first body's.
+
+    Raises:
+        ValueError: an option is unknown or out of bounds, or there are more than `MAX_BODIES`
+            bodies.
     """
     spec = scene.spec()
     for i, body in enumerate(bodies):
@@ -97,14 +103,14 @@ def build_world(
         spec.body(body.prefix + body.root).add_freejoint(name=body.prefix + "root")
     _add_sun(spec.body(bodies[0].prefix + bodies[0].root))
     if len(bodies) > 1:
-        # Pictures of several bodies show more ground, which must lie in the sun's range.
+        # Images of several bodies show more ground, and all of it must get shadows.
         spec.visual.map.shadowclip *= 3
         spec.visual.quality.shadowsize *= 2
     options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
     if solver is not None:
         options = options.solved_by(solver)
     options.apply(spec.option)
-    # A diverged simulation must end its episode, not be put back at the start by the engine.
+    # A diverged simulation must end its episode: the engine must not reset it.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     model = spec.compile()
     if options.lumped:
@@ -115,10 +121,11 @@ def build_world(
 
 
 def _meeting_bits(index: int, count: int) -> tuple[int, int]:
-    """The contype and conaffinity by which one of `count` bodies meets the others.
+    """The contype and conaffinity of body `index` for contacts with the other bodies.
 
-    Each body has a bit of its own, above the ground's, and accepts those of the others: no geom
-    meets one of its own body. A body alone has none.
+    The contype of each body is a bit of its own, above the ground's. Its conaffinity has the bits
+    of the others, so that geoms of one body do not collide with each other. A single body has no
+    bits.
 
     Raises:
         ValueError: there are more bodies than bits.
@@ -130,13 +137,13 @@ def _meeting_bits(index: int, count: int) -> tuple[int, int]:
 
 
 def _tint(spec: mujoco.MjSpec, tint: tuple[float, float, float]) -> None:
-    """Colour a body's skin and materials, before it is attached."""
+    """Colour the skins and materials of a body's spec that is not attached yet."""
     for part in (*spec.skins, *spec.materials):
         part.rgba[:3] = np.minimum(part.rgba[:3] * np.array(tint), 1.0)
 
 
 def _scale_skins(model: mujoco.MjModel, body: Body) -> None:
-    """Scale the skins of one body, each once; see `Body.skin_scale`."""
+    """Scale the skins of one body; see `Body.skin_scale`."""
     if body.skin_scale == 1.0:
         return
     for i in range(model.nskin):
@@ -149,7 +156,7 @@ def _scale_skins(model: mujoco.MjModel, body: Body) -> None:
 
 
 def _add_sun(root: mujoco.MjsBody) -> None:
-    """A light that moves along with a body, so that it has a shadow wherever it goes."""
+    """Add a light that moves along with a body, so that the body always has a shadow."""
     root.add_light(
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
