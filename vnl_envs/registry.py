@@ -260,6 +260,7 @@ _IMITATION = "vnl_envs.tasks.imitation:Imitation"
 _JUMP_GAP = "vnl_envs.tasks.jump_gap:JumpGap"
 _GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
 _GOAL_RACE = "vnl_envs.tasks.goal_race:GoalRace"
+_VELOCITY = "vnl_envs.tasks.velocity:Velocity"
 _HORIZON = 1000
 _40_DEGREES, _90_DEGREES = 0.6981317007977318, 1.5707963267948966
 
@@ -342,6 +343,31 @@ register_task(
     target_speed=2.0,
     radius=0.5,
     distance=(2.0, 5.0),
+)
+
+register_task(
+    "vnl/RodentVelocity-v0",
+    body="rodent",
+    task=_VELOCITY,
+    horizon=_HORIZON,
+    forward=0.6,
+    sideways=0.1,
+    turning=1.5,
+    standing=0.05,
+    duration=(2.0, 6.0),
+    averaging=1.0,
+)
+register_task(
+    "vnl/HumanoidVelocity-v0",
+    body="humanoid",
+    task=_VELOCITY,
+    horizon=_HORIZON,
+    forward=2.0,
+    sideways=0.3,
+    turning=1.0,
+    standing=0.05,
+    duration=(2.0, 6.0),
+    averaging=1.0,
 )
 
 register_task(

@@ -84,7 +84,7 @@ def learn(env: Any, steps: int, n_steps: int, vec: int = 1) -> None:
     assert model.num_timesteps >= steps
 
 
-@pytest.mark.parametrize("task_id", IDS)
+@pytest.mark.parametrize("task_id", [i for i in IDS if "Rodent" in i])
 def test_sb3_ppo(task_id: str) -> None:
     """Unmodified PPO runs on the id."""
     learn(gymnasium.make(task_id), 128, 64)

@@ -6,5 +6,6 @@ from vnl_envs.tasks.goal_reaching import GoalReaching
 from vnl_envs.tasks.imitation import Imitation
 from vnl_envs.tasks.jump_gap import JumpGap
 from vnl_envs.tasks.task import Task
+from vnl_envs.tasks.velocity import Velocity
 
-__all__ = ["GoalReaching", "Imitation", "JumpGap", "Task"]
+__all__ = ["GoalReaching", "Imitation", "JumpGap", "Task", "Velocity"]
