@@ -14,10 +14,11 @@ from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsing import NARROW, Visit, browsing, visit
 from results import (
     AUTHORS,
     DESCRIPTION,
@@ -47,13 +48,9 @@ from vnl_envs.scoring.results.files import records_name, write_result
 from vnl_envs.scoring.run.runner import part_of
 from vnl_envs.statistics import intervals
 
-CHROMIUM = shutil.which("chromium")
-NARROW, WIDE = 390, 1240
 JUMP = "task-core-v1-dev-vnl-RodentJumpGap-v0.html"
 RANKED = ".board tbody.ranked tr"
 ENTRIES = len(MAKERS)
-
-browsing = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -459,22 +456,6 @@ def test_report_of_another_version_of_a_suite_is_refused(tmp_path):
 # In a browser
 
 
-class Visit(NamedTuple):
-    """A page that is open, the address of the site, and what went wrong since."""
-
-    page: Any
-    root: str
-    faults: list[str]
-
-    def open(self, name: str) -> None:
-        """Go to a page of the site."""
-        self.page.goto(f"{self.root}/{name}")
-
-    def texts(self, selector: str) -> list[str]:
-        """The visible texts of elements."""
-        return [e.inner_text() for e in self.page.query_selector_all(selector) if e.is_visible()]
-
-
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -490,38 +471,6 @@ def root(site) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window."""
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
-        # Its own sandbox is refused to root.
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-def visit(browser: Any, root: str, width: int = WIDE, **options: Any) -> Visit:
-    """A new page, whose faults are collected."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-    page, faults = context.new_page(), []
-    page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (faults.append("dialog"), dialog.dismiss()))
-    page.on("requestfailed", lambda request: faults.extend(_failure(request)))
-    page.on(
-        "request",
-        lambda request: request.url.startswith(root) or faults.append(f"left: {request.url}"),
-    )
-    return Visit(page, root, faults)
-
-
-def _failure(request: Any) -> list[str]:
-    """What a failed request is a sign of: nothing where the page was left before it was done."""
-    aborted = request.failure == "net::ERR_ABORTED"
-    return [] if aborted else [f"failed: {request.url}: {request.failure}"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm.auto import tqdm
 
-from vnl_envs.cli.terminal import AsJson, console, one_line_errors
+from vnl_envs.cli.terminal import AsJson, check_asked, console, one_line_errors
 from vnl_envs.utils import checks
 
 if TYPE_CHECKING:
@@ -288,27 +288,36 @@ def check(
 @app.command()
 def view(
     file: ClipFile,
-    video: Annotated[Path, typer.Option(help="the .mp4 or .gif to write")],
+    video: Annotated[Path | None, typer.Option(help="the .mp4 or .gif to write")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="the .html to write, to turn and scrub it in a browser")
+    ] = None,
     clip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="only these clips; may be repeated")
     ] = None,
     seconds: Annotated[float, typer.Option(help="of each clip, at most")] = 5.0,
-    width: Annotated[int, typer.Option(help="pixels")] = 480,
-    height: Annotated[int, typer.Option(help="pixels")] = 368,
+    width: Annotated[int, typer.Option(help="of the video, pixels")] = 480,
+    height: Annotated[int, typer.Option(help="of the video, pixels")] = 368,
 ) -> None:
-    """Write a video of clips as they are, without physics, one after the other."""
+    """Write a video or a page of clips as they are, without physics, one after the other."""
     from vnl_envs.motion.clip import select_clips
     from vnl_envs.rendering.video import write_clips_video
+    from vnl_envs.replays.clips import write_clips_page
 
     with one_line_errors():
+        check_asked(video, html)
         world, clips = _clips(file)
         clips = select_clips(clips, clip, "all")
-        write_clips_video(world, clips, video, seconds, (width, height))
+        if video:
+            write_clips_video(world, clips, video, seconds, (width, height))
+        if html:
+            write_clips_page(world, clips, html, seconds, Path(file).name)
     start = 0.0
     for shown in clips:
         typer.echo(f"{start:7.1f} s  {shown.name}")
         start += min(_seconds([shown]), seconds)
-    typer.echo(f"wrote {video}")
+    for written in filter(None, (video, html)):
+        typer.echo(f"wrote {written}")
 
 
 def _clip_file(path: Path) -> None:

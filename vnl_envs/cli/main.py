@@ -16,7 +16,14 @@ from rich.text import Text
 import vnl_envs
 from vnl_envs.cli.data import app as data_app
 from vnl_envs.cli.score import app as score_app
-from vnl_envs.cli.terminal import AsJson, TaskOptions, console, one_line_errors, parse_options
+from vnl_envs.cli.terminal import (
+    AsJson,
+    TaskOptions,
+    check_asked,
+    console,
+    one_line_errors,
+    parse_options,
+)
 from vnl_envs.registry import get_row
 from vnl_envs.utils import checks
 from vnl_envs.utils.texts import shown
@@ -146,22 +153,29 @@ def info(task_id: TaskId, option: TaskOptions = None, as_json: AsJson = False) -
 @app.command()
 def play(
     task_id: TaskId,
-    video: Annotated[Path, typer.Option(help="the .mp4 or .gif to write")],
+    video: Annotated[Path | None, typer.Option(help="the .mp4 or .gif to write")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="the .html to write, to turn and scrub it in a browser")
+    ] = None,
     policy: PolicyName = "zero",
-    seconds: Annotated[float, typer.Option(help="length of the video")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="how much of it")] = 10.0,
     seed: Seed = 0,
-    width: Annotated[int, typer.Option(help="pixels")] = 480,
-    height: Annotated[int, typer.Option(help="pixels")] = 368,
+    width: Annotated[int, typer.Option(help="of the video, pixels")] = 480,
+    height: Annotated[int, typer.Option(help="of the video, pixels")] = 368,
     option: TaskOptions = None,
 ) -> None:
-    """Write a video of a policy at work; episodes follow one another."""
-    from vnl_envs.evaluation.play import write_video
+    """Write a video or a page of a policy at work; episodes follow one another."""
+    from vnl_envs.evaluation.play import write_replay, write_video
 
     with one_line_errors():
-        write_video(
-            task_id, policy, video, seconds, seed, (width, height), **parse_options(task_id, option)
-        )
-    typer.echo(f"wrote {video}")
+        check_asked(video, html)
+        options = parse_options(task_id, option)
+        if video:
+            write_video(task_id, policy, video, seconds, seed, (width, height), **options)
+        if html:
+            write_replay(task_id, policy, html, seconds, seed, **options)
+    for written in filter(None, (video, html)):
+        typer.echo(f"wrote {written}")
 
 
 @app.command()

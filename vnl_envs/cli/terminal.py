@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +44,12 @@ def parse_options(task_id: str, options: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             parsed[name] = value
     return parsed
+
+
+def check_asked(video: Path | None, html: Path | None) -> None:
+    """Raise ValueError unless something is to be written."""
+    if video is None and html is None:
+        raise ValueError("nothing to write: give --video FILE.mp4, --html FILE.html or both")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Watch a policy, one simulation, episode after episode, as a video."""
+"""Watch a policy, one simulation, episode after episode: as a video, or as a page to turn it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from vnl_envs.motion.clip import RATE
 from vnl_envs.registry import make_task
 from vnl_envs.rendering.renderer import HEIGHT, WIDTH, check_size
 from vnl_envs.rendering.video import LONGEST, STRIDE, open_video
+from vnl_envs.replays.page import check_name, write_page
+from vnl_envs.replays.recording import Recording
 from vnl_envs.tasks.task import Overlay
 from vnl_envs.utils import checks
+from vnl_envs.utils.files import check_writable
 
 _ONLY = np.array([0])
 
@@ -57,8 +60,53 @@ def write_video(
             player.step()
 
 
+def write_replay(
+    task_id: str,
+    policy: Any,
+    path: str | Path,
+    seconds: float = 10.0,
+    seed: int = 0,
+    **options: Any,
+) -> None:
+    """Write one HTML file in which a policy's episodes play in 3-D, whole or not at all.
+
+    Args:
+        task_id, policy, seed, options: see `vnl_envs.evaluate`; its episodes are these.
+        path: ends in .html.
+        seconds: of all episodes together; the last one is cut there.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: see `write_video`.
+    """
+    path = check_name(path)
+    check_writable(path)
+    seconds = checks.number("seconds", seconds, 1 / RATE, LONGEST, "s")
+    recordings = record_episodes(Player(task_id, policy, seed, options), seconds, path.name)
+    replays = [recording.replay(name) for name, recording in recordings]
+    named = "/".join(Path(str(policy)).parts[-2:])
+    facts = f"policy {named}, seed {seed}"
+    write_page(path, replays, recordings[0][1].still(), task_id, facts)
+
+
+def record_episodes(player: Player, seconds: float, title: str) -> list[tuple[str, Recording]]:
+    """Episodes with their names, of so many seconds together; `title` is of the bar of progress."""
+    dt = player.core.task.dt
+    recordings: list[tuple[str, Recording]] = []
+    over = True
+    for _ in tqdm(range(max(1, round(seconds / dt))), desc=title, unit="step", disable=None):
+        if over:
+            name = f"{len(recordings) + 1}" + (f": {player.label}" if player.label else "")
+            recordings.append((name, player.recording()))
+        over = player.step(recordings[-1][1])
+    return recordings
+
+
 class Player:
-    """One simulation driven by a policy, episode after episode."""
+    """One simulation driven by a policy, episode after episode.
+
+    Attributes:
+        label: of the episode under way.
+    """
 
     def __init__(self, task_id: str, policy: Any, seed: int, options: dict[str, Any]) -> None:
         self.core = Core(make_task(task_id, **options), 1, 1)
@@ -68,14 +116,29 @@ class Player:
         self._begin()
 
     def _begin(self) -> None:
-        begin_episodes(self.core, self.policy, _ONLY, [episode_seed(self.seed, self.index)])
+        seeds = [episode_seed(self.seed, self.index)]
+        (self.label,) = begin_episodes(self.core, self.policy, _ONLY, seeds)
         self.index += 1
 
-    def step(self) -> None:
-        """One control step; after an episode's last one the next begins."""
+    def recording(self) -> Recording:
+        """A recording that has the state of now."""
+        recording = Recording(self.core.task.world, self.core.engine.model_of(0))
+        recording.add(self.data, self.overlays)
+        return recording
+
+    def step(self, recording: Recording | None = None) -> bool:
+        """One control step, recorded if asked for; after an episode's last one the next begins.
+
+        Returns whether it did.
+        """
         result = self.core.step(self.policy.act(self.core.observation))
-        if result.terminated[0] or result.truncated[0]:
+        if recording is not None:
+            terms = {name: float(value[0]) for name, value in result.terms.items()}
+            recording.add(self.data, self.overlays, terms)
+        over = bool(result.terminated[0] or result.truncated[0])
+        if over:
             self._begin()
+        return over
 
     @property
     def data(self) -> mujoco.MjData:

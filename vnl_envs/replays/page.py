@@ -1,0 +1,130 @@
+"""Replays as HTML: one file with everything in it, or pages that share the viewer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+
+from vnl_envs.replays.recording import Replay
+from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.texts import shown
+
+THREE = "three.min.js"
+"""Made by `assets/three`; the licence is at its head."""
+SCRIPTS = ("codec.js", "kinematics.js", "figure.js", "stage.js", "curves.js", "player.js")
+
+
+def write_page(
+    path: str | Path, replays: Sequence[Replay], still: np.ndarray, title: str, facts: str
+) -> None:
+    """Write one HTML file that plays replays and loads nothing, whole or not at all.
+
+    Args:
+        path: ends in .html.
+        replays: one or more, of the same bodies.
+        still: (height, width, 3) uint8, shown until the first frame and where no scripts run.
+        title, facts: what it is of, and more of it in a line.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = check_name(path)
+    scripts = [_file(THREE), _viewer()]
+    style = _file("style.css")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; "
+        f"style-src {_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    page = Template(_file("page.html")).substitute(
+        policy=policy,
+        style=f"<style>{style}</style>",
+        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+        navigation="",
+        still=f"data:image/jpeg;base64,{base64.b64encode(jpeg(still)).decode()}",
+        **_content(replays, still, title, facts, inline=True),
+    )
+    with written_whole(path) as partial:
+        partial.write_text(page, "utf-8")
+
+
+def check_name(path: str | Path) -> Path:
+    """The path of a page.
+
+    Raises:
+        ValueError: its name does not end in .html.
+    """
+    path = Path(path)
+    if path.suffix != ".html":
+        raise ValueError(f"a page's name ends in .html, got {path.name!r}")
+    return path
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """A picture (height, width, 3) uint8 as a JPEG file."""
+    buffer = io.BytesIO()
+    imageio.imwrite(buffer, picture, format="jpeg", quality=80)
+    return buffer.getvalue()
+
+
+def _content(
+    replays: Sequence[Replay], still: np.ndarray, title: str, facts: str, inline: bool
+) -> dict[str, str]:
+    """What a page says; `inline`, with its skins."""
+    height, width = still.shape[:2]
+    return {
+        "title": html.escape(shown(title)),
+        "facts": html.escape(shown(facts)),
+        "width": str(width),
+        "height": str(height),
+        "data": _json(_data(replays, inline)),
+    }
+
+
+def _data(replays: Sequence[Replay], inline: bool) -> dict[str, Any]:
+    """All replays for the viewer, worlds and skins once each."""
+    worlds: list[dict[str, Any]] = []
+    skins: dict[str, Any] = {}
+    rows = []
+    for replay in replays:
+        if replay.world not in worlds:
+            worlds.append(replay.world)
+        skins |= replay.skins
+        rows.append(
+            {
+                "name": shown(replay.name),
+                "world": worlds.index(replay.world),
+                "states": replay.states,
+            }
+        )
+    return {"worlds": worlds, "skins": skins if inline else {}, "replays": rows}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """JSON that no HTML parser takes for the end of its element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _viewer() -> str:
+    parts = "\n".join(_file(name) for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{parts}\n}})();\n'
+
+
+def _file(name: str) -> str:
+    return resources.files("vnl_envs.replays").joinpath("viewer", name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
