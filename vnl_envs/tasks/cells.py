@@ -1,4 +1,4 @@
-"""How a suite divides a task's episodes into cells, which are scored apart: plain data."""
+"""Cells of a suite: how a task's episodes are divided into groups that are scored separately."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Drawn:
-    """One cell: every episode is drawn as the task draws it.
+    """A single cell, whose episodes the task draws.
 
     Attributes:
-        name: of the cell.
+        name: name of the cell.
     """
 
     name: str = "course"
@@ -18,11 +18,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A cell for each value of an option; the row in the registry has the values, its `ladder`.
+    """One cell for each value of an option. The values are the `ladder` of the registry's row.
 
     Attributes:
-        option: of the task, a number in m.
-        name: of a value, in the names of cells: "width" gives "width-0.04".
+        option: name of the task's option, a number in m.
+        name: prefix of the cells' names: "width" gives "width-0.04".
     """
 
     option: str
@@ -31,8 +31,9 @@ class Ladder:
 
 @dataclass(frozen=True)
 class EachClip:
-    """A cell for each embedded clip of the body, starting anywhere in it. The task has the options
-    `clips` and `split`.
+    """One cell for each embedded clip of the body. Its episodes start anywhere in the clip.
+
+    The task needs the options `clips` and `split`.
     """
 
 

@@ -15,27 +15,28 @@ from vnl_envs.tasks.task import Carry, Episode, Outcome, Overlay, Start
 
 
 class GoalRace(GoalReaching):
-    """Goal reaching for all bodies of a world at once, with one sequence of goals for all.
+    """Goal reaching for all bodies of a world, with one sequence of goals that they share.
 
-    The animals are the last batch axis of everything but the episode: where `GoalReaching` has
-    rows (...,), a race has (..., N), and every body is a copy of the first. An animal is observed,
-    rewarded and ended as if it were alone, but for this:
+    All bodies are copies of the first. The animals are the last batch axis of everything but the
+    episode: arrays (...,) of `GoalReaching` are (..., N) in a race. Observations, rewards and ends
+    of an animal are those of `GoalReaching`, except that:
 
-    - The first to reach a goal is paid for it, and the next goal appears for everybody. Of several
-      in the same control step it is the nearest; of equally near ones the first in order.
-    - Every animal also observes where the others are.
-    - An animal that has fallen is out: it lies in the way, and reaches nothing any more.
+    - The first animal to reach a goal earns it, and the next goal appears for all. If several
+      reach it in the same control step, the nearest one earns it; of equally near ones, the first
+      in order.
+    - Every animal also observes the others.
+    - A fallen animal stays where it lies, in the way of the others, and earns nothing more.
 
-    They start side by side on an arc about the first goal, equally far from it and facing it, in
-    random order.
+    The animals start side by side on an arc around the first goal, at equal distance from it and
+    facing it, in random order.
 
     Args:
-        world: a flat floor with two or more copies of a body.
+        world: flat floor with two or more copies of a body.
         spacing: distance from one start to the next along the arc, m.
-        settings: of `GoalReaching`.
+        settings: arguments of `GoalReaching`.
 
     Raises:
-        ValueError: there is no room for that many starts around the nearest first goal.
+        ValueError: so many starts do not fit around the nearest possible first goal.
     """
 
     about = "race for goals {distance[0]:g}–{distance[1]:g} m apart"
@@ -49,20 +50,20 @@ class GoalRace(GoalReaching):
             raise ValueError(f"this race is for 2 to {room} animals, got {self.num_animals}")
         self.uniforms += self.num_animals
         steps = np.arange(1, self.num_animals)
-        # Of each animal, the others in order, from the one after itself on: (N, N - 1).
+        # Indices of the other animals in order, from the next one on, for each animal: (N, N - 1).
         self._rivals = (np.arange(self.num_animals)[:, None] + steps) % self.num_animals
 
     def episode(self, u: Array) -> Episode:
-        """Goals (..., GOALS, 2) m, and the place of each animal in the starting line (..., N)."""
+        """Goals (..., GOALS, 2), m, and the place of each animal on the arc (..., N)."""
         xp = namespace(u)
         places = xp.argsort(u[..., -self.num_animals :], axis=-1)
         return {"goals": super().episode(u)["goals"], "place": places.astype(xp.int32)}
 
     def check_episode(self, episode: Episode) -> None:
-        """Refuse places that two animals share, and a first goal with no room around it.
+        """Check that no two animals share a place, and that the starts fit around the first goal.
 
         Raises:
-            ValueError: it is such an episode.
+            ValueError: two animals share a place, or the first goal is too near.
         """
         place, first = episode["place"], float(length(episode["goals"][0]))
         if sorted(place.tolist()) != list(range(self.num_animals)):
@@ -70,14 +71,14 @@ class GoalRace(GoalReaching):
                 f"episode part 'place' must be an order of {self.num_animals} animals, "
                 f"got {place.tolist()}"
             )
-        # Episodes are float32.
+        # The tolerance is for rounding: episodes are float32.
         if first < 0.999 * self.distance[0]:
             raise ValueError(
                 f"the first goal must be at least {self.distance[0]:g} m away, got {first:.3g} m"
             )
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """Standing in line, equally far from the first goal and facing it."""
+        """Standing on the arc, at equal distance from the first goal and facing it."""
         place = episode["place"]
         xp = namespace(place)
         first = episode["goals"][..., :1, :]
@@ -92,12 +93,12 @@ class GoalRace(GoalReaching):
         return start, {**carry, "racing": xp.ones(place.shape, dtype=bool)}
 
     def arrival(self, distance: Array, carry: Carry) -> Arrival:
-        """The nearest animal that is racing and within the radius, if any, has the goal."""
+        """The nearest of the animals that race and are within the radius earns the goal."""
         xp = namespace(distance)
         distance = xp.where(carry["racing"], distance, xp.inf)
         nearest = xp.argmin(distance, axis=-1)[..., None] == xp.arange(self.num_animals)
         paid = nearest & (distance < self.radius)
-        # Each goal was paid once, so that those of all animals together are those done with.
+        # Each goal is earned once: the sum over all animals is the number of finished goals.
         count = (carry["reached"] + paid).sum(axis=-1)[..., None]
         return Arrival(
             paid=paid,
@@ -106,7 +107,7 @@ class GoalRace(GoalReaching):
         )
 
     def goal(self, episode: Episode, index: Array) -> Array:
-        """The goal that all animals share, (..., N, 2), m."""
+        """Position of the goal that all animals share, (..., N, 2), m."""
         goals = episode["goals"][..., None, :, :]
         goals = namespace(goals).broadcast_to(goals, (*index.shape, *goals.shape[-2:]))
         return super().goal({"goals": goals}, index)
@@ -121,24 +122,26 @@ class GoalRace(GoalReaching):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """The goal as for an animal alone, and of each other animal, from the next in order on:
+        """Observations of the goal, as in `GoalReaching`, and of the other animals.
 
-        rival_position (3, m forward, left and up from the own root), rival_heading (2, cosine and
-        sine of its heading, 0 being the own), rival_velocity (2, m/s, of its root, forward and
-        left); forward and left are those of the own heading.
+        Returns:
+            The goal's observations, and for each other animal, from the next in order on:
+            rival_position (3, m, forward, left and up from the own root), rival_heading (2, cosine
+            and sine of its heading relative to the own), rival_velocity (2, m/s, forward and left,
+            of its root). Forward and left refer to the own heading.
         """
         xp = namespace(physics.qpos)
         level = Frame(own.position[..., None, :], own.rotation[..., None, :, :]).level
         offset = own.position[..., self._rivals, :] - own.position[..., None, :]
-        flat = (*physics.qpos.shape[:-1], -1)
+        shape = (*physics.qpos.shape[:-1], -1)
         position = xp.concat([level(offset[..., :2]), offset[..., 2:]], axis=-1)
         return {
             **super().observe_task(physics, own, episode, carry),
-            "rival_position": position.reshape(flat),
-            "rival_heading": level(own.heading()[..., self._rivals, :]).reshape(flat),
-            "rival_velocity": level(physics.qvel[..., :2][..., self._rivals, :]).reshape(flat),
+            "rival_position": position.reshape(shape),
+            "rival_heading": level(own.heading()[..., self._rivals, :]).reshape(shape),
+            "rival_velocity": level(physics.qvel[..., :2][..., self._rivals, :]).reshape(shape),
         }
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """The current goal, for one race: physics and carry have rows (N,)."""
+        """The current goal of one race, whose physics and carry have leading axis (N,)."""
         return super().overlays(physics, episode, {**carry, "target": carry["target"][0]})

@@ -1,4 +1,4 @@
-"""Reach a goal on the floor; on reaching it the next one appears."""
+"""Reach a sequence of goals on the floor, one after the other."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 from vnl_envs.utils import checks
 
-# More goals than an animal can reach within the horizon; beyond them the sequence repeats.
+# More goals than an animal can reach within the horizon. After the last one the sequence repeats.
 GOALS = 80
 
 
 class Arrival(NamedTuple):
-    """What a step has made of the goal, each (...,).
+    """State of the current goal after a step, each (...,).
 
     Attributes:
         paid: whether the animal earned the goal.
-        passed: whether the goal is done with, and the next one appears.
-        count: goals done with so far.
+        passed: whether the goal is finished and the next one appears.
+        count: number of finished goals so far.
     """
 
     paid: Array
@@ -37,15 +37,15 @@ class Arrival(NamedTuple):
 class GoalReaching(Task):
     """A sequence of goals, each at a random distance and direction from the one before.
 
-    Reward is the progress to a *new* closest distance, 1 per step at the target speed, and 1 on
-    reaching a goal: approaching, retreating and approaching again pays once, and hovering outside
-    the radius pays nothing. `reward="sparse"` keeps the 1 on reaching alone.
+    The reward is the progress to a *new* closest distance, 1 per step at the target speed, and 1
+    on reaching a goal. Approaching, retreating and approaching again pays once; hovering outside
+    the radius pays nothing. `reward="sparse"` keeps only the 1 on reaching a goal.
 
     Args:
-        world: a flat floor with the body.
-        horizon: control steps.
-        target_speed: earns reward 1 per step, m/s.
-        radius: a goal is reached when the root is within this horizontal distance, m.
+        world: flat floor with the body.
+        horizon: number of control steps after which an episode is truncated.
+        target_speed: speed that earns reward 1 per step, m/s.
+        radius: horizontal distance of the root within which a goal is reached, m.
         distance: least and greatest distance from one goal to the next, m.
         reward: "progress" or "sparse".
     """
@@ -85,19 +85,19 @@ class GoalReaching(Task):
 
     @classmethod
     def scene(cls, **settings: Any) -> Floor:
-        """A floor with tiles as wide as the goals are."""
+        """A floor whose tiles are as wide as the goals."""
         return Floor(tile=2 * settings["radius"])
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """See `Task`."""
         terms = {"reached": "1 on reaching a goal"}
         if self.reward == "progress":
             terms["progress"] = "new closest distance at the target speed, 0 on reaching"
         return terms
 
     def episode(self, u: Array) -> Episode:
-        """Goals (..., GOALS, 2) m, relative to the start, and the start's yaw (...,) rad."""
+        """Goals (..., GOALS, 2), m, relative to the start, and yaw at the start (...,), rad."""
         xp = namespace(u)
         low, high = self.distance
         step = low + (high - low) * u[..., :GOALS]
@@ -116,7 +116,7 @@ class GoalReaching(Task):
         return start, self.first_carry(target, length(target))
 
     def first_carry(self, target: Array, distance: Array) -> Carry:
-        """What is known at a start: the first goal (..., 2) and how far it is (...,), m."""
+        """The carry at a start, from the first goal (..., 2), m, and its distance (...,), m."""
         xp = namespace(distance)
         count = xp.zeros(distance.shape, dtype=xp.int32)
         return {
@@ -128,17 +128,17 @@ class GoalReaching(Task):
         }
 
     def arrival(self, distance: Array, carry: Carry) -> Arrival:
-        """Who has reached the goal at these distances to it, (...,) m."""
-        here_now = distance < self.radius
-        return Arrival(here_now, here_now, carry["reached"] + here_now)
+        """The goal's state from the distances to it, (...,), m."""
+        within = distance < self.radius
+        return Arrival(within, within, carry["reached"] + within)
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
         """See the class."""
         xp = namespace(physics.qpos)
-        here = physics.qpos[..., :2]
-        distance = length(carry["target"] - here)
+        position = physics.qpos[..., :2]
+        distance = length(carry["target"] - position)
         paid, passed, count = self.arrival(distance, carry)
         step = carry["step"] + 1
         gain = rewards.progress(-distance, -carry["closest"], self.target_speed, self.dt)
@@ -153,7 +153,7 @@ class GoalReaching(Task):
             "step": step,
             "reached": reached,
             "target": target,
-            "closest": xp.where(passed, length(target - here), closest),
+            "closest": xp.where(passed, length(target - position), closest),
             "first_time": xp.where(paid & (before == 0), elapsed, carry["first_time"]),
         }
         fallen = self.body.fallen(physics)
@@ -175,7 +175,7 @@ class GoalReaching(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """goal_position (2, m, forward and left), goal_lag (1, m beyond the closest so far)."""
+        """goal_position (2, m, forward and left), goal_lag (1, m, beyond the closest distance)."""
         offset = carry["target"] - physics.qpos[..., :2]
         lag = length(offset) - carry["closest"]
         return {"goal_position": own.level(offset), "goal_lag": lag[..., None]}
@@ -186,7 +186,7 @@ class GoalReaching(Task):
         return [Marker(np.array([x, y, 0.0]), self.radius, (1.0, 0.55, 0.1, 0.5))]
 
     def goal(self, episode: Episode, index: Array) -> Array:
-        """Position of the index-th goal, (..., 2), m."""
+        """Position of goal `index` (...,) of the repeated sequence, (..., 2), m."""
         goals = episode["goals"]
         first = namespace(index).arange(math.prod(index.shape)).reshape(index.shape) * GOALS
         goal = goals.reshape((-1, 2)).take(first + index % GOALS, axis=0)
@@ -194,6 +194,6 @@ class GoalReaching(Task):
 
 
 def length(vector: Array) -> Array:
-    """Euclidean length over the last axis."""
+    """Euclidean length of vectors (..., n), (...,)."""
     xp = namespace(vector)
     return xp.sqrt((vector * vector).sum(axis=-1))

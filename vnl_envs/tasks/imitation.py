@@ -33,10 +33,10 @@ from vnl_envs.utils import checks
 
 # A start leaves at least this many frames to follow.
 MIN_FRAMES_LEFT = 10
-# Noise of more than this could end an episode as it starts: 67 joints at up to 0.3 rad are 1.4 rad
-# (L2, on average) of the 4 rad that do.
+# Greatest noise, rad. More could end an episode at its start: 67 joints with noise of up to 0.3 rad
+# are off by 1.4 rad on average (L2), and 4 rad end an episode.
 MAX_NOISE = 0.3
-# A start is lifted to this height above the ground, so that rounding does not decide on touch, m.
+# Starts are lifted to this height above the ground, m, so that rounding does not decide on touch.
 MIN_CLEARANCE = 1e-5
 # dm_control's threshold on the termination error of its comic reward.
 COMIC_THRESHOLD = 0.3
@@ -45,27 +45,26 @@ COMIC_THRESHOLD = 0.3
 class Imitation(Task):
     """Follow a clip from a start frame to its end.
 
-    Reward is the mean of exp(-(d/σ)²/2) over the terms of `sigma`, each distance d against the
-    reference frame of the same instant.
+    The reward is the mean of exp(-(d/σ)²/2) over the terms of `sigma`. Each distance d compares
+    the body with the reference frame of the same instant.
 
     Args:
-        world: a flat floor with the body.
-        horizon: control steps after which an episode is truncated even within a clip.
-        sigma: root_position (m), root_orientation (rad, geodesic), joints (rad, L2 over all),
-            joint_velocity (rad/s, RMS per joint), bodies (m, L2 over all), limbs (m, RMS over
-            hands and feet).
-        limit: errors that end an episode: root_position (m), root_orientation (rad),
-            joints (rad, L2 over all).
-        reference_frames: which frames ahead are observed.
-        clips: a clip file, names of embedded clips, or None for all embedded ones.
+        world: flat floor with the body.
+        horizon: number of control steps after which an episode is truncated, even within a clip.
+        sigma: σ of each term: root_position (m), root_orientation (rad, geodesic), joints (rad, L2
+            over all), joint_velocity (rad/s, RMS per joint), bodies (m, L2 over all), limbs (m,
+            RMS over hands and feet).
+        limit: distances beyond which an episode terminates: root_position (m), root_orientation
+            (rad), joints (rad, L2 over all).
+        reference_frames: offsets of the observed frames from the current one, >= 1.
+        clips: clip file, or names of embedded clips; None is all embedded clips.
         split: "train", "test" or "all".
-        start: None draws the start over all (clip, frame) pairs; an integer starts every clip
-            there.
+        start: start frame of every clip; None draws it from all (clip, frame) pairs.
         noise: greatest deviation of each joint angle at the start, rad.
         reward: "gaussian" or "comic" (dm_control's, which does not lie in [0, 1]).
 
     Attributes:
-        reference: the clips, frame by frame.
+        reference: frames of the clips and their kinematics.
         starts: (P, 2) clip and frame of every start, in the order of the first uniform number.
     """
 
@@ -73,7 +72,7 @@ class Imitation(Task):
     options = {  # noqa: RUF012
         "clips": "a clip file (.h5) or names of embedded clips; default all embedded ones",
         "split": '"train" (default), "test" or "all"',
-        "reference_frames": "which frames ahead are observed",
+        "reference_frames": "offsets of the observed frames from the current one",
         "start": "start frame of every clip; default None draws it",
         "noise": "greatest deviation of each joint angle at the start, rad; default 0",
         "reward": '"gaussian" (default) or "comic", dm_control\'s',
@@ -130,26 +129,26 @@ class Imitation(Task):
         self._feet = self.body.body_index(*body.feet)
         self._limbs = np.concatenate([self._hands, self._feet])
         self._appendages = self.body.body_index(*body.appendages)
-        # Compared at every step: tracked bodies, then limbs.
+        # Bodies compared at every step: the tracked ones, then the limbs.
         self._compared = np.concatenate([self._tracked, self._limbs])
         ref = self.reference
-        # In memory row by row: taking rows of another order copies the whole table first.
-        self._places = np.ascontiguousarray(ref.xpos[:, self._compared])
+        # Contiguous rows: `take` copies a table of any other order first.
+        self._xpos = np.ascontiguousarray(ref.xpos[:, self._compared])
         self._quat = np.ascontiguousarray(ref.xquat[:, 0])
         self._last = ref.length - 1
-        # Observed at every step: the root's position with the tracked bodies', and its frame.
+        # Observed at every step: positions of the root and the tracked bodies, and the root frame.
         points = np.concatenate([ref.xpos[:, :1], ref.xpos[:, self._tracked]], axis=1)
         self._points = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
         self._rotation = ref.xmat[:, 0].reshape(-1, 3, 3) @ self.body.ego
 
     @classmethod
     def scene(cls, **settings: Any) -> Floor:
-        """A floor with tiles of about a body's length."""
+        """A floor whose tiles are about as long as the body."""
         return Floor(tile=3 * settings["limit"]["root_position"])
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """See `Task`."""
         if self.reward == "comic":
             return dict.fromkeys(_COMIC_TERMS, "see dm_control's comic reward")
         return {
@@ -157,7 +156,7 @@ class Imitation(Task):
         }
 
     def _possible_starts(self, start: int | None) -> np.ndarray:
-        """(clip, frame) pairs an episode may start at, (P, 2)."""
+        """(clip, frame) pairs at which an episode may start, (P, 2)."""
         length = self.reference.length
         if start is None:
             last = length - MIN_FRAMES_LEFT
@@ -172,7 +171,7 @@ class Imitation(Task):
         return np.array([(c, start) for c in range(len(length))])
 
     def episode(self, u: Array) -> Episode:
-        """Clip (...,), start frame (...,), and the joints' start noise (..., nj) rad."""
+        """Clip (...,), start frame (...,), and start noise of the joints (..., nj), rad."""
         xp = namespace(u)
         count = len(self.starts)
         pair = xp.minimum(xp.astype(u[..., 0] * count, xp.int32), count - 1)
@@ -184,7 +183,7 @@ class Imitation(Task):
         }
 
     def check_episode(self, episode: Episode) -> None:
-        """The clip exists and the start frame is one of its own but the last."""
+        """Check that the clip exists, and that the start frame is one of its own but the last."""
         clip, start = int(episode["clip"]), int(episode["start"])
         if not 0 <= clip < len(self.reference.clips):
             raise ValueError(
@@ -195,10 +194,11 @@ class Imitation(Task):
             raise ValueError(f"episode part 'start' must be in [0, {last}), got {start}")
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """The reference's state at the start frame, servos settled at its pose, motors at standing.
+        """The reference's state at the start frame.
 
-        The root is lifted by what the reference's paws or soles reach into the ground, and by what
-        noise of the joint angles could add to that.
+        Servos have settled at its pose, motors at the standing control. The root is lifted by the
+        depth to which the reference's paws or soles reach into the ground, and by a bound on what
+        the joints' noise can add to this depth.
         """
         xp = namespace(episode["noise"])
         now = xp.asarray(self.reference.first)[episode["clip"]] + episode["start"]
@@ -218,7 +218,7 @@ class Imitation(Task):
         return Start(qpos, xp.asarray(self.reference.qvel)[now], act), carry
 
     def _settled(self, now: Array) -> Array:
-        """Controls that the actuators have settled at: the pose's, or standing for motors."""
+        """Controls (..., nu) at which actuators have settled: the pose's; standing for motors."""
         xp = namespace(now)
         if self.body.servos:
             return xp.asarray(self.reference.servo)[now]
@@ -264,15 +264,17 @@ class Imitation(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """For each reference frame ahead: reference_position (3, m, of the root),
-        reference_rotation (6, first two columns of the root's relative rotation),
-        reference_joints (nj, rad, minus the current ones) and reference_bodies (3 per tracked
-        body, m, from the root); all in the body's own frame.
+        """Observations of each reference frame ahead, in the body's own frame.
+
+        Returns:
+            Per frame: reference_position (3, m, of the root), reference_rotation (6, first two
+            columns of the root's relative rotation), reference_joints (nj, rad, minus the current
+            ones), reference_bodies (3 per tracked body, m, from the root).
         """
         xp = namespace(physics.qpos)
         ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
         batch = physics.qpos.shape[:-1]
-        # All frames' points at once, as one stacked product.
+        # One stacked product for the points of all frames.
         points = _rows(self._points, ahead).reshape((*batch, -1, 4))
         inward = (points @ own.affine()).reshape((*ahead.shape, -1, 3))
         transposed = xp.matrix_transpose(own.rotation)[..., None, :, :]
@@ -290,20 +292,20 @@ class Imitation(Task):
         return [Ghost(self.reference.qpos[self._frame(episode, carry["step"])])]
 
     def label(self, episode: Episode) -> str:
-        """The clip's behaviour."""
+        """The behaviour of the clip."""
         return self.reference.clips[int(episode["clip"])].label
 
     def unit(self, episode: Episode) -> str:
-        """The clip."""
+        """The name of the clip."""
         return self.reference.clips[int(episode["clip"])].name
 
     def available(self, episode: Episode) -> Array:
-        """To the clip's last frame."""
+        """Steps to the clip's last frame, at most the horizon."""
         xp = namespace(episode["noise"])
         return xp.minimum(_rows(self._last, episode["clip"]) - episode["start"], self.horizon)
 
     def data_digest(self) -> str:
-        """Over the clips' names, labels, splits and frames."""
+        """Digest of the clips' names, labels, splits and frames."""
         digest = hashlib.sha256()
         for clip in self.reference.clips:
             digest.update(f"{clip.name}/{clip.label}/{clip.split}".encode())
@@ -311,7 +313,7 @@ class Imitation(Task):
         return digest.hexdigest()
 
     def reference_action(self, episode: Episode, carry: Carry, kind: ReferenceAction) -> np.ndarray:
-        """Actions (..., nu) that ask the servos for the next reference frame; see `Task`.
+        """Actions (..., nu) whose servo targets follow the next reference frame; see `Task`.
 
         Raises:
             ValueError: the actuators are motors, which follow no pose.
@@ -327,7 +329,7 @@ class Imitation(Task):
         return load_controls(self.reference, self.body)
 
     def _frame(self, episode: Episode, step: Array) -> Array:
-        """Index of the reference frame `step` (..., *) steps after the start, kept in the clip."""
+        """Index of the frame `step` (..., *) steps after the start, at most the clip's last."""
         xp = namespace(step)
         start, clip = episode["start"], episode["clip"]
         last, first = _rows(self._last, clip), _rows(self.reference.first, clip)
@@ -336,18 +338,18 @@ class Imitation(Task):
         return first + xp.minimum(start + step, last)
 
     def _distances(self, physics: Physics, now: Array) -> tuple[Array, Array]:
-        """The distances of `_TERMS` to the reference frame, (..., 6), and of each limb, m."""
+        """Distances to frame `now`: those of `_TERMS` (..., 6), and of each limb (..., n), m."""
         xp = namespace(physics.qpos)
         offset = _rows(self.reference.qpos, now) - physics.qpos
         rates = _rows(self.reference.qvel, now)[..., 6:] - physics.qvel[..., 6:]
-        places = _rows(self._places, now) - physics.xpos.take(self._compared, axis=-2)
-        apart = xp.einsum("...i,...i->...", places, places)
-        bodies, limbs = apart[..., : len(self._tracked)], apart[..., len(self._tracked) :]
+        shift = _rows(self._xpos, now) - physics.xpos.take(self._compared, axis=-2)
+        squared = xp.einsum("...i,...i->...", shift, shift)
+        bodies, limbs = squared[..., : len(self._tracked)], squared[..., len(self._tracked) :]
         quat = _rows(self._quat, now)
         cosine = (quat * physics.xquat[..., 0, :]).sum(axis=-1)
         squares = [
             _sum_squares(offset[..., :3]),
-            # Twice the angle of the quaternions is the angle of the rotations.
+            # The angle of a rotation is twice the angle between quaternions.
             (2.0 * xp.acos(xp.minimum(xp.abs(cosine), 1.0))) ** 2,
             _sum_squares(offset[..., 7:]),
             _sum_squares(rates) / rates.shape[-1],
@@ -359,7 +361,7 @@ class Imitation(Task):
     def _terms(
         self, physics: Physics, now: Array, distance: Array
     ) -> tuple[dict[str, Array], Array]:
-        """The reward's terms, and whether the reward's own rule ends the episode."""
+        """The reward's terms, and whether the reward's own rule terminates the episode."""
         xp = namespace(distance)
         if self.reward == "gaussian":
             values = rewards.gaussian(distance, xp.asarray(self._sigma)) / len(_TERMS)
@@ -370,7 +372,9 @@ class Imitation(Task):
         return rewards.comic(error, COMIC_THRESHOLD, squared), error > COMIC_THRESHOLD
 
     def _termination_error(self, physics: Physics, now: Array) -> Array:
-        """dm_control's: half the mean absolute body error (m) plus half the joints' (rad)."""
+        """dm_control's termination error (...,): half the mean absolute error of body positions
+        (m), plus half that of joint angles (rad).
+        """
         xp = namespace(physics.qpos)
         joints = xp.asarray(self.reference.qpos)[now][..., 7:] - physics.qpos[..., 7:]
         bodies = xp.asarray(self.reference.xpos)[now] - physics.xpos
@@ -385,8 +389,8 @@ class Imitation(Task):
         mass = xp.asarray(self.body.mass / self.body.mass.sum())
         com = xp.sum(physics.xipos * mass[:, None], axis=-2)
         rates = xp.asarray(ref.qvel)[now][..., 6:] - physics.qvel[..., 6:]
-        theirs = xp.asarray(ref.xquat)[now][..., self._tracked, :]
-        cosine = xp.sum(theirs * physics.xquat[..., self._tracked, :], axis=-1)
+        quat = xp.asarray(ref.xquat)[now][..., self._tracked, :]
+        cosine = xp.sum(quat * physics.xquat[..., self._tracked, :], axis=-1)
         angle = 0.5 * xp.acos(xp.minimum(2.0 * cosine**2 - 1.0, 1.0))
         return {
             "center_of_mass": _sum_squares(xp.asarray(ref.com)[now] - com),
@@ -400,7 +404,7 @@ class Imitation(Task):
         }
 
     def _in_root(self, xpos: Array, xmat: Array) -> Array:
-        """Appendages in the root's frame, (..., n, 3), m."""
+        """Positions of the n appendages in the root's frame, (..., n, 3), m."""
         root = xmat[..., 0, :]
         offset = xpos[..., self._appendages, :] - xpos[..., :1, :]
         return offset @ root.reshape((*root.shape[:-1], 3, 3))
@@ -417,12 +421,12 @@ _COMIC_TERMS = (
 
 
 def _rows(table: np.ndarray, index: Array) -> Array:
-    """Rows of a table, (..., *): as by indexing, in half the time."""
+    """Rows (..., *) of a table; takes half the time of indexing."""
     return namespace(index).asarray(table).take(index, axis=0)
 
 
 def _sum_squares(x: Array, axes: int = 1) -> Array:
     """Sum of squares over the last axes, in the same order for every batch size."""
-    # Over several axes NumPy chooses the order by the memory's layout, which the batch changes.
+    # For several axes NumPy chooses the order by the memory layout, which depends on the batch.
     x = x.reshape((*x.shape[:-axes], -1))
     return (x * x).sum(axis=-1)

@@ -16,34 +16,34 @@ from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
 from vnl_envs.utils import checks
 
-# More gaps than an animal can pass within the horizon; beyond them the sequence repeats.
+# More gaps than an animal can pass within the horizon. After the last one the sequence repeats.
 GAPS = 64
-# Gaps whose edges are observed.
+# Number of gaps ahead that are observed.
 AHEAD = 2
-# An episode is a success once this many gaps are behind the body.
+# An episode is a success once the body has cleared this many gaps.
 SUCCESS_GAPS = 5
 
 
 class JumpGap(Task):
-    """A corridor along +x; platform k begins at `platforms[k]` after a gap of `gaps[k]`.
+    """Run along +x; platform k begins at `platforms[k]`, after a gap of width `gaps[k]`.
 
-    Reward is the *new* furthest x, 1 per step at the target speed, times uprightness. The lag
-    behind the furthest x is observed: without it the reward would have hidden state.
+    The reward is the progress to a *new* furthest x, 1 per step at the target speed, times
+    uprightness. The lag behind the furthest x is observed: the reward depends on it.
 
     Args:
-        world: a `GapCorridor` with the body.
-        horizon: control steps.
-        target_speed: earns reward 1 per step, m/s.
+        world: `GapCorridor` with the body.
+        horizon: number of control steps after which an episode is truncated.
+        target_speed: speed that earns reward 1 per step, m/s.
         gap_width: least and greatest width of a gap, m.
         platform_length, half_width, start_front, start_back, depth: see `GapCorridor`.
-        gaps: one width for every gap, m, in place of random ones.
-        difficulty: factor for the random widths.
+        gaps: width of every gap, m; None draws the widths.
+        difficulty: factor for the drawn widths.
     """
 
     about = "run over platforms with {gap_width[0]:g}–{gap_width[1]:g} m gaps"
     options = {  # noqa: RUF012
         "gaps": "one width in m for every gap, for a ladder of widths",
-        "difficulty": "factor for the random gap widths, default 1",
+        "difficulty": "factor for the drawn gap widths, default 1",
     }
     metrics = (
         Metric("gaps_cleared", "gaps", "last", "higher", POSITIVE),
@@ -91,7 +91,7 @@ class JumpGap(Task):
         self.start_back = start_back
         self.depth = depth
         self.uniforms = GAPS + 2
-        # What a limb reaches, and how far a step at five times the target speed carries it.
+        # Reach of a limb, and distance of one control step at five times the target speed, m.
         behind = self.body.body.reach + 5 * target_speed * self.dt
         self._front_and_back = np.array([0.0, behind])
         start_length = start_front + start_back
@@ -105,12 +105,15 @@ class JumpGap(Task):
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """See `Task`."""
         return {"progress": "new furthest x at the target speed, times uprightness"}
 
     def episode(self, u: Array) -> Episode:
-        """Gaps (..., GAPS) m, platforms (..., GAPS) start x in m, period (...,) m after which they
-        repeat, and the start's y (...,) m and yaw (...,) rad.
+        """The corridor and the start of an episode.
+
+        Returns:
+            Widths of "gaps" (..., GAPS), m, first x of "platforms" (..., GAPS), m, "period" after
+            which they repeat (...,), m, and "y" (...,), m, and "yaw" (...,), rad, of the start.
         """
         xp = namespace(u)
         low, high = self.gap_width
@@ -153,8 +156,8 @@ class JumpGap(Task):
         terms = {"progress": gain * rewards.uprightness(own, self.body.body.upright)}
         step = carry["step"] + 1
         course = self._course(x, episode)
-        # The gap ahead counts as attempted once its near edge is passed, as cleared once the far
-        # one is and the body still stands.
+        # A gap is attempted once the body has passed its near edge. It is cleared once the body has
+        # passed its far edge and still stands.
         passed = course["passed"]
         edge = course["gap_far"][..., 0] - course["gap_width"][..., 0]
         attempt = passed + (x > edge)
@@ -187,9 +190,12 @@ class JumpGap(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """gap_edges (2 per gap ahead, m to its near and far edge), gap_widths (1 per gap, m),
-        lateral_offset (1, m left of the middle), heading (2, cosine and sine to the corridor),
-        lag (1, m behind the furthest x).
+        """Observations of the corridor.
+
+        Returns:
+            gap_edges (2 per gap ahead, m, to its near and far edge), gap_widths (1 per gap ahead,
+            m), lateral_offset (1, m, left of the middle), heading (2, cosine and sine, relative to
+            the corridor), lag (1, m, behind the furthest x).
         """
         x = physics.qpos[..., 0:1]
         far, width = carry["gap_far"], carry["gap_width"]
@@ -203,7 +209,10 @@ class JumpGap(Task):
         }
 
     def clearance(self, points: Array, carry: Carry) -> Array:
-        """Signed distance to the nearest platform near the body."""
+        """Signed distance of world points (..., n, 3) to the nearest platform, (..., n), m.
+
+        Only the start platform and the movable ones count.
+        """
         xp = namespace(points)
         centre = carry["platform_x"][..., None, :]
         outside = (xp.abs(points[..., :1] - centre) - self._half_length).min(axis=-1)
@@ -213,13 +222,16 @@ class JumpGap(Task):
         return distance + xp.minimum(xp.maximum(outside, z), 0.0)
 
     def _course(self, x: Array, episode: Episode) -> dict[str, Array]:
-        """What lies around x (...,): passed (...,), how many platforms begin at or before x;
-        gap_far and gap_width (..., AHEAD), the next gaps' far edges and widths, m; platform_x
-        (..., 1 + WINDOW), the middles of the start platform and of the movable ones, m.
+        """The part of the corridor around x (...,), m.
 
-        The window starts at the last platform that any limb may still touch. Platform k stays in
-        slot k modulo `WINDOW`, so that only the one that leaves the window moves, and never while
-        a limb can touch it.
+        The window of movable platforms starts at the last one that any limb may still touch.
+        Platform k stays in slot k modulo `WINDOW`. So only the platform that leaves the window
+        moves, and never while a limb can touch it.
+
+        Returns:
+            "passed" (...,), number of platforms that begin at or before x; "gap_far" and
+            "gap_width" (..., AHEAD), far edges and widths of the next gaps, m; "platform_x"
+            (..., 1 + WINDOW), middles of the start platform and the movable ones, m.
         """
         xp = namespace(x)
         passed = self._passed(x[..., None] - self._front_and_back, episode)
@@ -240,7 +252,7 @@ class JumpGap(Task):
         }
 
     def _passed(self, x: Array, episode: Episode) -> Array:
-        """How many platforms begin at or before each x, (..., n), the start platform left out."""
+        """Number of platforms that begin at or before each x, (..., n), without the start one."""
         platforms, period = episode["platforms"][..., None, :], episode["period"][..., None]
         xp = namespace(x)
         cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)

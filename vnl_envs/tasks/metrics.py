@@ -1,4 +1,4 @@
-"""What a task reports beside its reward, and the one accumulator that sums it up by episode."""
+"""Metrics of an episode beside its reward, and the accumulator that computes them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vnl_envs.physics import Array, columns, namespace
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of an episode.
+    """One metric of an episode.
 
     Attributes:
-        name: unique within a task.
+        name: name, unique within a task.
         unit: SI unit, or "1" for a pure number.
-        reduce: how the values of an episode's steps become one: their mean, sum, maximum or the
-            last one.
+        reduce: function that reduces the values of an episode's steps to one: their mean, sum,
+            maximum or last value.
         direction: whether higher or lower is better.
-        range: least and greatest figure that there can be; scores' intervals stay within. Not in
-            the `repr`, of which identities are made: it changes no figure.
+        range: least and greatest possible value; intervals of scores stay within. It is not in the
+            `repr`, which enters `env_hash`, as it changes no value.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class PrimaryMetric:
-    """The number of an episode that counts on a leaderboard, from 0 to `ceiling`.
+    """The score of an episode on a leaderboard, from 0 to `ceiling`.
 
     Attributes:
-        metric: name of a metric of the task.
-        form: "per_step": the metric over the steps that the episode could have had; "capped": the
-            metric, at most `cap`, over `cap`.
-        name, formula, unit: for people.
-        cap: of "capped", else None.
-        ceiling: what is normalised to 1.
+        metric: name of the task metric.
+        form: "per_step" is the metric divided by the number of steps that the episode could have
+            had; "capped" is min(metric, cap) / cap.
+        name, formula, unit: texts for people.
+        cap: cap for "capped", else None.
+        ceiling: score that is normalised to 1.
     """
 
     metric: str
@@ -56,7 +56,7 @@ class PrimaryMetric:
 
 
 POSITIVE = (0.0, math.inf)
-"""The range of distances, counts and times."""
+"""Range of distances, counts and times."""
 
 STANDARD = (
     Metric("return", "1", "sum", "higher"),
@@ -66,10 +66,14 @@ STANDARD = (
 
 
 class Accumulator:
-    """Reduces per-step values to per-episode figures; its state is one array, (..., M).
+    """Reduces per-step values to M metrics of an episode. Its state is one array, (..., M).
 
     Args:
-        metrics: what is reduced beside the standard metrics, which come first.
+        metrics: metrics beside the standard ones, which come first.
+
+    Attributes:
+        metrics: all M metrics.
+        names: names of the metrics, in order.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -97,24 +101,27 @@ class Accumulator:
         return xp.where(self._add, state + row, kept)
 
     def count(self, state: Array) -> Array:
-        """The state after one more step that says nothing but its own number."""
+        """The state after one more step of which only the number counts."""
         return state + self._one_step
 
     def result(self, state: Array) -> Array:
-        """Figures of the episode so far, (..., M), in the order of `names`."""
+        """Metrics of the episode so far, (..., M), in the order of `names`."""
         xp = namespace(state)
         steps = xp.maximum(state[..., 1:2], 1.0)
         return xp.where(self._mean, state / steps, state)
 
     def increments(self, before: Array, after: Array) -> Array:
-        """What a step added to the figures, (..., M): their sum over an episode is its figure.
+        """The change of the metrics in one step, (..., M). Its sum over an episode is the metric.
 
-        What is not finite yet counts as 0, and so do figures before the first step.
+        Metrics count as 0 before the first step and while they are not finite.
+
+        Args:
+            before, after: (..., M) states before and after the step.
         """
         xp = namespace(after)
 
         def known(state: Array) -> Array:
-            figures = self.result(state)
-            return xp.where((state[..., 1:2] > 0) & xp.isfinite(figures), figures, 0.0)
+            values = self.result(state)
+            return xp.where((state[..., 1:2] > 0) & xp.isfinite(values), values, 0.0)
 
         return known(after) - known(before)

@@ -1,4 +1,4 @@
-"""What every task observes of the body: egocentric, with no global position or heading."""
+"""Observations of the body in every task: egocentric, without global position or heading."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ class Frame:
     """The body's own frame.
 
     Attributes:
-        position: (..., 3) origin of the root, m, world.
-        rotation: (..., 3, 3) columns forward, left and up of the body, world.
+        position: (..., 3) origin of the root, m, world frame.
+        rotation: (..., 3, 3) matrix whose columns are forward, left and up, world frame.
     """
 
     position: Array
     rotation: Array
 
     def affine(self) -> Array:
-        """What maps homogeneous world points (x, y, z, 1) into this frame, (..., 4, 3).
+        """The matrix (..., 4, 3) that maps homogeneous world points (x, y, z, 1) into this frame.
 
-        One product, where a difference with the position would walk over short rows.
+        One product with it is faster than to subtract the position from many short rows.
         """
         xp = namespace(self.position)
         moved = self.position[..., None, :] @ self.rotation
         return xp.concat([self.rotation, -moved], axis=-2)
 
     def heading(self) -> Array:
-        """Unit vector of the forward axis on the ground, (..., 2)."""
+        """Horizontal direction of the forward axis, a unit vector (..., 2), world frame."""
         forward = self.rotation[..., :2, 0]
         xp = namespace(forward)
         length = xp.sqrt((forward * forward).sum(axis=-1, keepdims=True))
         return forward / xp.maximum(length, 1e-6)
 
     def level(self, vector: Array) -> Array:
-        """A horizontal world vector (..., 2) as (forward, left) of the heading."""
+        """Turn horizontal world vectors (..., 2) into (forward, left) of the heading."""
         heading = self.heading()
         hx, hy = heading[..., 0], heading[..., 1]
         x, y = vector[..., 0], vector[..., 1]
@@ -48,7 +48,7 @@ class Frame:
 
 
 def frame(body: BodyModel, physics: Physics) -> Frame:
-    """The body's frame of a physics state."""
+    """The frame of a body in a physics state."""
     root = physics.xmat[..., 0, :]
     return Frame(physics.xpos[..., 0, :], root.reshape((*root.shape[:-1], 3, 3)) @ body.ego)
 
@@ -57,11 +57,11 @@ class Proprioception:
     """The observations of the body itself, the same in every task.
 
     Args:
-        body: whose.
+        body: body that is observed.
 
     Attributes:
-        geoms: (n,) rows of the body's own geoms that feel touch.
-        half, radius: (n,) their half-lengths and radii, m.
+        geoms: (n,) rows of the touch-sensing geoms among the body's own.
+        half, radius: (n,) half-lengths and radii of these geoms, m.
     """
 
     def __init__(self, body: BodyModel) -> None:
@@ -83,15 +83,16 @@ class Proprioception:
         """Observations by name, in order.
 
         Args:
-            physics: the body's state.
-            own: its frame.
-            clearance: signed distance of world points (..., n, 3) to the ground, (..., n), m.
+            physics: state of the body.
+            own: frame of the body.
+            clearance: function for the signed distance of world points (..., n, 3) to the ground,
+                (..., n), m.
 
         Returns:
             joint_position (nj, rad), joint_velocity (nj, rad/s), actuator_activation (na),
             root_height (1, m above the ground's level), world_up (3, unit vector),
             linear_velocity (3, m/s), angular_velocity (3, rad/s), limb_position (3 per hand, foot
-            and head, m), touch (1 per sensor, 0 or 1); vectors in the body's own frame.
+            and head, m), touch (1 per sensor, 0 or 1). Vectors are in the body's own frame.
         """
         xp = namespace(physics.qpos)
         qpos, qvel = physics.qpos, physics.qvel
@@ -119,11 +120,11 @@ class Proprioception:
     def touch(
         self, physics: Physics, clearance: Callable[[Array], Array], half: Array, radius: Array
     ) -> Array:
-        """Whether any geom of each sensor reaches into the ground, (..., sensors).
+        """For each sensor, 1 if any of its geoms reaches into the ground, else 0, (..., sensors).
 
         Args:
             physics, clearance: see `__call__`.
-            half, radius: of `geoms`, (..., n), m.
+            half, radius: half-lengths and radii of `geoms`, (..., n), m.
         """
         xp = namespace(physics.qpos)
         centre = physics.geom_xpos.take(self.geoms, axis=-2)

@@ -7,31 +7,34 @@ from vnl_envs.tasks.observations import Frame
 
 
 def gaussian(distance: Array, sigma: Array | float) -> Array:
-    """exp(-(d/σ)²/2): 1 at no distance, 0.61 at one σ."""
+    """exp(-(d/σ)²/2), (...,): 1 at distance 0, 0.61 at one σ."""
     xp = namespace(distance)
     return xp.exp(-0.5 * (distance / sigma) ** 2)
 
 
 def progress(now: Array, best: Array, target_speed: float, dt: float) -> Array:
-    """How much further than ever, as a fraction of a control step at the target speed, in [0, 1].
+    """New progress beyond the best so far, as a fraction of a step at the target speed, in [0, 1].
 
-    Only what is new pays: rocking back and forth earns once.
+    Rocking back and forth earns the same stretch only once.
 
     Args:
-        now: the quantity that shall grow, m.
-        best: its greatest value before, m.
-        target_speed: the speed that earns 1, m/s.
-        dt: control step, s.
+        now: (...,) quantity that should grow, m.
+        best: (...,) greatest value before this step, m.
+        target_speed: speed that earns 1, m/s.
+        dt: duration of a control step, s.
     """
     xp = namespace(now)
     return xp.minimum(xp.maximum((now - best) / (target_speed * dt), 0.0), 1.0)
 
 
 def uprightness(own: Frame, kind: str) -> Array:
-    """How upright a body is, in [0, 1].
+    """Uprightness of a body in [0, 1], (...,).
 
-    "tilt" is the cosine of the angle between the body's up and the world's. "roll" is the cosine
-    of the angle of its left-right axis to the ground, whatever its pitch, and 0 on its back.
+    Args:
+        own: frame of the body.
+        kind: "tilt" is the cosine of the angle between the body's up axis and the world's. "roll"
+            is the cosine of the angle between the body's left axis and the ground; it ignores
+            pitch, and is 0 for a body on its back.
     """
     left_z, up_z = own.rotation[..., 2, 1], own.rotation[..., 2, 2]
     xp = namespace(up_z)
@@ -46,17 +49,18 @@ def comic(
     threshold: float,
     squared: dict[str, Array],
 ) -> dict[str, Array]:
-    """The terms of dm_control's comic reward, whose sum is the reward.
+    """The terms of dm_control's comic reward, each (...,). Their sum is the reward.
 
-    Half of it rewards a small termination error, half compares the pose (Hasenclever et al. 2020,
-    "CoMic"; constants of `dm_control.locomotion.tasks.reference_pose.rewards`). It does not lie in
-    [0, 1]: the pose half reaches 1.9.
+    One half rewards a small termination error, the other compares poses (Hasenclever et al. 2020,
+    "CoMic"; constants of `dm_control.locomotion.tasks.reference_pose.rewards`). The reward does
+    not lie in [0, 1]: the pose terms add up to at most 0.95, all terms to 1.45.
 
     Args:
-        termination_error: mean of the absolute joint and body position errors, halved each.
-        threshold: the termination error at which the episode ends.
-        squared: summed squared differences of center_of_mass, joints_velocity, appendages and
-            body_quaternions.
+        termination_error: (...,) half the mean absolute body position error (m) plus half the
+            mean absolute joint error (rad).
+        threshold: termination error at which the episode ends.
+        squared: summed squared differences by name, each (...,): center_of_mass, joints_velocity,
+            appendages and body_quaternions.
     """
     xp = namespace(termination_error)
     weights = {

@@ -1,6 +1,6 @@
 """The contract of a task: the decision process on a body in a scene, as pure array code.
 
-Every function takes arrays with any leading batch shape, NumPy or JAX, and sees no engine.
+Every function takes NumPy or JAX arrays with any leading batch shape, and never an engine.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from vnl_envs.tasks.metrics import Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, Proprioception, frame
 
 Episode = Mapping[str, Array]
-"""All that differs between episodes and is known when one starts, each (..., *)."""
+"""Everything that differs between episodes and is known at the start: name -> (..., *)."""
 
 Carry = Mapping[str, Array]
-"""What the task remembers during an episode, each (..., *)."""
+"""The task's memory during an episode: name -> (..., *)."""
 
 Observation = dict[str, dict[str, Array]]
-"""Group -> name -> (..., size). The groups are "proprioception" and "task", which policies see;
-perturbed tasks add `PRIVILEGED`, which is no part of an environment's observation."""
+"""Group -> name -> (..., size). Policies see the groups "proprioception" and "task". Perturbed
+tasks add `PRIVILEGED`, which is not part of an environment's observation."""
 
 ReferenceAction = Literal["track", "feedforward"]
-"""How a pose is asked for, see `Task.reference_action`."""
+"""Kind of action that follows a pose, see `Task.reference_action`."""
 
 PRIVILEGED = "privileged"
-"""Group of what only an asymmetric critic may see, see `vnl_envs.perturbations.PerturbedTask`."""
+"""Group of observations for asymmetric critics only, see `vnl_envs.perturbations.PerturbedTask`."""
 
 
 class Start(NamedTuple):
-    """The state an episode starts in.
+    """The state in which an episode starts.
 
     Attributes:
-        qpos: (..., nq). qvel: (..., nv). act: (..., na).
-        mocap_pos: (..., nmocap, 3) positions of movable scenery, m; None where there is none.
+        qpos: (..., nq) positions, see `Physics`.
+        qvel: (..., nv) velocities, see `Physics`.
+        act: (..., na) actuator activation states.
+        mocap_pos: (..., nmocap, 3) positions of movable scenery, m; None if there is none.
     """
 
     qpos: Array
@@ -50,7 +52,7 @@ class Start(NamedTuple):
 
 
 class ExternalInputs(NamedTuple):
-    """What acts on a simulation from outside during a control step; None leaves it as it is.
+    """External influences on a simulation during a control step; None changes nothing.
 
     Attributes:
         mocap_pos: (..., nmocap, 3) positions of movable scenery, m.
@@ -62,15 +64,15 @@ class ExternalInputs(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one control step gave.
+    """The result of one control step.
 
     Attributes:
-        observation: see `Observation`.
-        reward: (...,).
-        terms: the reward's terms by name, each (...,).
-        terminated: (...,) the task failed.
-        truncated: (...,) time or motion ran out; never together with `terminated`.
-        metrics: current values of the declared metrics, each (...,).
+        observation: observations by group and name, see `Observation`.
+        reward: (...,) reward.
+        terms: terms of the reward by name, each (...,).
+        terminated: (...,) whether the task failed.
+        truncated: (...,) whether time or motion ran out; never together with `terminated`.
+        metrics: current values of the declared metrics by name, each (...,).
         success: (...,) whether the episode counts as a success so far.
     """
 
@@ -85,7 +87,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Marker:
-    """A sphere that is drawn and not simulated: position (3,) m, radius m, colour."""
+    """A sphere that is drawn and not simulated.
+
+    Attributes:
+        position: (3,) centre, m, world frame.
+        radius: radius, m.
+        rgba: colour and opacity, in [0, 1].
+    """
 
     position: Array
     radius: float
@@ -94,7 +102,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Ghost:
-    """A translucent copy of the body at a pose (nq,), drawn for people, never for `vision`."""
+    """A translucent copy of the body, drawn for people and never for `vision`.
+
+    Attributes:
+        qpos: (nq,) pose.
+        rgba: colour and opacity, in [0, 1].
+    """
 
     qpos: Array
     rgba: tuple[float, float, float, float] = (0.2, 0.6, 1.0, 0.35)
@@ -107,29 +120,30 @@ class Task(ABC):
     """A task on the first body of a world.
 
     Args:
-        world: compiled scene and body.
-        horizon: control steps after which an episode is truncated.
+        world: compiled scene with the body.
+        horizon: number of control steps after which an episode is truncated.
 
     Attributes:
-        uniforms: how many uniform numbers `episode` takes.
+        uniforms: number of uniform numbers that `episode` takes.
     """
 
     about: ClassVar[str] = ""
-    """What it asks for in a few words; a format string over the task's settings."""
+    """Short description; a format string over the task's settings."""
 
     options: ClassVar[dict[str, str]] = {}
-    """Keyword arguments that users may give to `gym.make`, with what they mean."""
+    """Keyword arguments that users may give to `gym.make`: name -> description."""
 
     unit_name: ClassVar[str] = "unit"
-    """What `unit` names, such as "clip"."""
+    """Noun for the values of `unit`, such as "clip"."""
 
     metrics: tuple[Metric, ...] = ()
+    """Metrics of an episode beside the standard ones."""
 
     primary: ClassVar[PrimaryMetric | None] = None
-    """What counts on a leaderboard; a task without it is in no suite."""
+    """Metric that counts on a leaderboard. A task without one is in no suite."""
 
     cells: ClassVar[Cells] = Drawn()
-    """What of its episodes a suite scores apart."""
+    """Cells into which a suite divides the task's episodes."""
 
     uniforms: int
 
@@ -143,47 +157,56 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def scene(cls, **settings: Any) -> Scene:
-        """The scene that the task's settings ask for."""
+        """The scene for the task's settings."""
 
     @property
     @abstractmethod
     def reward_terms(self) -> dict[str, str]:
-        """Names of the reward's terms, with what they mean."""
+        """The terms of the reward: name -> description."""
 
     @abstractmethod
     def episode(self, u: Array) -> Episode:
-        """An episode from uniform numbers in [0, 1), (..., uniforms) float32."""
+        """Make episodes from uniform numbers in [0, 1), (..., uniforms) float32."""
 
     def check_episode(self, episode: Episode) -> None:  # noqa: B027
-        """Look at one episode (no batch axis) that a user gives, its shapes and types being right.
+        """Check the values of one episode (no batch axis) from a user.
+
+        Its shapes and types have been checked before.
 
         Raises:
-            ValueError: the task has no such episode.
+            ValueError: a value is not possible in this task.
         """
 
     @abstractmethod
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """The state in which an episode starts."""
+        """The state in which an episode starts, and its first carry."""
 
     @abstractmethod
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """Judge the state after a control step with an action, (..., nu)."""
+        """The next carry and the outcome of a control step.
+
+        Args:
+            physics: state after the step.
+            action: (..., nu) action of the step.
+            episode: episode, see `Episode`.
+            carry: carry before the step.
+        """
 
     @abstractmethod
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """The observations beyond the body's own, by name, each (..., size)."""
+        """The observations of group "task", by name, each (..., size)."""
 
     @property
     def unwrapped(self) -> Task:
-        """The task itself, without what wraps it."""
+        """The innermost task, without wrappers."""
         return self
 
     def native_only(self) -> tuple[str, ...]:
-        """Names of what only the native engine simulates."""
+        """Names of the features that only the native engine simulates."""
         return ()
 
     def model_fields(self, episode: Episode) -> dict[str, Array]:
@@ -191,11 +214,11 @@ class Task(ABC):
         return {}
 
     def applied_action(self, action: Array, episode: Episode, carry: Carry) -> Array:
-        """The action that reaches the actuators where a policy chose `action`, (..., nu)."""
+        """The action that reaches the actuators if a policy chose `action`, (..., nu)."""
         return action
 
     def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
-        """What acts from outside during the next step: scenery that moves, a push."""
+        """The external influences during the next step: moving scenery, a push."""
         return ExternalInputs()
 
     def clearance(self, points: Array, carry: Carry) -> Array:
@@ -203,47 +226,58 @@ class Task(ABC):
         return points[..., 2]
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """What to draw for one simulation (no batch axis)."""
+        """The overlays to draw for one simulation (no batch axis)."""
         return []
 
     def label(self, episode: Episode) -> str:
-        """The behaviour that one episode (no batch axis) asks for; "" where there is one only."""
+        """The behaviour of one episode (no batch axis); "" if the task has only one."""
         return ""
 
     def unit(self, episode: Episode) -> str:
-        """What one episode (no batch axis) shares with others, so that these are not independent,
-        such as its clip; "" where it shares nothing.
+        """The independent unit of one episode (no batch axis), such as its clip.
+
+        Episodes of the same unit are not independent. "" is a unit of its own.
         """
         return ""
 
     def available(self, episode: Episode) -> Array | int:
-        """Control steps that an episode has if nothing ends it early, (...,)."""
+        """Number of control steps of an episode that nothing ends early, (...,)."""
         return self.horizon
 
     def reference_action(
         self, episode: Episode, carry: Carry, kind: ReferenceAction
     ) -> np.ndarray | None:
-        """Actions (..., nu) towards the pose to be followed in the next step, NumPy only; None
-        where there is none.
+        """Actions (..., nu) towards the pose to follow in the next step, NumPy only.
 
         Args:
-            episode, carry: of each simulation.
-            kind: "track" asks for the pose itself, "feedforward" for one whose pull also carries
-                the load (`load_controls`).
+            episode: episode of each simulation.
+            carry: carry of each simulation.
+            kind: "track" sets the pose itself as the servos' target. "feedforward" shifts the
+                target so that the servos also carry the load, see `load_controls`.
+
+        Returns:
+            The actions; None if the task has no pose to follow.
 
         Raises:
-            ValueError: there is one, which the actuators cannot be asked for.
+            ValueError: the actuators cannot follow a pose.
         """
         return None
 
     def data_digest(self) -> str:
-        """Identity of the data that the task draws from (motion clips); "" without any."""
+        """Digest of the data that the task draws from, such as motion clips; "" without data."""
         return ""
 
     def observe(
         self, physics: Physics, episode: Episode, carry: Carry, own: Frame | None = None
     ) -> Observation:
-        """Both groups of observations of a state; `own` is its frame, if already known."""
+        """The observations of a state, by group and name.
+
+        Args:
+            physics: state of the body.
+            episode: episode, see `Episode`.
+            carry: carry at this state.
+            own: frame of the body; None computes it.
+        """
         own = own or frame(self.body, physics)
         body = self._proprioception(physics, own, lambda points: self.clearance(points, carry))
         return {
@@ -252,7 +286,7 @@ class Task(ABC):
         }
 
     def standing_start(self, batch: tuple[int, ...], x: Array, y: Array, yaw: Array) -> Start:
-        """The standing pose, moved to (x, y) m and turned by yaw rad, each `batch`-shaped."""
+        """The standing pose at position (x, y), m, turned by yaw, rad, each of shape `batch`."""
         xp = namespace(yaw)
         pose = xp.broadcast_to(xp.asarray(self.body.standing_qpos), (*batch, self.body.nq))
         c, s = xp.cos(yaw / 2), xp.sin(yaw / 2)
