@@ -1,6 +1,6 @@
 """MuJoCo in JAX: MJX-JAX (`impl="jax"`) and MJX-Warp (`impl="warp"`).
 
-Pure functions of one simulation, for `jax.vmap`, `jax.jit` and `jax.lax.scan`.
+All functions are pure and take one simulation, for `jax.vmap`, `jax.jit` and `jax.lax.scan`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import mujoco
 import numpy as np
 
-# MJX prints that Warp is missing, which is nothing to those who do not ask for Warp.
+# MJX prints a message when Warp is missing, which concerns only users of Warp.
 with contextlib.redirect_stdout(io.StringIO()):
     try:
         import jax
@@ -31,25 +31,25 @@ from vnl_envs.physics import Physics
 Impl = Literal["jax", "warp"]
 Array = jax.Array
 
-# By default a GPU rounds what it multiplies in a product of matrices to 10 bits.
+# By default a GPU rounds the factors of a matrix product to 10 bits.
 _PRECISION = "highest"
 
 BATCH = {"cpu": 64, "gpu": 8192}
-"""For how many simulations Warp's contact buffer has room by default, by JAX backend."""
+"""Default number of simulations that Warp's contact buffer has room for, by JAX backend."""
 
 CONTACTS_PER_GEOM = 2
-"""Room for contacts in one simulation, for each geom of a moving body that collides.
+"""Room for contacts in one simulation, per colliding geom of a moving body.
 
-A capsule that lies on a plane or on a box has two contacts, one at each end. How many there really
-are, and how many constraint rows, is measured by `benchmarks/contact_buffers.py`; the largest
-numbers in any simulation, in runs of random actions and of each task, beside the room:
+A capsule that lies on a plane or on a box has two contacts, one at each end.
+`benchmarks/contact_buffers.py` measures the numbers of contacts and constraint rows. The largest
+numbers in any simulation, with random actions in each task, and the room for them:
 
     rodent, floor: contacts 26 of 44, rows 105 of 243
     rodent, gaps: contacts 22 of 44, rows 89 of 243
     humanoid, floor: contacts 14 of 28, rows 56 of 168
     humanoid, gaps: contacts 12 of 28, rows 50 of 168
 
-The pairs that the broad phase hands on need room in the same buffer: at most 22, 17, 11 and 12.
+Pairs from the broad phase need room in the same buffer: at most 22, 17, 11 and 12.
 """
 
 ROWS_PER_CONTACT = 4
@@ -57,11 +57,11 @@ ROWS_PER_CONTACT = 4
 
 
 def check_impl(impl: str) -> None:
-    """Look whether an implementation can be used here, and make Warp quiet.
+    """Check that an implementation can be used here, and make Warp quiet.
 
     Raises:
-        ValueError: there is no such implementation.
-        RuntimeError: it is not installed.
+        ValueError: there is no implementation of this name.
+        RuntimeError: the implementation is not installed.
     """
     if impl not in get_args(Impl):
         raise ValueError(f"unknown impl {impl!r}; there are {list(get_args(Impl))}")
@@ -70,12 +70,12 @@ def check_impl(impl: str) -> None:
     if impl == "warp":
         import warp
 
-        # Its banner and a line per kernel would end up in what a program prints.
+        # Warp would print a banner and a line per kernel.
         warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
 
 
 def room(model: mujoco.MjModel) -> tuple[int, int]:
-    """Contacts and constraint rows that Warp's buffers hold for one simulation by default."""
+    """Default numbers of contacts and constraint rows in Warp's buffers for one simulation."""
     collides = (model.geom_contype | model.geom_conaffinity) > 0
     scenery = (model.body_weldid == 0) | (model.body_mocapid >= 0)
     moves = ~scenery[model.geom_bodyid]
@@ -88,30 +88,30 @@ class MjxEngine:
     """Simulations of a model in JAX. Arrays have no batch axis: use `jax.vmap`.
 
     MJX-JAX has room for every contact and constraint that the model could ever have. Warp has
-    buffers of a fixed size. That of constraint rows is each simulation's own. That of contacts is
-    one for a whole batch: under `jax.vmap` MJX keeps it without a batch axis, and `contacts` is
-    its size whatever the batch. So two Warp states are merged by `mjx.Data.where` (or field by
-    field), never by `jax.tree.map`, which would give the buffer a batch axis. What does not fit
-    is left out, Warp prints a line, and `overflow` tells.
+    buffers of fixed size: one of constraint rows for each simulation, and one of contacts for the
+    whole batch. Under `jax.vmap` MJX keeps the contact buffer without a batch axis, and its size
+    is `contacts` for any batch. Therefore merge two Warp states by `mjx.Data.where` (or field by
+    field), never by `jax.tree.map`, which would give the buffer a batch axis. Contacts and rows
+    that do not fit are left out; Warp prints a line, and `overflow` returns True.
 
-    A step of MJX-JAX differs from C MuJoCo's by float32 rounding alone (1e-15 in float64), one of
-    Warp too except for the direction of friction under steep capsules on a plane, which Warp
-    turns otherwise (`_align_capsules`).
+    A step of MJX-JAX differs from one of C MuJoCo by float32 rounding only (by 1e-15 in float64).
+    The same holds for Warp, except for the friction directions of steep capsules on a plane, see
+    `_align_capsules`.
 
     Args:
-        model: the compiled model; options are patched on a copy.
+        model: compiled model; options are patched on a copy.
         impl: "jax" or "warp".
         contacts: Warp's room for contacts in all simulations of a batch together; None is enough
             for `BATCH` simulations.
-        rows: Warp's room for constraint rows in one simulation; None is `room`'s.
+        rows: Warp's room for constraint rows in one simulation; None is the default of `room`.
 
     Attributes:
-        model: the model on the device, to be given to every method, with or without edits.
+        model: model on the device. Every method takes it, or an edited copy.
         impl: as given.
 
     Raises:
         ValueError, RuntimeError: see `check_impl`.
-        NotImplementedError: MJX has no such thing as the model asks for.
+        NotImplementedError: MJX does not support a feature of the model.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class MjxEngine:
         check_impl(impl)
         self.impl = impl
         model = copy.copy(model)
-        # Neither ever resets a simulation by itself; Warp refuses to be told not to.
+        # Neither implementation resets simulations by itself, and Warp refuses this flag.
         model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         if impl == "jax":
-            # The solver's matrices are dense anyway, and dense code is far shorter.
+            # The solver's matrices are dense anyway, and code for dense matrices is far shorter.
             model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
             _average_impedance(model)
             self._integrate = _integrator(model)
@@ -135,7 +135,7 @@ class MjxEngine:
             self.model = mjx.put_model(model, impl=impl)
             new = mjx.make_data(model, impl=impl)
         else:
-            # Beyond 60 velocities Warp refuses dense matrices.
+            # Warp refuses dense matrices for more than 60 velocities.
             model.opt.jacobian = mujoco.mjtJacobian.mjJAC_AUTO
             self.model = _quiet(mjx.put_model(model, impl=impl))
             each, most = room(model)
@@ -154,13 +154,15 @@ class MjxEngine:
         act: Array,
         mocap_pos: Array | None = None,
     ) -> mjx.Data:
-        """A simulation in a state, everything else as in a new one; derived values are current.
+        """A new simulation in a given state. Derived values are current.
 
         Args:
-            model: the engine's, or an edited one.
-            body: whose state it is; other bodies are at their model's defaults.
-            qpos: (nq,). qvel: (nv,). act: (na,).
-            mocap_pos: (nmocap, 3) positions of movable scenery, m; None is where the model has it.
+            model: model of the engine, or an edited copy.
+            body: body with this state; other bodies are at the model's defaults.
+            qpos: (nq,) positions of the body, see `Physics`.
+            qvel: (nv,) velocities of the body, see `Physics`.
+            act: (na,) actuator activation states of the body.
+            mocap_pos: (nmocap, 3) positions of movable scenery, m; None is the model's default.
         """
         data = jax.tree.unflatten(self._structure, [leaf.array() for leaf in self._leaves])
         data = data.replace(
@@ -182,19 +184,19 @@ class MjxEngine:
         mocap_pos: Array | None = None,
         force: Array | None = None,
     ) -> mjx.Data:
-        """Advance a simulation; derived values describe the instant of its qpos and qvel.
+        """Advance a simulation. Derived values describe the same instant as qpos and qvel.
 
-        MJX-JAX feels scenery that moves from the second substep on: the contacts of the first are
-        those that the last call left. It is the same, as long as nothing touches what moves.
+        With MJX-JAX, moved scenery takes effect from the second substep on: the first one uses the
+        contacts of the last call. This changes nothing while no geom touches the moved scenery.
 
         Args:
-            model: the engine's, or an edited one.
-            data: the state, from `start` or `step`.
-            body: whose controls and root these are.
-            ctrl: (nu,) controls.
-            substeps: physics steps, a Python integer.
-            mocap_pos: (nmocap, 3) positions of movable scenery, m; None leaves it where it is.
-            force: (3,) on the body's root at its centre of mass, N, world frame; None is 0.
+            model: model of the engine, or an edited copy.
+            data: state, from `start` or `step`.
+            body: body that is controlled and pushed.
+            ctrl: (nu,) controls of the body.
+            substeps: number of physics steps, a Python integer.
+            mocap_pos: (nmocap, 3) positions of movable scenery, m; None leaves it in place.
+            force: (3,) force on the body's root at its centre of mass, N, world frame; None is 0.
         """
         force = jnp.zeros(3) if force is None else force
         data = self._place(data, body, mocap_pos, force)
@@ -206,7 +208,7 @@ class MjxEngine:
             return data if self.impl == "jax" else mjx.forward(model, data)
 
     def physics(self, data: mjx.Data, body: BodyModel) -> Physics:
-        """What a task may read of one body. Takes any leading batch axes too."""
+        """The view of one body that tasks read. `data` may have leading batch axes."""
         batch = (slice(None),) * (data.qpos.ndim - 1)
         rows = {name: getattr(data, name)[(*batch, span)] for name, span in body.spans.items()}
         for name in ("xmat", "geom_xmat"):
@@ -214,9 +216,10 @@ class MjxEngine:
         return Physics(**rows)
 
     def diverged(self, data: mjx.Data) -> Array:
-        """Whether a velocity is not below `MAX_SPEED` or a position not a number, bool.
+        """Whether a simulation has diverged, bool. `data` may have leading batch axes.
 
-        Takes any leading batch axes too.
+        It has if a velocity is not below `MAX_SPEED`, or a position is not below `mjMAXVAL` in
+        magnitude; NaN is neither.
         """
         # A comparison with NaN is False.
         slow = (jnp.abs(data.qvel) < MAX_SPEED).all(axis=-1)
@@ -225,8 +228,8 @@ class MjxEngine:
     def overflow(self, data: mjx.Data) -> Array:
         """Whether contacts or constraint rows did not fit in any step since `start`, bool.
 
-        A contact buffer that is full counts against all simulations of the batch. Always False
-        for MJX-JAX. Takes any leading batch axes too.
+        A full contact buffer counts for all simulations of the batch. The result is always False
+        for MJX-JAX. `data` may have leading batch axes.
         """
         if self.impl == "jax":
             return jnp.zeros(data.qpos.shape[:-1], bool)
@@ -235,7 +238,7 @@ class MjxEngine:
     def _place(
         self, data: mjx.Data, body: BodyModel, mocap_pos: Array | None, force: Array | None
     ) -> mjx.Data:
-        """Move scenery and push a body's root; None leaves them as they are."""
+        """Move scenery and set the force on a body's root; None changes nothing."""
         if mocap_pos is not None:
             data = data.replace(mocap_pos=jnp.asarray(mocap_pos, data.mocap_pos.dtype))
         if force is not None:
@@ -246,8 +249,8 @@ class MjxEngine:
     def _substep(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
         if self.impl == "warp":
             return mjx.step(m, d)
-        # Everything that depends on position and velocity is current: the last substep, or
-        # `start`, has computed it. MJX's own order leaves it one substep behind.
+        # The last substep, or `start`, has computed everything that depends on position and
+        # velocity. With MJX's own order these values would be one substep old after a step.
         d = mjx.fwd_actuation(m, d)
         d = self._accelerate(m, d)
         return self._derive(m, self._integrate(m, d))
@@ -261,7 +264,7 @@ class MjxEngine:
         return mjx.solve(m, d) if d._impl.efc_J.size else d
 
     def _derive(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
-        """All that follows from positions and velocities."""
+        """Compute everything that follows from positions and velocities."""
         if self.impl == "warp":
             return mjx.forward(m, d)
         tree = self._tree
@@ -290,9 +293,9 @@ class MjxEngine:
 
 
 class _Leaf:
-    """One array of a new simulation. A constant one is kept as its shape and value.
+    """One array of a new simulation. An array of equal entries is kept as its shape and value.
 
-    Compiled code then makes Warp's large and empty buffers, in place of carrying them along.
+    Compiled code then creates Warp's large empty buffers instead of containing them.
     """
 
     def __init__(self, leaf: Array) -> None:
@@ -306,12 +309,12 @@ class _Leaf:
 
 
 def _set(array: Array, where: Any, value: Array) -> Array:
-    """An array with other values somewhere, in its own type."""
+    """A copy of `array` with `value` at `where`, converted to its type."""
     return array.at[where].set(jnp.asarray(value, array.dtype))
 
 
 def _integrator(model: mujoco.MjModel) -> Any:
-    """MJX-JAX's function for the integrator that a model asks for."""
+    """MJX-JAX's function for the integrator of a model."""
     kinds = mujoco.mjtIntegrator
     functions = {kinds.mjINT_EULER: mjx.euler, kinds.mjINT_IMPLICITFAST: mjx.implicit}
     try:
@@ -324,10 +327,11 @@ def _integrator(model: mujoco.MjModel) -> Any:
 
 
 def _average_impedance(model: mujoco.MjModel) -> None:
-    """Make MJX-JAX do what MuJoCo does with an impedance that changes over no width.
+    """Make MJX-JAX treat an impedance of width 0 as MuJoCo does.
 
-    MuJoCo and Warp take the mean of its two ends, MJX-JAX the upper end: on the rat's joint limits
-    that is fifty times as stiff. Where the width is huge, the lower end is all that matters.
+    MuJoCo and Warp use the mean of its two ends. MJX-JAX uses the upper end, which makes the rat's
+    joint limits fifty times as stiff. This function sets the lower end to the mean and the width
+    to a huge value, at which only the lower end matters.
     """
     for name in ("jnt_solimp", "dof_solimp", "tendon_solimp_lim", "tendon_solimp_fri"):
         solimp = getattr(model, name)
@@ -337,9 +341,9 @@ def _average_impedance(model: mujoco.MjModel) -> None:
 
 
 def _align_capsules(m: mjx.Model, d: mjx.Data) -> mjx.Data:
-    """Turn the friction pyramid of a capsule on a plane along the capsule, as MuJoCo does.
+    """Align the friction pyramid of a capsule on a plane with the capsule, as MuJoCo does.
 
-    MJX turns it along the world's axes where the capsule is steeper than 60 degrees.
+    MJX aligns it with the world's axes if the capsule is steeper than 60 degrees.
     """
     contact = d._impl.contact
     if not contact.dist.size:
@@ -358,11 +362,11 @@ def _align_capsules(m: mjx.Model, d: mjx.Data) -> mjx.Data:
 
 
 def _lost() -> int:
-    """Warp's flags for what did not fit, as opposed to a solver that used all its iterations."""
+    """Warp's overflow flags, without those for a solver that used all its iterations."""
     flags = mjx_warp.mjwp_types.OverflowType
     return int(flags.ALL & ~(flags.ITERATIONS | flags.LS_ITERATIONS))
 
 
 def _quiet(model: mjx.Model) -> mjx.Model:
-    """Warp would print whenever the solver uses all the iterations that our models allow it."""
+    """A model for which Warp prints nothing when the solver uses all its iterations."""
     return model.tree_replace({"opt._impl.warn_overflow": _lost()})

@@ -1,4 +1,4 @@
-"""C MuJoCo: many simulations of one model on a thread pool."""
+"""C MuJoCo: many simulations of one model on threads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vnl_envs.bodies.body import BodyModel
 from vnl_envs.bodies.constants import need_constants
 from vnl_envs.physics import Physics
 
-# Positions and velocities current after a step; see `Batch.step`.
+# Stage at which a step ends: positions and velocities are current; see `Batch.step`.
 _CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
-# The warnings of divergence follow one another.
+# MuJoCo's warnings of divergence, which are contiguous.
 _DIVERGED = slice(
     mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1
 )
 
-# What the next step depends on, and nothing that a step overwrites: controls and forces are set
-# before it, and MuJoCo's flags and user data never change.
-_TRAVELS = (
+# State on which the next step depends. Controls and forces are set before it, and MuJoCo's flags
+# and user data never change.
+_CARRIED = (
     mujoco.mjtState.mjSTATE_FULLPHYSICS.value
     | mujoco.mjtState.mjSTATE_WARMSTART.value
     | mujoco.mjtState.mjSTATE_MOCAP_POS.value
@@ -32,25 +32,25 @@ _TRAVELS = (
 )
 
 MAX_SPEED = 1e6
-"""A simulation has diverged when a velocity (m/s or rad/s) is not below this, or not a number."""
+"""Speed from which on a simulation has diverged, m/s or rad/s; NaN counts as divergence too."""
 
 
 class NativeEngine:
-    """`num` simulations of a model. Rows of every array are the simulations.
+    """`num` simulations of a model. Simulations are the leading axis of every array.
 
     The same states and controls give the same bits for any number of simulations and threads.
 
     Args:
-        model: the compiled model.
-        num: simulations.
-        threads: 0 uses every CPU.
-        transient: whether every step begins with `set_rows`. Simulations then keep no `MjData`,
-            which saves memory, and a step that follows another saves no time.
+        model: compiled model.
+        num: number of simulations.
+        threads: number of threads; 0 uses every CPU.
+        transient: whether every step follows a `set_rows`. Simulations then keep no `MjData`. This
+            saves memory, but a step cannot reuse results of the one before.
 
     Attributes:
         model: the engine's own copy of the model.
         num, threads, transient: as given.
-        ctrl: (num, nu) controls, written before a step.
+        ctrl: (num, nu) controls, to be written before a step.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class NativeEngine:
         self._build(model)
 
     def _build(self, model: mujoco.MjModel) -> None:
-        # A simulation alone needs no thread but the caller's.
+        # A single simulation needs only the caller's thread.
         threads = 1 if self.num == 1 else self.threads
         self._batch = Batch(model, self.num, nthread=threads, persistent=not self.transient)
         _BATCHES.add(self._batch)
@@ -70,29 +70,34 @@ class NativeEngine:
         self.ctrl = self._batch.bind("ctrl")
         self._qvel = self._batch.bind("qvel")
         self._mocap_pos = self._batch.bind("mocap_pos")
-        # How often each simulation has diverged, live, and as of the last look. Of each warning,
-        # MuJoCo keeps the last place and the number.
+        # Number of times that each simulation has diverged: a live view, and a copy from the last
+        # check. MuJoCo keeps the last index and the count of each warning.
         self._warnings = self._batch.warning[:, _DIVERGED, 1]
         self._warned = self._warnings.copy()
         self._views: dict[str, Physics] = {}
-        # Names of the model's fields that simulations have for themselves.
+        # Names of the model's fields of which each simulation has its own.
         self._edited: set[str] = set()
 
     def physics(self, body: BodyModel) -> Physics:
-        """A live view of one body, refreshed by every call that advances or sets a state."""
+        """A live view of one body, (num, ...). Calls that advance or set a state refresh it."""
         self._survive_fork()
         name = body.body.name
         if name not in self._views:
             bind = self._batch.bind
             self._views[name] = Physics(**{k: bind(k)[:, v] for k, v in body.spans.items()})
-            # A field bound between calls is zero until the next one.
+            # A newly bound field is zero until the next call.
             self._batch.forward(stage=_CURRENT)
         return self._views[name]
 
     def step(self, substeps: int, ids: np.ndarray | None = None) -> np.ndarray:
-        """Advance simulations (all if None); return which of all diverged in it, (num,) bool.
+        """Advance simulations.
 
-        Without substeps they stay as they are, and only become current.
+        Args:
+            substeps: number of physics steps; 0 only makes derived values current.
+            ids: (n,) simulations; None is all.
+
+        Returns:
+            (num,) bool, whether a simulation diverged in this step.
         """
         self._survive_fork()
         failed = np.zeros(self.num, bool)
@@ -116,7 +121,13 @@ class NativeEngine:
     def set_inputs(
         self, body: BodyModel, mocap_pos: np.ndarray | None, force: np.ndarray | None
     ) -> None:
-        """Move scenery, (num, nmocap, 3) m, and push a body's root, (num, 3) N."""
+        """Set positions of scenery and forces on a body's root; None changes nothing.
+
+        Args:
+            body: body that is pushed.
+            mocap_pos: (num, nmocap, 3) positions, m.
+            force: (num, 3) forces at the root's centre of mass, N, world frame.
+        """
         if mocap_pos is not None:
             self._mocap_pos[:] = mocap_pos
         if force is not None:
@@ -131,7 +142,14 @@ class NativeEngine:
         act: np.ndarray,
         mocap_pos: np.ndarray | None,
     ) -> None:
-        """Put simulations into a state, everything else as in a new simulation."""
+        """Reset simulations, and set the state of a body.
+
+        Args:
+            ids: (n,) simulations.
+            body: body with this state; other bodies are at the model's defaults.
+            qpos, qvel, act: (n, nq), (n, nv) and (n, na), see `Physics`.
+            mocap_pos: (n, nmocap, 3) positions of scenery, m; None is the model's default.
+        """
         self.start_several(ids, [body], qpos[:, None], qvel[:, None], act[:, None], mocap_pos)
 
     def start_several(
@@ -143,7 +161,7 @@ class NativeEngine:
         act: np.ndarray,
         mocap_pos: np.ndarray | None,
     ) -> None:
-        """Like `start`, with a state for each of several bodies, (len(ids), bodies, ...) each."""
+        """Like `start`, with a state for each of several bodies, (n, bodies, ...) each."""
         self._survive_fork()
         batch = self._batch
         batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
@@ -157,10 +175,10 @@ class NativeEngine:
         self._warned = self._warnings.copy()
 
     def edit(self, ids: np.ndarray, fields: Mapping[str, np.ndarray]) -> None:
-        """Give simulations `ids` values of their own of the model's fields.
+        """Set fields of the model for single simulations, and the constants derived from them.
 
-        What MuJoCo derives from them follows. A simulation whose values stay costs a comparison.
-        To be called before a state is set.
+        A simulation with unchanged values costs only a comparison. Call this before a state is
+        set.
 
         Args:
             ids: (n,) simulations.
@@ -181,40 +199,40 @@ class NativeEngine:
             self._batch.set_const(ids[stale])
 
     def model_of(self, index: int, into: mujoco.MjModel | None = None) -> mujoco.MjModel:
-        """One simulation's model, a copy; the common one where no field was ever edited."""
+        """A copy of one simulation's model; the engine's model if no field was ever edited."""
         self._survive_fork()
         return self._batch.get_model(index, into) if self._edited else self.model
 
     def get_state(self) -> np.ndarray:
-        """The whole integration state of every simulation, (num, nstate) float64."""
+        """The full integration state of every simulation, (num, nstate) float64."""
         return self._batch.state.copy()
 
     def set_state(self, state: np.ndarray) -> None:
-        """Restore `get_state`'s; every view is current afterwards."""
+        """Restore a state from `get_state`, (num, nstate). All views are current afterwards."""
         self._survive_fork()
         self._batch.state[:] = state
         self._batch.forward(stage=_CURRENT)
         self._warned = self._warnings.copy()
 
     def rows(self) -> np.ndarray:
-        """What the next step depends on, (num, k) float64, to be carried about."""
+        """The part of the state on which the next step depends, (num, k) float64."""
         return self._batch.state[:, self._columns]
 
     def set_rows(self, rows: np.ndarray) -> None:
-        """Put simulations into states that `rows` gave; views are current after the next step."""
+        """Restore states from `rows`, (num, k). Views are current after the next step."""
         self._survive_fork()
         self._batch.state[:, self._columns] = rows
 
     def fill(self, data: mujoco.MjData, row: np.ndarray) -> None:
-        """Write one row of `rows` into a simulation of the same model."""
-        mujoco.mj_setState(self.model, data, row, _TRAVELS)
+        """Write one row (k,) of `rows` into an `MjData` of the same model."""
+        mujoco.mj_setState(self.model, data, row, _CARRIED)
 
     def data(self, index: int, into: mujoco.MjData | None = None) -> mujoco.MjData:
-        """One simulation's `MjData`, a copy."""
+        """A copy of one simulation's `MjData`."""
         return self._batch.get_data(index, into)
 
     def _survive_fork(self) -> None:
-        """Threads do not survive a fork: in a child, build the batch anew from its rows."""
+        """Rebuild the batch in a forked child, where the parent's threads do not exist."""
         if os.getpid() == self._pid:
             return
         state = self.get_state()
@@ -226,12 +244,12 @@ class NativeEngine:
 
 
 def _columns(model: mujoco.MjModel) -> np.ndarray:
-    """Where in a row of the integration state stands what `_TRAVELS`."""
+    """Columns of `_CARRIED` in a row of the integration state, (k,)."""
     kept, start = [], 0
     for bit in range(mujoco.mjtState.mjNSTATE.value):
         part = mujoco.mjtState.mjSTATE_INTEGRATION.value & (1 << bit)
         size = mujoco.mj_stateSize(model, part) if part else 0
-        if part & _TRAVELS:
+        if part & _CARRIED:
             kept.append(np.arange(start, start + size))
         start += size
     return np.concatenate(kept)
@@ -241,7 +259,7 @@ _BATCHES: weakref.WeakSet[Batch] = weakref.WeakSet()
 
 
 def _keep_for_ever() -> None:
-    """In a forked child: a batch that is freed waits for threads that only the parent has."""
+    """Keep all batches in a forked child: freeing one would wait for threads of the parent."""
     for batch in _BATCHES:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch))
 

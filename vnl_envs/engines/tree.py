@@ -1,13 +1,13 @@
 """Kinematics and smooth dynamics of MJX-JAX that compile in seconds for a deep tree.
 
-MJX walks the kinematic tree in Python, so that what XLA must compile grows with the tree: a rat's
-`mjx.kinematics` alone is 27 000 lines of HLO. Here the poses come from one `lax.scan` over the
-depth of the tree, whose body is compiled once, and every sum over ancestors or descendants is a
+MJX walks the kinematic tree in Python, so that the code for XLA grows with the tree: a rat's
+`mjx.kinematics` alone is 27 000 lines of HLO. Here one `lax.scan` over the depth of the tree
+computes the poses, and its body is compiled once. Every sum over ancestors or descendants is a
 product with a constant matrix of zeros and ones. The formulas are MuJoCo's (Featherstone, "Rigid
 Body Dynamics Algorithms", 2008), in frames centred at the centre of mass of each free body.
 
-Spatial vectors are (rotation, translation). An inertia is 10 numbers: its matrix xx, yy, zz, xy,
-xz, yz about the frame's origin, mass times centre of mass, mass.
+Spatial vectors are (rotation, translation). An inertia has 10 numbers: its matrix xx, yy, zz, xy,
+xz, yz about the frame's origin, mass times centre of mass, and mass.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _FREE, _BALL, _SLIDE, _HINGE = (
 class Tree:
     """The kinematic tree of a model, as constant arrays.
 
-    Every method takes a (possibly edited) `mjx.Model` of the same tree and an `mjx.Data` of one
-    simulation, and returns the Data with more of it current.
+    Methods take an `mjx.Model` of the same tree, possibly edited, and an `mjx.Data` of one
+    simulation. They return the `mjx.Data` with more current fields.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
@@ -62,11 +62,11 @@ class Tree:
         kind = model.jnt_type[self.dof_jnt]
         number = np.arange(model.nv) - model.jnt_dofadr[self.dof_jnt]
         self.moves = (kind == _SLIDE) | ((kind == _FREE) & (number < 3))
-        # Column of the body's (or, of a free joint's translations, the world's) orientation that
-        # is the axis; -1 where the joint has an axis of its own.
+        # Axis of each velocity: a column of the body's orientation (of the world's, for a free
+        # joint's translations); -1 if the joint has its own axis.
         self.column = np.where((kind == _FREE) | (kind == _BALL), number % 3, -1)
         self.world_axis = (kind == _FREE) & (number < 3)
-        # moved_by[b, v]: velocity v moves body b. after[v, w]: the motion of w carries v's axis.
+        # moved_by[b, v]: velocity v moves body b. after[v, w]: velocity w moves the axis of v.
         self.moved_by = self.within[:, self.dof_body]
         same = self.dof_jnt[:, None] == self.dof_jnt
         earlier = self.dof_jnt[:, None] > self.dof_jnt
@@ -78,7 +78,7 @@ class Tree:
     def _levels(self, model: mujoco.MjModel) -> None:
         """Bodies by depth, (depth, width), and their joints, (depth, width, joints).
 
-        Rows are filled up with a body and a joint that do nothing, at the end of all others.
+        Rows are padded with the index of a body and a joint that do nothing, after all others.
         """
         depth = self.within.sum(axis=1) - 1
         rows = [np.flatnonzero(depth == d) for d in range(1, depth.max() + 1)]
@@ -154,7 +154,7 @@ class Tree:
     def _frames(self, m: mjx.Model, d: mjx.Data) -> tuple[Array, Array]:
         """Pose of each body in its parent's frame before its joints move it.
 
-        A free or mocap body hangs on the world, so that its own pose takes that place.
+        The parent of a free or mocap body is the world: its own pose is used directly.
         """
         pos, quat = m.body_pos, m.body_quat
         if self.mocap.size:
@@ -166,7 +166,7 @@ class Tree:
         return pos, quat
 
     def _joint_motions(self, m: mjx.Model, qpos: Array) -> tuple[Array, Array]:
-        """What each joint does in its body's frame: a turn (njnt, 4) and a shift (njnt, 3)."""
+        """Motion of each joint in its body's frame: a turn (njnt, 4) and a shift (njnt, 3)."""
         change = qpos[self.jnt_qpos] - m.qpos0[self.jnt_qpos]
         half = jnp.where(self.hinge, change / 2, 0)[:, None]
         turn = jnp.concatenate([jnp.cos(half), jnp.sin(half) * m.jnt_axis], axis=1)
@@ -176,11 +176,11 @@ class Tree:
         return turn, jnp.where(self.slide, change, 0)[:, None] * m.jnt_axis
 
     def com_pos(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
-        """Centres of mass of subtrees; inertias and axes of motion about their root's."""
+        """Centres of mass of subtrees; inertias and motion axes about the root's centre of mass."""
         subtree = self.within.T.astype(d.xipos.dtype)
         mass = subtree @ m.body_mass
         moment = subtree @ (d.xipos * m.body_mass[:, None])
-        # The maximum keeps the derivative of the branch not taken finite.
+        # The maximum keeps the derivative of the unused branch finite.
         com = moment / jnp.maximum(mass, mujoco.mjMINVAL)[:, None]
         com = jnp.where((mass < mujoco.mjMINVAL)[:, None], d.xipos, com)
         origin = com[self.root]
@@ -201,7 +201,7 @@ class Tree:
         return jnp.where(self.moves[:, None], moves, turns)
 
     def crb(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
-        """The inertia matrix M, dense (nv, nv), without that of tendons."""
+        """The inertia matrix M, dense (nv, nv), without armature of tendons."""
         composite = self.within.T.astype(d.qpos.dtype) @ d._impl.cinert
         momentum = _momentum(composite[self.dof_body], d.cdof)
         lower = (momentum @ d.cdof.T) * self.lower
@@ -209,7 +209,7 @@ class Tree:
         return d.tree_replace({"_impl.crb": composite, "_impl.M": matrix})
 
     def com_vel(self, m: mjx.Model, d: mjx.Data) -> mjx.Data:
-        """Spatial velocities of bodies, and how fast the axes of motion turn."""
+        """Spatial velocities of bodies, and time derivatives of the motion axes."""
         motion = d.cdof * d.qvel[:, None]
         carried = self.after.astype(motion.dtype) @ motion
         return d.replace(
@@ -243,7 +243,7 @@ class Tree:
 
 
 def _padded(rows: Array) -> Array:
-    """Rows and one more that does nothing: no shift, or no turn for quaternions (n, 4)."""
+    """Append one neutral row: zeros, or the identity for quaternions (n, 4)."""
     width = rows.shape[1]
     last = _still(rows.dtype, 1) if width == 4 else jnp.zeros((1, width), rows.dtype)
     return jnp.concatenate([rows, last])
@@ -316,7 +316,7 @@ def _momentum(inertia: Array, velocity: Array) -> Array:
 
 
 def _cross_motion(velocity: Array, motion: Array) -> Array:
-    """Rate at which spatial motions (n, 6) turn that spatial velocities (n, 6) carry."""
+    """Spatial cross product of velocities (n, 6) and motions (n, 6): rate of change, (n, 6)."""
     turn, shift = velocity[:, :3], velocity[:, 3:]
     rotation, translation = motion[:, :3], motion[:, 3:]
     moved = jnp.cross(turn, translation) + jnp.cross(shift, rotation)
@@ -324,7 +324,7 @@ def _cross_motion(velocity: Array, motion: Array) -> Array:
 
 
 def _cross_force(velocity: Array, force: Array) -> Array:
-    """Rate at which spatial forces (n, 6) turn that spatial velocities (n, 6) carry."""
+    """Spatial cross product of velocities (n, 6) and forces (n, 6): rate of change, (n, 6)."""
     turn, shift = velocity[:, :3], velocity[:, 3:]
     torque, linear = force[:, :3], force[:, 3:]
     twisted = jnp.cross(turn, torque) + jnp.cross(shift, linear)

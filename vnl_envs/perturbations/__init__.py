@@ -1,9 +1,9 @@
-"""Perturbations: what differs by episode in body, world, actions and observations.
+"""Perturbations: changes of body, world, actions and observations that differ by episode.
 
-Everything random is decided by the Episode: factors are parts of it, and what changes from step to
-step (noise, pushes, repeated actions) follows from its seed and the step's number. So the same
-Episode is the same perturbation on every engine that supports it. `docs/perturbations.md` has the
-meanings.
+The Episode decides everything random. Factors are parts of it. Values that change from step to
+step (noise, pushes, repeated actions) follow from its seed and the step's number. So the same
+Episode gives the same perturbation on every engine that supports it. `docs/perturbations.md`
+describes all perturbations.
 """
 
 from vnl_envs.perturbations.configuration import Perturbations, markdown_table, option_text

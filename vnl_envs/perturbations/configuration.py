@@ -1,4 +1,4 @@
-"""The one table of perturbations, and what a user sets of them."""
+"""The table of perturbations, and their settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vnl_envs.tasks.task import Task
 
 
 def _row(kind: type[Kind], name: str = "") -> Any:
-    """The field of a kind's setting; without a name, of its only one."""
+    """The dataclass field for a setting of a kind; "" names its only setting."""
     (setting,) = (s for s in kind.settings if name in ("", s.name))
     metadata = {"kind": kind, "setting": setting}
     if isinstance(setting.off, dict):
@@ -32,14 +32,14 @@ def _row(kind: type[Kind], name: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Perturbations:
-    """How much of what is perturbed; everything is off by default.
+    """Settings of all perturbations. Everything is off by default.
 
     Raises:
         ValueError: a value is out of its bounds or of a wrong kind.
     """
 
-    # Each row is a setting and its kind. Their order is the order in which episodes are drawn and
-    # in which actions, forces and observations pass through the kinds: new rows go to the end.
+    # Each row is a setting and its kind. New rows go to the end: episodes are drawn in this order,
+    # and actions, forces and observations pass through the kinds in this order.
     mass: float = _row(Mass)
     friction: float = _row(Friction)
     gain: float = _row(Gain)
@@ -57,10 +57,10 @@ class Perturbations:
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any] | Perturbations | None) -> Perturbations:
-        """From a mapping with these attributes as keys, for options and JSON.
+        """Make settings from a mapping whose keys are these attributes, for options and JSON.
 
         Raises:
-            ValueError: an unknown key (the message lists what there is), or see the class.
+            ValueError: a key is unknown (the message lists the known ones), or see the class.
         """
         if value is None:
             return cls()
@@ -77,34 +77,34 @@ class Perturbations:
         return cls(**value)
 
     def active(self) -> tuple[str, ...]:
-        """Names of those that change anything."""
+        """Names of the settings that are on."""
         return tuple(name for name, s in settings().items() if s.on(getattr(self, name)))
 
     def native_only(self) -> tuple[str, ...]:
-        """Names of those that are on and that only the native engine simulates."""
+        """Names of the settings that are on and that only the native engine simulates."""
         return tuple(name for name in self.active() if kinds()[name].native_only)
 
     def constants(self) -> dict[str, Any]:
-        """What the `env_hash` of a perturbed task covers: settings by name, as plain values."""
+        """The settings that the `env_hash` of a perturbed task covers: name -> plain value."""
         active = self.active()
         covered = [n for n, kind in kinds().items() if kind.in_every_hash or n in active]
         values = dataclasses.asdict(self)
         return {name: values[name] for name in covered}
 
     def check_task(self, task: Task) -> None:
-        """Compare the settings with a task.
+        """Check that a task has everything that the settings perturb.
 
         Raises:
-            ValueError: the task has no such thing to perturb.
+            ValueError: the task does not have it.
         """
         for kind in dict.fromkeys(kinds().values()):
             kind.check_task(task, *self._values(kind))
 
     def of(self, task: Task) -> tuple[Kind, ...]:
-        """The kinds that are on, for a task.
+        """The kinds that are on, made for a task.
 
         Raises:
-            ValueError: limbs or actuators cannot be changed.
+            ValueError: the limbs or actuators of the task's body cannot be changed.
         """
         on = dict.fromkeys(kinds()[name] for name in self.active())
         return tuple(kind(task, *self._values(kind)) for kind in on)
@@ -124,7 +124,7 @@ def kinds() -> dict[str, type[Kind]]:
 
 
 def option_text() -> str:
-    """What the option "perturbations" of a task means, in one line."""
+    """The description of a task's option "perturbations", one line."""
     return (
         'what differs by episode, a mapping such as {"mass": 0.2}: '
         f"{', '.join(settings())}; see docs/perturbations.md"
@@ -132,7 +132,7 @@ def option_text() -> str:
 
 
 def markdown_table() -> str:
-    """Every setting with its values, its meaning and its engines, for `docs/perturbations.md`."""
+    """The table of settings, values, descriptions and engines for `docs/perturbations.md`."""
     lines = ["| name | value | in every episode | engines |", "|---|---|---|---|"]
     for name, setting in settings().items():
         engines = "native" if kinds()[name].native_only else "all"

@@ -1,7 +1,7 @@
-"""Random numbers from a seed and counters, in place of generators with a state.
+"""Counter-based random numbers, without a generator's state.
 
-A number depends on (seed, step, stream, index) alone: nothing has to be remembered from step to
-step, and NumPy and JAX give the same bits.
+A number depends only on (seed, step, stream, index). So no state is carried from step to step, and
+NumPy and JAX give the same bits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _BITS = 24
 def seed_of(u: Array) -> Array:
     """A seed from two uniform numbers, (..., 2) float32 multiples of 2^-24 -> (...,) uint32.
 
-    24 bits are the first number's and 8 the second's, so that every seed can occur.
+    24 bits come from the first number and 8 from the second, so that every seed can occur.
     """
     xp = namespace(u)
-    whole = xp.astype(u * float(2**_BITS), xp.uint32)
-    return (whole[..., 0] << np.uint32(8)) ^ (whole[..., 1] >> np.uint32(16))
+    integers = xp.astype(u * float(2**_BITS), xp.uint32)
+    return (integers[..., 0] << np.uint32(8)) ^ (integers[..., 1] >> np.uint32(16))
 
 
 def bits(seed: Array, step: Array, stream: int, size: int) -> Array:
@@ -33,11 +33,11 @@ def bits(seed: Array, step: Array, stream: int, size: int) -> Array:
     Args:
         seed: (...,) uint32.
         step: (...,) integers.
-        stream: what the numbers are for; different streams are independent.
-        size: how many.
+        stream: number of the stream; different streams are independent.
+        size: number of hashes.
     """
     xp = namespace(seed)
-    # With a last axis of their own: NumPy warns of scalars that overflow, not of arrays.
+    # A last axis, as NumPy warns of overflow in scalars, but not in arrays.
     seed = seed[..., None]
     step = xp.astype(step, xp.uint32)[..., None]
     key = _mix(seed + np.uint32(stream) * np.ones(1, np.uint32) * _GOLDEN)
@@ -55,8 +55,8 @@ def uniform(seed: Array, step: Array, stream: int, size: int) -> Array:
 def normal(seed: Array, step: Array, stream: int, size: int) -> Array:
     """Standard normal numbers, (..., size) float32; see `bits`.
 
-    Box and Muller (1958), "A note on the generation of random normal deviates". Of NumPy and JAX,
-    logarithm and cosine may differ in the last bits.
+    Box and Muller (1958), "A note on the generation of random normal deviates". Logarithm and
+    cosine may differ between NumPy and JAX in the last bits.
     """
     xp = namespace(seed)
     pairs = (size + 1) // 2
@@ -68,7 +68,7 @@ def normal(seed: Array, step: Array, stream: int, size: int) -> Array:
 
 
 def _mix(x: Array) -> Array:
-    """A bijection of uint32 whose every input bit flips every output bit half of the time.
+    """A bijection of uint32 in which every input bit flips every output bit half of the time.
 
     `lowbias32` of Chris Wellons, "Prospecting for hash functions" (2018),
     https://nullprogram.com/blog/2018/07/31/.

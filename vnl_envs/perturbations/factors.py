@@ -12,7 +12,7 @@ from vnl_envs.physics import Array, namespace
 from vnl_envs.tasks.task import Task
 from vnl_envs.utils import checks
 
-# A user's episode may hold factors beyond what is drawn, for sweeps.
+# Bounds of factors in a user's episode, wider than those of drawn factors, for sweeps.
 _LEAST, _GREATEST = 0.05, 20.0
 
 
@@ -28,7 +28,7 @@ def factor(name: str, most: float, text: str) -> Setting:
 
 
 class Factors(Kind):
-    """One factor for each setting that is on."""
+    """A kind that draws one factor for each setting that is on."""
 
     def __init__(self, task: Task, *sizes: float) -> None:
         self._sizes = {
@@ -45,15 +45,16 @@ class Factors(Kind):
         return {name: (1.0 - x) + (2.0 * x) * u[..., i] for i, (name, x) in sizes}
 
     def check_episode(self, episode: Parts) -> None:
-        """Factors lie within wide bounds."""
+        """Check that factors lie within wide bounds."""
         for name in self._sizes:
             checks.number(part(name), float(episode[name]), _LEAST, _GREATEST)
 
 
 class FieldFactor(Factors):
-    """One factor for some rows of some fields of the model."""
+    """A kind with one factor for some rows of some fields of the model."""
 
     fields: ClassVar[tuple[str, ...]]
+    """Names of the fields."""
 
     def __init__(self, task: Task, *sizes: float) -> None:
         super().__init__(task, *sizes)
@@ -63,10 +64,10 @@ class FieldFactor(Factors):
     @staticmethod
     @abstractmethod
     def rows(task: Task) -> np.ndarray[Any, Any]:
-        """Which rows of the fields the factor scales, (n,) bool."""
+        """The rows of the fields that the factor scales, (n,) bool."""
 
     def model_factors(self, episode: Parts) -> dict[str, Array]:
-        """The factor in its rows, 1 in all others."""
+        """The factor in these rows, 1 in all others; by field."""
         (name,) = self._sizes
         by_row = namespace(episode[name]).where(self._rows, episode[name][..., None], 1.0)
         return {

@@ -1,4 +1,4 @@
-"""The contract of a kind of perturbation: its settings, and what it changes in a task."""
+"""The contract of a kind of perturbation: its settings, and its changes to a task."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vnl_envs.physics import Array, Physics
 from vnl_envs.tasks.task import Observation, Start, Task
 
 PREFIX = "perturbation/"
-"""Of the names that perturbations add to episodes and carries."""
+"""Prefix of the names that perturbations add to episodes and carries."""
 
 Parts = Mapping[str, Array]
-"""What perturbations added to an Episode or a Carry: name without `PREFIX` -> (..., *)."""
+"""Parts that perturbations added to an Episode or a Carry: name without `PREFIX` -> (..., *)."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Setting:
 
     Attributes:
         name: name of the attribute.
-        values: text that says which values there are.
-        text: text that says what a value changes.
+        values: description of the possible values.
+        text: description of what a value changes.
         check: function of name and value that returns the value to keep. It raises a `ValueError`
             for a value out of bounds or of a wrong kind.
         example: a value that changes something, for tests.
@@ -43,9 +43,9 @@ class Setting:
 class Kind:
     """One kind of perturbation in one task. Each method changes nothing unless it is overridden.
 
-    An instance is made where at least one setting is on. Arrays have any leading batch shape and
-    are NumPy's or JAX's. The arguments `episode` and `carry` hold what perturbations added, see
-    `Parts`. A kind with a `stream` finds the episode's "seed" and the "step" there, for
+    An instance is made if at least one setting is on. Arrays have any leading batch shape and are
+    NumPy's or JAX's. The arguments `episode` and `carry` hold the parts that perturbations added,
+    see `Parts`. For a kind with a `stream`, `episode` has the "seed" and `carry` the "step" for
     `vnl_envs.perturbations.counter_rng`.
 
     Args:
@@ -53,7 +53,7 @@ class Kind:
         values: checked values of `settings`, in order.
 
     Attributes:
-        uniforms: how many uniform numbers `draw` takes.
+        uniforms: number of uniform numbers that `draw` takes.
         privileged: names of the numbers that `privileged_entries` returns.
     """
 
@@ -61,15 +61,15 @@ class Kind:
     """Attributes of `Perturbations` that belong to this kind."""
 
     stream: ClassVar[int] = 0
-    """Stream of the random numbers drawn from step to step, its own; 0 where none are drawn."""
+    """Stream of the random numbers drawn from step to step, unique; 0 if none are drawn."""
 
     native_only: ClassVar[bool] = False
     """Whether only the native engine simulates it."""
 
     in_every_hash: ClassVar[bool] = False
-    """Whether the `env_hash` of every perturbed task covers the settings, those that are off too.
+    """Whether the `env_hash` of every perturbed task covers the settings, even those that are off.
 
-    Only the kinds that the first hashes covered have True. A new kind leaves hashes as they are.
+    True is for the first kinds only. New kinds have False, so that existing hashes stay.
     """
 
     uniforms: int = 0
@@ -80,10 +80,11 @@ class Kind:
 
     @classmethod
     def check_task(cls, task: Task, *values: Any) -> None:
-        """Compare the settings with a task, also where all are off.
+        """Check that a task has everything that the settings perturb. It is called even if all
+        are off.
 
         Raises:
-            ValueError: the task has no such thing to perturb.
+            ValueError: the task does not have it.
         """
 
     def draw(self, u: Array) -> dict[str, Array]:
@@ -91,37 +92,40 @@ class Kind:
         return {}
 
     def check_episode(self, episode: Parts) -> None:
-        """Look at the parts of one episode (no batch axis) that a user gives.
+        """Check the parts of one episode (no batch axis) from a user.
 
         Raises:
             ValueError: a part is out of bounds.
         """
 
     def start(self, start: Start, episode: Parts) -> Start:
-        """The state in which an episode starts."""
+        """The state in which an episode starts, changed from `start`."""
         return start
 
     def first_carry(self, start: Start) -> dict[str, Array]:
-        """Parts of the Carry of an episode that starts."""
+        """Parts of the Carry at the start of an episode."""
         return {}
 
     def next_carry(self, given: Array, passed: Array, carry: Parts) -> dict[str, Array]:
-        """The same parts after a step in which `command` made `passed` of `given`."""
+        """Parts of the Carry after a step in which `command` turned `given` into `passed`.
+
+        Both are actions (..., nu).
+        """
         return {}
 
     def model_fields(self, episode: Parts) -> dict[str, Array]:
-        """Fields of the model that are replaced, each (..., *field's shape)."""
+        """Fields of the model to replace, each (..., *field's shape)."""
         return {}
 
     def model_factors(self, episode: Parts) -> dict[str, Array]:
-        """Factors of fields of the model, to be broadcast to (..., *field's shape).
+        """Factors for fields of the model, which broadcast to (..., *field's shape).
 
         They apply after all kinds have replaced fields.
         """
         return {}
 
     def command(self, action: Array, episode: Parts, carry: Parts) -> Array:
-        """What goes on towards the actuators where `action` comes in, (..., nu)."""
+        """The action that this kind passes on towards the actuators, (..., nu)."""
         return action
 
     def force(self, episode: Parts, carry: Parts) -> Array | None:
@@ -139,18 +143,19 @@ class Kind:
 
         Args:
             observed: observations of the unperturbed body in this state.
-            physics: the body's state.
-            clearance: signed distance of world points (..., n, 3) to the ground, (..., n), m.
+            physics: state of the body.
+            clearance: function for the signed distance of world points (..., n, 3) to the ground,
+                (..., n), m.
             episode: see the class.
         """
         return observed
 
     def perceived(self, observed: Observation, episode: Parts, carry: Parts) -> Observation:
-        """What a policy gets of the observations."""
+        """The observations that a policy gets, with noise."""
         return observed
 
     def privileged_entries(self, episode: Parts, level: Callable[[Array], Array]) -> list[Array]:
-        """Numbers that a critic is told of the episode, (..., n) each; see `privileged`.
+        """Numbers about the episode for a critic, (..., n) each; see `privileged`.
 
         `level` turns a horizontal world vector (..., 2) into (forward, left) of the body's heading.
         """
@@ -164,5 +169,5 @@ class Kind:
 
 
 def part(name: str) -> str:
-    """How errors name a part of the Episode."""
+    """The name of a part of the Episode in error messages."""
     return f"episode part {PREFIX + name!r}"

@@ -1,4 +1,4 @@
-"""Limbs of other lengths and thicknesses: which fields of a model change, and how."""
+"""Limbs of other lengths and thicknesses: the model's fields that change, and their values."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import numpy as np
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.physics import Array, namespace
 
-# What scales a column of `geom_size`.
+# Factor of a column of `geom_size`.
 _NOTHING, _LENGTH, _SIZE = range(3)
 
 
 class Limbs:
-    """The limbs of a body: the first body with joints that leads to one hand or foot only, and all
-    that it carries.
+    """The limbs of a body. A limb is the first body with joints that leads to only one hand or
+    foot, and all its descendants.
 
-    A limb is scaled as a whole about the origin of its first body, which stays where it is: its
-    segments become `length` times as long and `size` times as thick, at the same density.
+    A limb is scaled about the origin of its first body, which stays in place: its segments become
+    `length` times as long and `size` times as thick, at the same density.
 
     Args:
-        body: whose limbs.
+        body: body that has the limbs.
+
+    Attributes:
+        bodies: (nbody,) bool, whether a body of the world belongs to a limb.
 
     Raises:
-        ValueError: a hand or foot has no limb of its own, or a limb has what cannot be scaled.
+        ValueError: a hand or foot has no limb of its own, or a limb cannot be scaled.
     """
 
     def __init__(self, body: BodyModel) -> None:
@@ -35,12 +38,13 @@ class Limbs:
         self.bodies = self._attached > 0
         self._carried = self.bodies & (self._attached != ids)
         self._geoms = self.bodies[model.geom_bodyid]
-        # Where the first body turns is a matter of the trunk.
+        # Joints of a limb's first body stay in place: they belong to the trunk.
         self._joints = self._carried[model.jnt_bodyid]
         self._sites = self.bodies[model.site_bodyid]
         self._columns = np.where(self._geoms[:, None], _columns(model), _NOTHING)
         self._check(body)
-        # Of the longest principal axis, along which a segment's mass scales with its length.
+        # The principal axis along which a segment's mass scales with its length is the longest
+        # one, with the least moment.
         inertia = model.body_inertia
         self._along = inertia.argmin(axis=1)[:, None] == np.arange(3)
         self._spread = (inertia.sum(axis=1) / 2 - inertia.min(axis=1))[:, None]
@@ -81,21 +85,27 @@ class Limbs:
     def capsules(
         self, geoms: np.ndarray, half: np.ndarray, radius: np.ndarray, length: Array, size: Array
     ) -> tuple[Array, Array]:
-        """Half-lengths and radii (..., n), m, that spheres and capsules of the world have."""
+        """Scaled half-lengths and radii of spheres and capsules, (..., n) each, m.
+
+        Args:
+            geoms: (n,) geoms of the world.
+            half, radius: (n,) their unscaled half-lengths and radii, m.
+            length, size: (...,) factors of limbs.
+        """
         xp = namespace(length)
         limb = self._geoms[geoms]
         half = half * xp.where(limb, length[..., None], 1.0)
         return half, radius * xp.where(limb, size[..., None], 1.0)
 
     def sink(self, qpos: Array, length: Array, size: Array) -> Array:
-        """How much lower the lowest contact geom of a pose (..., nq) becomes, (...,), m."""
+        """Depth by which scaling lowers the lowest contact geom of a pose (..., nq), (...,), m."""
         return self._contacts.sink(qpos, length, size)
 
 
 def _attached(body: BodyModel) -> np.ndarray:
-    """For each of the world's bodies the first body of its limb, 0 where it is in none, (nbody,).
+    """The first body of the limb of each of the world's bodies, (nbody,); 0 if it is in no limb.
 
-    The trunk is what leads to the head or to more than one hand or foot.
+    The trunk consists of the bodies that lead to the head or to more than one hand or foot.
     """
     parents, first = body.model.body_parentid, body.bodies.start
     ends = body.body_index(*body.body.hands, *body.body.feet) + first
@@ -116,7 +126,7 @@ def _attached(body: BodyModel) -> np.ndarray:
 
 
 def _path(parents: np.ndarray, body: int, root: int) -> list[int]:
-    """Bodies from one up to the root."""
+    """Bodies from `body` up to the root."""
     path = [body]
     while path[-1] != root:
         path.append(int(parents[path[-1]]))
@@ -124,7 +134,7 @@ def _path(parents: np.ndarray, body: int, root: int) -> list[int]:
 
 
 def _columns(model: mujoco.MjModel) -> np.ndarray:
-    """What scales each column of `geom_size`, (ngeom, 3)."""
+    """The factor of each column of `geom_size`, (ngeom, 3)."""
     kinds = mujoco.mjtGeom
     out = np.full((model.ngeom, 3), _NOTHING)
     for geom, kind in enumerate(map(kinds, model.geom_type.tolist())):
@@ -140,8 +150,14 @@ def _columns(model: mujoco.MjModel) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One hinge of each body of a level: address in the body's qpos, angle at which the body is
-    as compiled, matrix of the cross product with the axis, place; `on` is 0 for bodies without.
+    """One hinge of each of the m bodies of a level.
+
+    Attributes:
+        address: (m,) address in the body's qpos.
+        zero: (m,) angle in the compiled pose, rad.
+        cross: (m, 3, 3) matrix of the cross product with the axis.
+        place: (m, 3, 1) anchor in the body's frame, m.
+        on: (m,) 1 for bodies that have this hinge, else 0.
     """
 
     address: np.ndarray
@@ -153,7 +169,14 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Level:
-    """Bodies whose parents are known: rows of those, offset, orientation, hinges in order."""
+    """The m bodies at one depth of the tree.
+
+    Attributes:
+        parents: (m,) rows of the parents among the bodies of all earlier levels.
+        offset: (m, 3, 1) position in the parent's frame, m.
+        orientation: (m, 3, 3) orientation in the parent's frame.
+        turns: hinges of the bodies, in order.
+    """
 
     parents: np.ndarray
     offset: np.ndarray
@@ -165,8 +188,8 @@ class _Contacts:
     """Heights of the contact geoms by forward kinematics in array code, level by level.
 
     Args:
-        body: whose geoms; the bodies that lead to them turn about hinges.
-        attached: see `_attached`.
+        body: body with the geoms. The bodies that lead to them have only hinges.
+        attached: first bodies of limbs, see `_attached`.
     """
 
     def __init__(self, body: BodyModel, attached: np.ndarray) -> None:
@@ -195,7 +218,7 @@ class _Contacts:
         along = xp.where(self._limb, length[..., None], 1.0)
         across = xp.where(self._limb, size[..., None], 1.0)
         before = centre - half - self._radius
-        # As a change: factors of 1 leave the very bits.
+        # Written as a change, so that factors of 1 leave the bits as they are.
         change = (along - 1.0) * (centre - base - half) - (across - 1.0) * self._radius
         return before.min(axis=-1) - (before + change).min(axis=-1)
 
@@ -222,7 +245,7 @@ class _Contacts:
 
 
 def _levels(body: BodyModel, owners: np.ndarray) -> tuple[list[int], list[_Level]]:
-    """The bodies that lead to some, the root first, and how each depth follows from the last."""
+    """The bodies on the paths to `owners`, the root first, and their levels."""
     model, root = body.model, body.bodies.start
     paths = [_path(model.body_parentid, int(i), root)[::-1] for i in owners]
     order, levels = [root], []
@@ -238,7 +261,7 @@ def _levels(body: BodyModel, owners: np.ndarray) -> tuple[list[int], list[_Level
 
 
 def _turn(body: BodyModel, ids: list[int], number: int) -> _Turn:
-    """The joint `number` of each of some bodies."""
+    """The joint `number` of each of the bodies `ids`."""
     model = body.model
     on = model.body_jntnum[ids] > number
     joints = np.where(on, model.body_jntadr[ids] + number, 0)

@@ -1,4 +1,4 @@
-"""A task in which something is perturbed: the task, and the kinds of perturbation that are on."""
+"""A perturbed task: an inner task, and the kinds of perturbation that are on."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from vnl_envs.tasks.task import (
 
 
 def perturbed(task: Task, value: Mapping[str, Any] | Perturbations | None) -> Task:
-    """A task with perturbations, itself where none is on.
+    """A task with perturbations; `task` itself if none is on.
 
     Raises:
-        ValueError: see `Perturbations`; or the task has no such thing to perturb.
+        ValueError: see `Perturbations`, or the task does not have what a setting perturbs.
     """
     perturbations = Perturbations.from_mapping(value)
     perturbations.check_task(task)
@@ -38,22 +38,24 @@ def perturbed(task: Task, value: Mapping[str, Any] | Perturbations | None) -> Ta
 
 
 class PerturbedTask(Task):
-    """A task in which something is perturbed; everything else is the task's own.
+    """A task with perturbations. Everything else is that of the inner task.
 
-    Its observations have a third group, "privileged", for critics: the noise-free values of both
-    others ("proprioception/…", "task/…"), "perturbation", the episode's factors as one vector (see
-    `privileged`), and what changes from step to step, such as "push", the force during the coming
-    step in body weights, forward and left.
+    Observations have a third group, "privileged", for critics:
+
+    - "proprioception/…" and "task/…": the noise-free values of both other groups.
+    - "perturbation": the episode's factors as one vector, see `privileged`.
+    - Values that change from step to step, such as "push": the force during the coming step, in
+      body weights, forward and left.
 
     Args:
-        inner: the task.
-        perturbations: at least one of them on.
+        inner: inner task.
+        perturbations: settings, at least one of them on.
 
     Attributes:
-        perturbations: as given.
-        privileged: what the vector "perturbation" consists of, in order. Factors are pure numbers,
-            the tilt of gravity is (forward, left) in the body's own heading, rad, the delay is in
-            control steps.
+        inner, perturbations: as given.
+        privileged: names of the entries of the vector "perturbation", in order. Factors are pure
+            numbers. The tilt of gravity is (forward, left) in the body's heading, rad. The delay
+            is in control steps.
     """
 
     def __init__(self, inner: Task, perturbations: Perturbations) -> None:
@@ -67,7 +69,7 @@ class PerturbedTask(Task):
 
     @classmethod
     def scene(cls, **settings: Any) -> Scene:
-        """None: its world is the inner task's.
+        """Not available: the world is that of the inner task.
 
         Raises:
             NotImplementedError: always.
@@ -76,16 +78,16 @@ class PerturbedTask(Task):
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """The task's."""
+        """Those of the inner task."""
         return self.inner.reward_terms
 
     @property
     def unwrapped(self) -> Task:
-        """The task that is perturbed."""
+        """The innermost task."""
         return self.inner.unwrapped
 
     def episode(self, u: Array) -> Episode:
-        """The task's, and under "perturbation/" what the kinds draw and seed (...,) uint32."""
+        """The inner episode, and under "perturbation/" the kinds' parts and seed (...,) uint32."""
         next_ = self.inner.uniforms
         inner = self.inner.episode(u[..., :next_])
         parts: dict[str, Array] = {}
@@ -97,14 +99,14 @@ class PerturbedTask(Task):
         return {**inner, **_prefixed(parts)}
 
     def check_episode(self, episode: Episode) -> None:
-        """What the kinds drew may lie beyond what is drawn, for sweeps, within wide bounds."""
+        """Check all parts. The kinds' bounds are wider than those of drawn values, for sweeps."""
         self.inner.check_episode(_inner(episode))
         drawn = _added(episode)
         for kind in self._kinds:
             kind.check_episode(drawn)
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """The task's start as the kinds change it, and their parts of the carry."""
+        """The inner start as the kinds change it, and the carry with the kinds' parts."""
         start, carry = self.inner.begin(_inner(episode))
         xp, batch = namespace(start.qpos), start.qpos.shape[:-1]
         first = {"step": xp.zeros(batch, dtype=xp.int32)} if self._seeded else {}
@@ -119,7 +121,7 @@ class PerturbedTask(Task):
         return self.perturbations.native_only()
 
     def model_fields(self, episode: Episode) -> dict[str, Array]:
-        """The task's, then those that kinds replace, then their factors."""
+        """The inner task's fields, replaced by the kinds' fields, times the kinds' factors."""
         fields, drawn = dict(self.inner.model_fields(_inner(episode))), _added(episode)
         for kind in self._kinds:
             fields |= kind.model_fields(drawn)
@@ -130,12 +132,12 @@ class PerturbedTask(Task):
         return fields
 
     def applied_action(self, action: Array, episode: Episode, carry: Carry) -> Array:
-        """The action that has passed through all kinds, and through the task's own filter."""
+        """The action after all kinds and after the inner task's own filter."""
         command = self._commands(action, episode, carry)[-1]
         return self.inner.applied_action(command, _inner(episode), _inner(carry))
 
     def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
-        """The task's scenery and forces, and the forces of all kinds."""
+        """The inner task's scenery and forces, and the forces of all kinds."""
         inputs = self.inner.external_inputs(_inner(episode), _inner(carry))
         drawn, remembered = _added(episode), _added(carry)
         for kind in self._kinds:
@@ -148,7 +150,7 @@ class PerturbedTask(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """The task's judgement; it gets the action that was applied."""
+        """The inner task's outcome for the applied action, with perturbed observations."""
         commands = self._commands(action, episode, carry)
         after, outcome = self.inner.evaluate(physics, commands[-1], _inner(episode), _inner(carry))
         after = {**after, **_prefixed(self._next_carry(commands, carry))}
@@ -165,35 +167,35 @@ class PerturbedTask(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """The task's, without noise."""
+        """The inner task's observations, without noise."""
         return self.inner.observe_task(physics, own, _inner(episode), _inner(carry))
 
     def clearance(self, points: Array, carry: Carry) -> Array:
-        """The task's."""
+        """That of the inner task."""
         return self.inner.clearance(points, _inner(carry))
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """The task's."""
+        """Those of the inner task."""
         return self.inner.overlays(physics, _inner(episode), _inner(carry))
 
     def label(self, episode: Episode) -> str:
-        """The task's."""
+        """That of the inner task."""
         return self.inner.label(_inner(episode))
 
     def unit(self, episode: Episode) -> str:
-        """The task's."""
+        """That of the inner task."""
         return self.inner.unit(_inner(episode))
 
     def available(self, episode: Episode) -> Array | int:
-        """The task's."""
+        """That of the inner task."""
         return self.inner.available(_inner(episode))
 
     def data_digest(self) -> str:
-        """The task's."""
+        """That of the inner task."""
         return self.inner.data_digest()
 
     def _commands(self, action: Array, episode: Episode, carry: Carry) -> list[Array]:
-        """The action, and what each kind makes of it in turn, (..., nu) each."""
+        """The action before the first kind and after each kind, (..., nu) each."""
         drawn, remembered = _added(episode), _added(carry)
         commands = [action]
         for kind in self._kinds:
@@ -201,7 +203,7 @@ class PerturbedTask(Task):
         return commands
 
     def _next_carry(self, commands: list[Array], carry: Carry) -> dict[str, Array]:
-        """The kinds' parts of the next carry, by names without the prefix."""
+        """The kinds' parts of the next carry, by name without the prefix."""
         remembered = _added(carry)
         after = {"step": remembered["step"] + 1} if self._seeded else {}
         for kind, (given, passed) in zip(self._kinds, pairwise(commands), strict=True):
@@ -216,7 +218,7 @@ class PerturbedTask(Task):
         episode: Episode,
         carry: Carry,
     ) -> Observation:
-        """What the policy sees of what there is, and what only a critic may see."""
+        """The observations of the policy, and those that only a critic may see."""
         drawn, remembered = _added(episode), _added(carry)
         for kind in self._kinds:
             observed = kind.sensed(observed, physics, lambda p: self.clearance(p, carry), drawn)
@@ -233,12 +235,12 @@ class PerturbedTask(Task):
     def _privileged(
         self, physics: Physics, own: Frame | None, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """What the kinds tell a critic, vectors in the body's own frame."""
+        """The kinds' observations for a critic; vectors are in the body's own frame."""
         xp, dtype = namespace(physics.qpos), physics.qpos.dtype
-        facing = own or frame(self.body, physics)
+        body_frame = own or frame(self.body, physics)
 
         def level(vector: Array) -> Array:
-            return facing.level(xp.astype(vector, dtype))
+            return body_frame.level(xp.astype(vector, dtype))
 
         drawn, remembered = _added(episode), _added(carry)
         privileged: dict[str, Array] = {}
@@ -261,5 +263,5 @@ def _added(rows: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _prefixed(parts: Mapping[str, Array]) -> dict[str, Array]:
-    """The opposite of `_added`."""
+    """The parts with the prefix, the inverse of `_added`."""
     return {PREFIX + name: value for name, value in parts.items()}

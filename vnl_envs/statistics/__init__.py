@@ -1,1 +1,1 @@
-"""Intervals and aggregates of samples; nothing here knows a task."""
+"""Intervals and aggregates of samples, independent of tasks."""

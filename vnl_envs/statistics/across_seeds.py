@@ -1,8 +1,9 @@
-"""An algorithm's scores over its training seeds: the aggregates of Agarwal et al. (2021), "Deep
-reinforcement learning at the edge of the statistical precipice", with their stratified bootstrap:
-in every resample, each task draws as many of its runs as it has.
+"""Aggregates of an algorithm's scores over its training seeds.
 
-Scores are (runs, tasks), normalised. All refuse fewer than `MIN_SEEDS` runs.
+They are those of Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
+precipice", with their stratified bootstrap: every resample draws, for each task, as many of its
+runs as there are. Scores are (runs, tasks), normalised. All functions refuse fewer than `MIN_SEEDS`
+runs.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 from vnl_envs.statistics.intervals import RESAMPLES, percentiles
 
 MIN_SEEDS = 5
-"""With fewer, a percentile interval has too few different resamples to mean anything."""
+"""With fewer runs there are too few different resamples for a percentile interval."""
 
 
 class Aggregate(NamedTuple):
-    """A figure over runs and tasks with its 95 % interval."""
+    """An aggregate over runs and tasks, with its 95 % interval."""
 
     value: float
     low: float
@@ -27,11 +28,11 @@ class Aggregate(NamedTuple):
 
 
 def iqm(scores: Any, seed: int = 0) -> Aggregate:
-    """Mean of the middle half of all runs of all tasks.
+    """Interquartile mean: the mean of the middle half of all runs of all tasks.
 
     Args:
-        scores: (runs, tasks).
-        seed: of the resampling.
+        scores: (runs, tasks) normalised scores.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: there are fewer than `MIN_SEEDS` runs, or a score is not finite.
@@ -40,7 +41,7 @@ def iqm(scores: Any, seed: int = 0) -> Aggregate:
 
 
 def optimality_gap(scores: Any, target: float = 1.0, seed: int = 0) -> Aggregate:
-    """By how much runs fall short of `target` in the mean; what is above it counts as at it.
+    """Mean distance of runs below `target`; scores above it count as `target`.
 
     Arguments and errors are those of `iqm`.
     """
@@ -68,14 +69,14 @@ def performance_profile(scores: Any, thresholds: Sequence[float], seed: int = 0)
 
 
 def probability_of_improvement(a: Any, b: Any, seed: int = 0) -> Aggregate:
-    """How likely a run of `a` beats one of `b` in a task, in the mean over tasks; a tie is half.
+    """Probability that a run of `a` beats a run of `b`, averaged over tasks; a tie counts half.
 
     Args:
-        a, b: (runs, tasks), not necessarily as many runs.
-        seed: of the resampling.
+        a, b: (runs, tasks) scores; the numbers of runs may differ.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: see `iqm`; the numbers of tasks differ.
+        ValueError: see `iqm`, or the numbers of tasks differ.
     """
     a, b = _runs("a", a), _runs("b", b)
     if a.shape[1] != b.shape[1]:
@@ -86,7 +87,7 @@ def probability_of_improvement(a: Any, b: Any, seed: int = 0) -> Aggregate:
 
 
 def _iqm(runs: np.ndarray) -> np.ndarray:
-    """As `scipy.stats.trim_mean(…, 0.25)`: whole runs are cut at either end."""
+    """Interquartile mean as in `scipy.stats.trim_mean(…, 0.25)`: whole runs are cut, (...,)."""
     flat = np.sort(runs.reshape(*runs.shape[:-2], -1), axis=-1)
     cut = flat.shape[-1] // 4
     return flat[..., cut : flat.shape[-1] - cut].mean(axis=-1)
@@ -104,7 +105,7 @@ def _aggregate(
 
 
 def _resampled(runs: np.ndarray, seed: int | np.random.Generator) -> np.ndarray:
-    """(RESAMPLES, runs, tasks)"""
+    """Stratified resamples of the runs, (RESAMPLES, runs, tasks)."""
     draws = np.random.default_rng(seed).integers(len(runs), size=(RESAMPLES, *runs.shape))
     return runs[draws, np.arange(runs.shape[1])]
 

@@ -1,6 +1,6 @@
 """Confidence intervals, seeded and reproducible to the byte.
 
-`docs/scoring_statistics.md` says which is used where and how often each holds the truth.
+`docs/scoring_statistics.md` says where each is used and what its measured coverage is.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 Z = 1.959963984540054
-"""Normal quantile of the upper tail."""
+"""Quantile of the standard normal distribution at the upper tail."""
 
 STEADYING, STEADYING_BOUNDED = 0.04, 0.14
-"""Share of the sample's own variance in every resample's, see `bootstrap`. The ones that keep 50
-skewed scores without bounds, and 50 scores piled up at a bound, within 93 to 97 %: more misses the
-former, less holds the latter too often (`benchmarks/interval_coverage.py`)."""
+"""Share of the sample's own variance in every resample's variance, see `bootstrap`; for values
+without and with bounds. With them, coverage is 93 to 97 % for 50 skewed scores without bounds and
+for 50 scores piled up at a bound. A larger share lowers the coverage of the former, a smaller one
+raises that of the latter (`benchmarks/interval_coverage.py`)."""
 
 UNBOUNDED = (-math.inf, math.inf)
-"""Of values that can be anything."""
+"""Bounds of values that can be any number."""
 
 FLIPS = 9999
-"""Of the permutation test, beside the data as they are."""
+"""Number of random sign flips in the permutation test, beside the data as they are."""
 _FLIPS_AT_ONCE = 1000
 
 
 def percentiles(figures: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of figures of resamples."""
+    """The ends of the middle 95 % of estimates (R,) from resamples."""
     low, high = np.quantile(figures, TAILS)
     return float(low), float(high)
 
 
 def around(estimate: float, ends: tuple[float, float]) -> tuple[float, float]:
-    """Ends with the estimate between them, where rounding has put it beside; NaN stays."""
+    """The ends of an interval, moved to the estimate if rounding has put it outside; NaN stays."""
     low, high = ends
     return (estimate if estimate < low else low), (estimate if estimate > high else high)
 
@@ -56,25 +57,26 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Studentised bootstrap interval of a mean at 95 % (Efron and Tibshirani 1993, section 12.5).
 
-    The estimate that it belongs to is the weighted mean of all episodes. Within each stratum whole
-    units are drawn, all of their episodes coming along, and the strata keep their shares of the
-    weight. A resample's deviation is measured in its own standard error, into which a share of
-    the sample's is mixed: without it, a resample of nearly equal values would count as infinitely
-    far off. Strata of one unit say nothing about their spread, and are joined
-    with each other or else with the smallest stratum ("collapsed", Cochran 1977, section 5A.12).
+    The estimate is the weighted mean of all episodes. Each resample draws whole units, with all
+    their episodes, within each stratum; the strata keep their shares of the weight. The deviation
+    of a resample is divided by its own standard error. A share of the sample's variance is mixed
+    into this error: otherwise a resample of nearly equal values would be infinitely far off. A
+    stratum of one unit shows no spread. Such strata are joined with each other, or else with the
+    smallest stratum ("collapsed", Cochran 1977, section 5A.12).
 
     Args:
-        values: (N,) one per episode.
-        units: (N,) the independent unit of each, such as a clip; None: each its own.
-        strata: (N,) the group that each unit belongs to; None: all to one.
-        weights: (N,) positive, each episode's share of the estimate; None: all alike.
-        seed: of the resampling.
-        bounds: of what the values can be. The interval stays within. Where all values lie on a
-            bound, it is `wilson`'s of as many units if they are a plain yes or no each, or if
-            resampling shows no spread.
+        values: (N,) values, one per episode.
+        units: (N,) independent unit of each episode, such as its clip; None makes each its own.
+        strata: (N,) stratum of each episode's unit; None is one stratum.
+        weights: (N,) positive weights of the episodes; None is equal weights.
+        seed: seed of the resampling.
+        bounds: least and greatest possible value. The interval stays within. If all values lie on
+            a bound, the interval is that of `wilson` with as many trials as units, provided that
+            each unit is a single episode of equal weight in one stratum, or that resampling shows
+            no spread.
 
     Returns:
-        Lower and upper end; NaN where there are fewer than two units, which show no spread.
+        Lower and upper end; NaN if there are fewer than two units, which show no spread.
 
     Raises:
         ValueError: lengths differ, a value is not finite or out of bounds, a weight is not
@@ -114,17 +116,17 @@ def bootstrap_ratio(
 ) -> tuple[float, float]:
     """Studentised bootstrap interval of a ratio of two means at 95 %, such as a retention.
 
-    A unit with episodes on both sides of the fraction bar is drawn with both, so that what they
-    share cancels; others are independent. The standard error is the delta method's.
+    A unit with episodes in both numerator and denominator is drawn with both, so that their common
+    deviation cancels. Other units are independent. The standard error is that of the delta method.
 
     Args:
-        values: (N,) one per episode.
-        top: (N,) bool, whether it belongs to the numerator, or else to the denominator.
+        values: (N,) values, one per episode.
+        top: (N,) bool, whether an episode belongs to the numerator, else to the denominator.
         units, strata, weights, seed: see `bootstrap`; weights are relative within each side.
 
     Returns:
-        Lower and upper end; NaN where the denominator's mean is 0, or a side has no episodes or
-        shows no spread, being of one unit.
+        Lower and upper end; NaN if the denominator's mean is 0, or if a side has no episodes or
+        only one unit.
 
     Raises:
         ValueError: see `bootstrap`.
@@ -141,7 +143,7 @@ def bootstrap_ratio_difference(
     weights: Any = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of the ratio of `a` less that of `b`, which are scores in the same episodes.
+    """Interval of the ratio of `a` minus that of `b`, which are scores in the same episodes.
 
     Arguments, returns and errors are those of `bootstrap_ratio`.
     """
@@ -150,12 +152,12 @@ def bootstrap_ratio_difference(
 
 
 class Paired(NamedTuple):
-    """How much higher `a` scores than `b` on shared episodes.
+    """Comparison of the scores `a` and `b` on shared episodes.
 
     Attributes:
-        difference: of the means.
-        low, high: 95 % interval; NaN where there is but one unit.
-        p: of there being no difference.
+        difference: mean of `a` minus mean of `b`.
+        low, high: 95 % interval of the difference; NaN if there is only one unit.
+        p: p-value of the hypothesis that there is no difference.
     """
 
     difference: float
@@ -165,7 +167,7 @@ class Paired(NamedTuple):
 
     @property
     def separates(self) -> bool:
-        """Whether chance alone gives such a difference in fewer than 5 % of cases."""
+        """Whether p < 0.05."""
         return self.p < 1 - LEVEL
 
 
@@ -179,20 +181,20 @@ def paired_test(
 ) -> Paired:
     """Compare two policies by their scores in the same episodes.
 
-    The interval is the `bootstrap`'s of the differences. The test swaps the two within random
-    units (Fisher 1935, section 21; Efron and Tibshirani 1993, section 15.2): if they are alike,
-    every swap was as likely as what happened, so the level holds with however few units and
-    however odd scores, where a bootstrap's p-value rests on many units. As swaps leave the sum
-    of squares alone, ordering them by the mean is ordering them by Student's t, and with many
-    units the level also holds for policies that are alike only in the mean (Janssen 1997). Units
-    without a difference have no say.
+    The interval is that of `bootstrap` for the differences. The test swaps the two policies within
+    random units (Fisher 1935, section 21; Efron and Tibshirani 1993, section 15.2). If the policies
+    are equal, every swap is as likely as the observed order. So the level holds for few units and
+    for any distribution of scores, whereas a bootstrap's p-value needs many units. Swaps do not
+    change the sum of squares, so that their order by the mean is their order by Student's t. With
+    many units the level therefore also holds for policies that are equal only in the mean (Janssen
+    1997). Units without a difference have no influence.
 
     Args:
         a, b: (N,) scores, one per episode.
         units, strata, weights, seed: see `bootstrap`.
 
     Raises:
-        ValueError: see `bootstrap`; there are no episodes.
+        ValueError: see `bootstrap`, or there are no episodes.
     """
     a, b = _shared(a, b)
     if not len(a):
@@ -207,14 +209,14 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's interval of a proportion at 95 % (Wilson 1927; Brown, Cai and DasGupta 2001).
 
     Args:
-        successes: how many of n.
-        n: independent trials.
+        successes: number of successes, possibly fractional.
+        n: number of independent trials.
 
     Returns:
-        Lower and upper end; NaN where n is 0.
+        Lower and upper end; NaN if n is 0.
 
     Raises:
-        ValueError: not 0 <= successes <= n.
+        ValueError: `successes` is not in [0, n], or `n` is not an integer of at least 0.
     """
     n = checks.integer("n", n, 0)
     if not 0 <= successes <= n:
@@ -224,7 +226,7 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     p, share = successes / n, Z**2 / n
     centre = (p + share / 2) / (1 + share)
     half = math.sqrt(p * (1 - p) * share + share**2 / 4) / (1 + share)
-    # Exactly 0 and 1 at the ends, where rounding can miss them.
+    # Exactly 0 and 1, which rounding could miss.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return low, high
@@ -235,13 +237,13 @@ def resamples(
     strata: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """How often each episode is part of each resample, for estimates other than means.
+    """Counts of each episode in each resample, for estimates other than means.
 
     Args:
         units, strata, seed: see `bootstrap`.
 
     Returns:
-        (RESAMPLES, N) integers; take the `percentiles` of the estimates that they give.
+        (RESAMPLES, N) integers. The interval is the `percentiles` of the resamples' estimates.
     """
     sample = _Sample.of(np.zeros((len(units), 1)), units, strata, None)
     counts = np.zeros((RESAMPLES, sample.count), np.int64)
@@ -253,14 +255,14 @@ def resamples(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Episodes summed up by unit, in an order that depends on nothing but what they hold.
+    """K scores of N episodes, summed by unit, in an order that depends only on these sums.
 
     Attributes:
-        totals: (U, K) weighted sums of K scores.
-        sizes: (U, K) the weights' sums.
-        strata: the units' indices, by stratum.
-        shares: (H, K) each stratum's share of a score's weight.
-        unit: (N,) each episode's unit.
+        totals: (U, K) weighted sums of the scores.
+        sizes: (U, K) sums of the weights.
+        strata: indices of the units of each stratum.
+        shares: (H, K) share of each stratum in the weight of a score.
+        unit: (N,) unit of each episode.
     """
 
     totals: np.ndarray
@@ -278,7 +280,7 @@ class _Sample:
         weights: Any,
         known: np.ndarray | None = None,
     ) -> _Sample:
-        """Of values (N, K); `known` (N, K) says which scores an episode has, all if None."""
+        """The sample of values (N, K); `known` (N, K) marks the scores that an episode has."""
         n = len(values)
         unit = np.arange(n) if units is None else _codes("units", units, n)
         group = np.zeros(n, np.int64) if strata is None else _codes("strata", strata, n)
@@ -295,8 +297,8 @@ class _Sample:
             np.stack([np.bincount(unit, column, count) for column in columns.T], axis=1)
             for columns in (values * weight, weight)
         )
-        # Units that lack a score are a stratum of their own: it would be missing from some
-        # resamples otherwise.
+        # Units that lack a score form strata of their own: otherwise some resamples would not
+        # contain the score.
         kind = (sizes > 0) @ (1 << np.arange(sizes.shape[1]))
         members = _collapsed(_by_key(np.stack([kind, of_unit], axis=1)), kind)
         members = [_sorted(m, sizes, totals) for m in members]
@@ -305,35 +307,35 @@ class _Sample:
 
     @property
     def count(self) -> int:
-        """Of units."""
+        """Number of units."""
         return len(self.totals)
 
     @property
     def shows_spread(self) -> bool:
-        """Whether no stratum is left with a single unit."""
+        """Whether every stratum has more than one unit."""
         return all(len(members) > 1 for members in self.strata)
 
     @property
     def plain(self) -> bool:
-        """Whether it is one stratum of units of one episode each, all of the same weight."""
+        """Whether there is one stratum, and every unit is one episode of the same weight."""
         alike = bool((self.sizes == self.sizes[0]).all())
         return alike and len(self.strata) == 1 and self.count == len(self.unit)
 
     def draws(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """By stratum: its units, and which of them each resample has (RESAMPLES, n)."""
+        """For each stratum, its n units, and the drawn ones of each resample (RESAMPLES, n)."""
         rng = np.random.default_rng(seed)
         return [(m, rng.integers(len(m), size=(RESAMPLES, len(m)))) for m in self.strata]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """The K scores' means (1, K) and their covariance as estimates (1, K, K)."""
+        """Means of the K scores (1, K), and the covariance of these estimates (1, K, K)."""
         return self._moments([(m, np.arange(len(m))[None]) for m in self.strata])
 
     def resampled_moments(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same of every resample: (RESAMPLES, K) and (RESAMPLES, K, K)."""
+        """The `moments` of every resample: (RESAMPLES, K) and (RESAMPLES, K, K)."""
         return self._moments(self.draws(seed))
 
     def contributions(self) -> np.ndarray:
-        """(U,) the terms whose sum is the first score's mean, in the order of the strata."""
+        """Terms (U,) whose sum is the mean of the first score, in the order of the strata."""
         return np.concatenate(
             [
                 share[0] * self.totals[m, 0] / self.sizes[m, 0].sum()
@@ -348,10 +350,10 @@ class _Sample:
         for (members, draws), share in zip(drawn, self.shares, strict=True):
             n = len(members)
             sizes = self.sizes[members]
-            own = _over(self.totals[members].sum(axis=0), sizes.sum(axis=0))
-            mean = mean + share * own
-            # About the stratum's own mean, so that a common offset of all values costs no digits.
-            residuals = (self.totals[members] - own * sizes)[draws]
+            center = _over(self.totals[members].sum(axis=0), sizes.sum(axis=0))
+            mean = mean + share * center
+            # About the stratum's mean, so that a common offset of all values costs no precision.
+            residuals = (self.totals[members] - center * sizes)[draws]
             alike = (sizes == sizes[0]).all()
             drawn_sizes = sizes[:1] if alike else sizes[draws]
             drawn_size = n * drawn_sizes if alike else drawn_sizes.sum(axis=1)
@@ -367,18 +369,18 @@ class _Sample:
 
 
 def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """The fraction; 0 where the denominator is."""
+    """`top / bottom`; 0 where `bottom` is 0."""
     return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom > 0)
 
 
 def _by_key(keys: np.ndarray) -> list[np.ndarray]:
-    """Indices of equal rows, in the rows' order."""
+    """Groups of indices of equal rows, sorted by row."""
     code = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     return [np.flatnonzero(code == c) for c in range(int(code.max()) + 1)]
 
 
 def _collapsed(strata: list[np.ndarray], kind: np.ndarray) -> list[np.ndarray]:
-    """Strata without those of a single unit, as far as there are others of its kind."""
+    """Join strata of a single unit with others of the same kind, if there are any."""
     result = []
     for k in np.unique(kind):
         own = [m for m in strata if kind[m[0]] == k]
@@ -396,14 +398,14 @@ def _collapsed(strata: list[np.ndarray], kind: np.ndarray) -> list[np.ndarray]:
 
 
 def _sorted(members: np.ndarray, sizes: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """In the order of what they hold, so that neither names nor places matter."""
+    """Members sorted by size and total, so that neither names nor positions matter."""
     return members[np.lexsort([*totals[members].T[::-1], *sizes[members].T[::-1]])]
 
 
 def _ratios(
     values: np.ndarray, top: Any, units: Any, strata: Any, weights: Any, seed: int
 ) -> tuple[float, float]:
-    """The interval of the ratio of one score (N, 1), or of the first of two less the second's."""
+    """Interval of the ratio of one score (N, 1), or of the difference of two ratios (N, 2)."""
     top = np.asarray(top, bool)
     if top.shape != (len(values),):
         raise ValueError(f"top must have {len(values)} entries, one per value, got {top.shape}")
@@ -422,8 +424,9 @@ def _ratios(
 
 
 def _ratio(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of means (R, K), the first over the second, less the third over the fourth if there are
-    four; and its variance by the delta method.
+    """Ratios of means (R, K) and their variances by the delta method, (R,) each.
+
+    The ratio is the first mean over the second, minus the third over the fourth if K is 4.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = means[:, ::2] / means[:, 1::2]
@@ -436,14 +439,15 @@ def _ratio(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _sign_flip_p(parts: np.ndarray, seed: int) -> float:
-    """Two-sided p-value of a sum under random signs of its parts; never 0, as the signs that are
-    there are one of the draws (Phipson and Smyth 2010).
+    """Two-sided p-value of a sum under random signs of its parts.
+
+    It is never 0, as the observed signs count as one of the draws (Phipson and Smyth 2010).
     """
     parts = parts[parts != 0]
     if not len(parts):
         return 1.0
     rng = np.random.default_rng(seed)
-    # Scores are often multiples of a fifth: sums that are equal on paper count as equal.
+    # Scores are often multiples of 1/5. Sums that differ only by rounding count as equal.
     extreme = abs(parts.sum()) - 1e-9 * np.abs(parts).sum()
     reached = 0
     for start in range(0, FLIPS, _FLIPS_AT_ONCE):
@@ -461,7 +465,7 @@ def _studentised(
     variances: np.ndarray,
     steadying: float,
 ) -> tuple[float, float]:
-    """See `bootstrap`."""
+    """Interval from resampled estimates (R,) and variances (R,), see `bootstrap`."""
     estimate, variance = float(estimate), float(variance)
     if variance == 0:
         return estimate, estimate
@@ -476,7 +480,7 @@ def _scaled_wilson(mean: float, n: int, bounds: tuple[float, float]) -> tuple[fl
     span = bounds[1] - bounds[0]
     share = min(max((mean - bounds[0]) / span, 0.0), 1.0)
     low, high = wilson(share * n, n)
-    # The bounds themselves, not what rounding makes of them.
+    # The exact bounds, without rounding.
     return (
         bounds[0] + span * low if low > 0 else bounds[0],
         bounds[0] + span * high if high < 1 else bounds[1],

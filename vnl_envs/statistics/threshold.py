@@ -1,4 +1,4 @@
-"""The width of gaps at which half of them are cleared."""
+"""The gap width at which the score is 1/2."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from scipy.special import expit
 
 from vnl_envs.statistics.intervals import percentiles, resamples
 
-# A curve that is steeper than its data can tell is drawn back to these: strong enough to make the
-# estimate unique where one rung is always cleared and the next never, too weak to matter elsewhere.
+# Ridge penalty on the curve. It makes the estimate unique where one rung is always cleared and the
+# next never, and is too weak to matter elsewhere.
 _RIDGE = 1e-3
 _NEWTON_STEPS = 60
 
@@ -16,13 +16,16 @@ _NEWTON_STEPS = 60
 def half_width(
     score: np.ndarray, width: np.ndarray, unit: np.ndarray
 ) -> tuple[float, tuple[float, float]] | None:
-    """The width, m, at which a logistic curve through the rungs' mean scores passes 1/2, and its
-    interval; None where that is not on the ladder, or there is no ladder.
+    """The width, m, at which a logistic curve through the rungs' mean scores passes 1/2.
 
     Args:
-        score: (N,) of the episodes, in [0, 1].
-        width: (N,) str, the rung of each, m.
-        unit: (N,) the independent unit of each.
+        score: (N,) scores of the episodes, in [0, 1].
+        width: (N,) str, rung of each episode, m.
+        unit: (N,) independent unit of each episode.
+
+    Returns:
+        The width and its 95 % interval; None if the width is outside the ladder, or if there are
+        fewer than two rungs.
     """
     widths = np.array(sorted({*width}, key=float))
     if len(widths) < 2:
@@ -39,8 +42,10 @@ def half_width(
 def _rung_means(
     counts: np.ndarray, score: np.ndarray, of_rung: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean score (R, W) of each rung where episodes count so often (R, N), and which rungs have
-    one (R, W): rungs of a single unit are drawn from together, and some resamples lack one.
+    """Mean score of each rung in each resample (R, W), and whether it has episodes (R, W) bool.
+
+    `counts` (R, N) are the episodes' counts. Rungs of a single unit are resampled together, so
+    that some resamples lack a rung.
     """
     drawn = counts @ of_rung.T
     there = drawn > 0
@@ -48,11 +53,11 @@ def _rung_means(
 
 
 def _crossing(rungs: np.ndarray, fractions: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Where logistic curves through those fractions (R, W) that are `there` (R, W), at widths (W,),
-    pass 1/2, (R,).
+    """Widths (R,) at which logistic curves through fractions (R, W) at widths (W,) pass 1/2.
 
-    Quasi-likelihood fits (Papke and Wooldridge 1996) by damped Newton steps, all at once. Curves
-    that do not fall pass it at infinity, on the side that their mean says.
+    The curves are quasi-likelihood fits (Papke and Wooldridge 1996) of the fractions marked by
+    `there` (R, W), by damped Newton steps. A curve that does not fall crosses at +inf if its mean
+    is at least 1/2, else at -inf.
     """
     middle, half = (rungs[0] + rungs[-1]) / 2, (rungs[-1] - rungs[0]) / 2
     design = np.stack([np.ones_like(rungs), (rungs - middle) / half], axis=1)

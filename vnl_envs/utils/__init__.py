@@ -1,1 +1,1 @@
-"""Small helpers of every module."""
+"""Small helpers for all modules."""

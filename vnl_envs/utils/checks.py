@@ -1,4 +1,4 @@
-"""Checks of arguments: one line that names the argument and says what was expected."""
+"""Checks of arguments. Errors are one line with the argument's name and the expected value."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def integer(name: str, value: Any, low: int) -> int:
-    """An integer of at least `low`, NumPy's included.
+    """Return `value` as an integer of at least `low`. NumPy integers are accepted.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is no such integer.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
         raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
@@ -22,10 +22,10 @@ def integer(name: str, value: Any, low: int) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float, unit: str = "") -> float:
-    """A number in [low, high].
+    """Return `value` as a number in [low, high].
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is no such number.
     """
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not low <= float(value) <= high or math.isnan(value):
@@ -35,10 +35,10 @@ def number(name: str, value: Any, low: float, high: float, unit: str = "") -> fl
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, NumPy's included.
+    """Return `value` as a bool. NumPy bools are accepted.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is not a bool.
     """
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
@@ -46,10 +46,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """One of a few texts.
+    """Return `value` if it is one of `choices`.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is not.
     """
     if not isinstance(value, str) or value not in choices:
         allowed = " or ".join(repr(c) for c in choices)
@@ -58,7 +58,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def listed(names: Iterable[Any], most: int = 5) -> str:
-    """Names for an error line: the first few, and how many more there are."""
+    """Names for an error message: the first `most`, and the number of others."""
     names = list(names)
     more = len(names) - most
     return ", ".join(repr(n) for n in names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files of others."""
+"""Atomic writing of files, and safe reading of untrusted files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to it on success, removed on failure.
+    """A temporary path beside `path` to write to, renamed on success and removed on failure.
 
-    Its suffix is kept, for writers that go by it.
+    It keeps the suffix of `path`, for writers that depend on it.
 
     Raises:
         FileNotFoundError, PermissionError: see `check_writable`.
-        OSError: the disk is full, or else cannot be written; it names the file.
+        OSError: the file cannot be written, for example as the disk is full; it names the file.
     """
     path = Path(path)
     check_writable(path)
@@ -36,11 +36,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Say at once, before hours of work, that a file cannot be written.
+    """Check that a file can be written, before hours of work for it.
 
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
-        PermissionError: nothing can be written in it.
+        PermissionError: the folder is not writable.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} in")
@@ -49,12 +49,12 @@ def check_writable(path: Path) -> None:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """A file to read, never a pipe or a device, which could block for ever or have no end.
+    """Open a regular file for reading. Pipes and devices are refused: they may block or be endless.
 
     Raises:
-        OSError: there is none, it is something else, or it cannot be read.
+        OSError: there is no file, it is not a regular one, or it cannot be read.
     """
-    # Without waiting for who writes to a pipe.
+    # Non-blocking, as opening a pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -66,7 +66,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes.
 
     Raises:
-        OSError: see `open_regular`, or it is larger.
+        OSError: see `open_regular`, or the file is larger.
     """
     with open_regular(path) as file:
         data = file.read(most + 1)
@@ -76,7 +76,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
 
 
 def read_inside(folder: Path, name: str, most: int) -> bytes:
-    """`read_regular` of a file below a folder to which no link leads.
+    """The bytes of a regular file below a folder. Links below the folder are refused.
 
     Raises:
         OSError: see `read_regular`, or a part of `name` is a link.

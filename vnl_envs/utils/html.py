@@ -1,4 +1,4 @@
-"""HTML pages from templates, where whatever is filled in is escaped."""
+"""HTML pages from templates. All values that are filled in are escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def environment(package: str, folder: str = "templates") -> jinja2.Environment:
-    """The templates in a folder of a package; a name that a template lacks is an error."""
+    """The Jinja environment for a package's folder of templates. Undefined names are errors."""
     import jinja2
 
     return jinja2.Environment(

@@ -1,4 +1,4 @@
-"""What machine this is."""
+"""Facts about this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """The model name of the processor."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Which OpenGL library renders: decided once per process, before anything draws."""
+"""Choice of the OpenGL library for rendering, once per process and before anything is drawn."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ MISSING = (
 _PROBE = "import os; os.environ['MUJOCO_GL'] = 'egl'; import mujoco; mujoco.GLContext(8, 8)"
 
 
-# What MuJoCo takes for "none" and for "the usual one".
+# Values of MUJOCO_GL that mean no library, and the default one.
 _OFF = ("disable", "disabled", "off", "false", "0")
 _ON = ("", "enable", "enabled", "on", "true", "1")
 
 
 def choose_backend() -> str | None:
-    """Name of the backend, None where none works; sets MUJOCO_GL if it named none.
+    """Name of the OpenGL backend; None if none works.
 
-    A backend in MUJOCO_GL is the user's decision. Otherwise a display means GLFW, and without one
-    EGL is tried (in another process: a failed attempt cannot be undone), then OSMesa.
+    A backend in MUJOCO_GL is the user's decision. Otherwise, GLFW is chosen if there is a display.
+    Without a display EGL is tried, in another process as a failed attempt cannot be undone, and
+    then OSMesa; MUJOCO_GL is set to the one that works.
     """
     chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
     if chosen in _OFF or (chosen == "glfw" and not has_display()):
@@ -59,7 +60,7 @@ def _egl_works() -> bool:
 
 
 def use_backend() -> None:
-    """Make MuJoCo's renderer use the chosen backend, whenever it was imported.
+    """Make MuJoCo's renderer use the chosen backend, even if MuJoCo was imported before.
 
     Raises:
         RuntimeError: no backend works; the message names the missing system package.
@@ -82,7 +83,7 @@ def use_backend() -> None:
 
 
 def _refusal() -> str:
-    """Why nothing can be drawn, and what to do."""
+    """Message that says why nothing can be drawn, and what to do."""
     chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
     if chosen in _OFF:
         return f"MUJOCO_GL={chosen} switches drawing off: unset it, or set it to egl or osmesa"
@@ -92,7 +93,7 @@ def _refusal() -> str:
 
 
 def survives_fork() -> bool:
-    """Whether the driver of the current context works in a forked child: one without threads."""
+    """Whether the driver of the current context works in a forked child, as it has no threads."""
     if choose_backend() not in ("osmesa", "egl") or os.environ.get("LP_NUM_THREADS") != "0":
         return False
     from OpenGL import GL
@@ -102,7 +103,7 @@ def survives_fork() -> bool:
 
 @contextlib.contextmanager
 def quiet_dm_control() -> Iterator[None]:
-    """Let dm_control, which looks for OpenGL as it is imported, find the same answer quietly."""
+    """Context for importing dm_control, whose search for OpenGL then prints no messages."""
     if choose_backend() is not None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Where the packaged data files are."""
+"""Paths of the packaged data files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def packaged(*parts: str) -> Path:
     """Path of a file or folder of `vnl_envs/data`, such as `packaged("clips", "rodent.h5")`.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file or folder.
     """
     with as_file(files("vnl_envs.data").joinpath(*parts)) as path:
         if not path.exists():

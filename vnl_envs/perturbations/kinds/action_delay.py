@@ -1,4 +1,4 @@
-"""Actions that come late."""
+"""Delay of actions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _check(name: str, value: Any) -> int:
 
 
 class ActionDelay(Kind):
-    """Actions come some control steps late, always as many in an episode."""
+    """Actions take effect some control steps late. The delay is constant in an episode."""
 
     settings = (
         Setting(
             name="action_delay",
             values=f"control steps, up to {_MOST}",
-            text="actions come 0 to this many steps late, always the same in an episode; first "
-            "comes the standing pose",
+            text="actions take effect 0 to this many steps late, constant in an episode; the "
+            "standing pose comes first",
             check=_check,
             example=2,
             off=0,
@@ -44,11 +44,11 @@ class ActionDelay(Kind):
         """The delay in control steps, (...,) int32."""
         xp = namespace(u)
         steps = xp.astype(u[..., 0] * (self._most + 1.0), xp.int32)
-        # A uniform number may be 1.0.
+        # The product may be rounded up.
         return {"action_delay": xp.minimum(steps, self._most)}
 
     def check_episode(self, episode: Parts) -> None:
-        """The delay is not longer than the carry remembers."""
+        """Check that the delay is not longer than the carry remembers."""
         checks.number(part("action_delay"), int(episode["action_delay"]), 0, self._most, "steps")
 
     def first_carry(self, start: Start) -> dict[str, Array]:
@@ -57,14 +57,14 @@ class ActionDelay(Kind):
         return {"actions": xp.zeros((*batch, self._most, self._nu), dtype=xp.float32)}
 
     def next_carry(self, given: Array, passed: Array, carry: Parts) -> dict[str, Array]:
-        """With the new action, without the oldest."""
+        """The last actions, with the new one and without the oldest."""
         xp = namespace(given)
         newest = xp.astype(given, xp.float32)[..., None, :]
         return {"actions": xp.concat([newest, carry["actions"][..., : self._most - 1, :]], axis=-2)}
 
     def command(self, action: Array, episode: Parts, carry: Parts) -> Array:
-        """The action of as many steps ago as the episode says."""
+        """The action from as many steps ago as the episode's delay."""
         xp = namespace(action)
         queue = xp.concat([action[..., None, :], carry["actions"]], axis=-2)
-        late = xp.astype(episode["action_delay"], xp.int32)[..., None, None]
-        return xp.take_along_axis(queue, late, axis=-2)[..., 0, :]
+        delay = xp.astype(episode["action_delay"], xp.int32)[..., None, None]
+        return xp.take_along_axis(queue, delay, axis=-2)[..., 0, :]

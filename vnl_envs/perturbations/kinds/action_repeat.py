@@ -1,4 +1,4 @@
-"""Commands that repeat by chance."""
+"""Random repetition of the last command."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vnl_envs.utils import checks
 
 
 class ActionRepeat(Kind):
-    """By chance the last command comes once more in place of the new one.
+    """At each step, the last command replaces the new one with a given probability.
 
-    Machado et al. (2018), "Revisiting the Arcade Learning Environment", call these "sticky
+    Machado et al. (2018), "Revisiting the Arcade Learning Environment", call this "sticky
     actions".
     """
 
@@ -20,7 +20,7 @@ class ActionRepeat(Kind):
         Setting(
             name="action_repeat",
             values="p in [0, 0.99]",
-            text='at each step, with probability p, the last command again ("sticky actions", '
+            text='the last command repeats with probability p at each step ("sticky actions", '
             "Machado et al. 2018)",
             check=lambda name, value: checks.number(name, value, 0.0, 0.99),
             example=0.2,
@@ -38,7 +38,7 @@ class ActionRepeat(Kind):
         return {"command": xp.zeros((*batch, self._nu), dtype=xp.float32)}
 
     def next_carry(self, given: Array, passed: Array, carry: Parts) -> dict[str, Array]:
-        """The command that went on."""
+        """The command that was passed on."""
         xp = namespace(passed)
         return {"command": xp.astype(passed, xp.float32)}
 

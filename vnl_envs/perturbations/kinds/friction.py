@@ -1,4 +1,4 @@
-"""Other friction of the body and of the ground."""
+"""Friction of the body and of the ground."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vnl_envs.tasks.task import Task
 class Friction(FieldFactor):
     """One factor for the friction of the animal's geoms and the ground's.
 
-    A contact has the greater friction of its two geoms, so both have to change.
+    A contact has the greater friction of its two geoms, so both change.
     """
 
     settings = (
@@ -24,7 +24,7 @@ class Friction(FieldFactor):
 
     @staticmethod
     def rows(task: Task) -> np.ndarray[Any, Any]:
-        """All geoms but those of other animals."""
+        """All geoms except those of other animals."""
         rows = np.ones(task.world.model.ngeom, bool)
         for other in task.world.bodies:
             if other is not task.body:

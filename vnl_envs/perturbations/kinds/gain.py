@@ -1,4 +1,4 @@
-"""Actuators of other strength."""
+"""Strength of the actuators."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from vnl_envs.tasks.task import Task
 class Gain(FieldFactor):
     """One factor for the actuators' forces at a given state and control.
 
-    The bounds of the forces are scaled as well: within the old ones a strong motor would be no
-    stronger.
+    The bounds of the forces are scaled as well: unscaled bounds would limit a strong motor.
 
     Raises:
         ValueError: an actuator is neither a servo nor a motor.
@@ -25,8 +24,7 @@ class Gain(FieldFactor):
         factor(
             "gain",
             0.9,
-            "actuators' forces and their bounds times one factor; the pose that a servo is asked "
-            "for stays",
+            "actuators' forces and their bounds times one factor; the target pose of a servo stays",
         ),
     )
     fields = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
@@ -45,7 +43,11 @@ class Gain(FieldFactor):
 
 
 def _check_linear(model: mujoco.MjModel, rows: np.ndarray[Any, Any]) -> None:
-    """Only a force that is linear in gain and bias parameters can be scaled by them."""
+    """Check that forces are linear in the gain and bias parameters, which scale them.
+
+    Raises:
+        ValueError: an actuator is neither a servo nor a motor.
+    """
     gains = [mujoco.mjtGain.mjGAIN_FIXED.value, mujoco.mjtGain.mjGAIN_AFFINE.value]
     biases = [mujoco.mjtBias.mjBIAS_NONE.value, mujoco.mjtBias.mjBIAS_AFFINE.value]
     linear = np.isin(model.actuator_gaintype, gains) & np.isin(model.actuator_biastype, biases)

@@ -1,4 +1,4 @@
-"""Gravity in another direction."""
+"""Direction of gravity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vnl_envs.utils import checks
 
 
 class GravityTilt(Kind):
-    """Gravity leans by an angle towards a random direction."""
+    """Gravity is tilted by a random angle towards a random direction."""
 
     settings = (
         Setting(
@@ -33,22 +33,22 @@ class GravityTilt(Kind):
         self._angle, self._gravity = angle, task.world.model.opt.gravity.copy()
 
     def draw(self, u: Array) -> dict[str, Array]:
-        """How far gravity leans towards x and y, rad, (..., 2)."""
+        """The tilt of gravity towards x and y, rad, (..., 2)."""
         xp = namespace(u)
         angle, direction = self._angle * u[..., 0], 2.0 * math.pi * u[..., 1]
-        lean = [angle * xp.cos(direction), angle * xp.sin(direction)]
-        return {"gravity_tilt": xp.stack(lean, axis=-1)}
+        tilt = [angle * xp.cos(direction), angle * xp.sin(direction)]
+        return {"gravity_tilt": xp.stack(tilt, axis=-1)}
 
     def check_episode(self, episode: Parts) -> None:
-        """Gravity does not point upwards."""
+        """Check that gravity does not point upwards."""
         angle = float(np.hypot(*np.asarray(episode["gravity_tilt"], float)))
         checks.number(f"the angle of {part('gravity_tilt')}", angle, 0.0, math.pi / 2, "rad")
 
     def model_fields(self, episode: Parts) -> dict[str, Array]:
-        """Gravity, m/s², (..., 3), turned by the angle that the tilt (..., 2) rad is long."""
+        """Gravity, m/s², (..., 3), turned by the tilt (..., 2), whose length is the angle, rad."""
         tilt = episode["gravity_tilt"]
         xp = namespace(tilt)
-        # In the model's precision: without a tilt these are its very numbers.
+        # In the model's precision, so that a tilt of 0 gives the model's gravity exactly.
         strength = np.full(3, np.linalg.norm(self._gravity))
         angle = xp.sqrt((tilt * tilt).sum(axis=-1, keepdims=True))
         # The sine over the angle, which is 1 at 0.
@@ -57,5 +57,5 @@ class GravityTilt(Kind):
         return {"opt.gravity": gravity}
 
     def privileged_entries(self, episode: Parts, level: Callable[[Array], Array]) -> list[Array]:
-        """The tilt in the body's own heading, rad."""
+        """The tilt (..., 2) relative to the body's heading, rad."""
         return [level(episode["gravity_tilt"])]

@@ -1,4 +1,4 @@
-"""Limbs of other lengths and thicknesses."""
+"""Lengths and thicknesses of limbs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vnl_envs.tasks.task import Observation, Start, Task
 class LimbScale(Factors):
     """One factor for the length and one for the thickness of all limb segments.
 
-    Both are one kind: masses and inertias depend on their product.
+    Both form one kind, as masses and inertias depend on both.
 
     Raises:
         ValueError: a limb cannot be scaled, see `Limbs`.
     """
 
     settings = (
-        # A limb that is much shorter starts fallen.
+        # A body with much shorter limbs would start fallen.
         factor("limb_length", 0.3, "all limb segments' lengths times one factor"),
         factor("limb_size", 0.5, "all limb segments' thicknesses times one factor"),
     )
@@ -37,7 +37,7 @@ class LimbScale(Factors):
         self._proprioception = Proprioception(task.body)
 
     def start(self, start: Start, episode: Parts) -> Start:
-        """Raised or lowered so that paws and soles are as high as before."""
+        """The start, raised or lowered so that paws and soles keep their height."""
         lift = self._limbs.sink(start.qpos, *self._scales(episode))
         up = lift[..., None] * (np.arange(self._body.nq) == 2)
         return start._replace(qpos=start.qpos + up)
@@ -53,7 +53,7 @@ class LimbScale(Factors):
         clearance: Callable[[Array], Array],
         episode: Parts,
     ) -> Observation:
-        """Touch with the capsules that the episode's limbs have."""
+        """Observations whose touch uses the capsules of the scaled limbs."""
         sense = self._proprioception
         geoms = sense.geoms + self._body.geoms.start
         scales = self._scales(episode)
@@ -63,7 +63,7 @@ class LimbScale(Factors):
 
     def _scales(self, episode: Parts) -> tuple[Array, Array]:
         """Factors of lengths and thicknesses, (...,) each; 1 for a setting that is off."""
-        known = episode[next(iter(self._sizes))]
-        one = namespace(known).ones_like(known)
+        some = episode[next(iter(self._sizes))]
+        one = namespace(some).ones_like(some)
         length, size = (episode.get(setting.name, one) for setting in self.settings)
         return length, size

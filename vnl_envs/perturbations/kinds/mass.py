@@ -1,4 +1,4 @@
-"""Bodies of other masses."""
+"""Masses of the body."""
 
 from __future__ import annotations
 

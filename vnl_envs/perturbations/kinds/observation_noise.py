@@ -1,4 +1,4 @@
-"""Noise on what a policy observes."""
+"""Noise on observations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _check(name: str, noise: Any) -> dict[str, float]:
 
 
 class ObservationNoise(Kind):
-    """Gaussian noise, new at every step, on some of the observations."""
+    """Gaussian noise on some of the observations, independent at every step."""
 
     settings = (
         Setting(
@@ -43,7 +43,7 @@ class ObservationNoise(Kind):
 
     @classmethod
     def check_task(cls, task: Task, *values: Mapping[str, float]) -> None:
-        """The task has these observations."""
+        """Check that the task has the named observations."""
         (noise,) = values
         if not noise:
             return
@@ -67,7 +67,7 @@ class ObservationNoise(Kind):
 
 
 def _observation_names(task: Task) -> list[str]:
-    """Names of what a task observes, in order."""
+    """Names of a task's observations, in order."""
     episode = task.episode(np.zeros((1, task.uniforms), np.float32))
     start, carry = task.begin(episode)
     kinematics = forward_kinematics(task.body, np.asarray(start.qpos))

@@ -22,9 +22,9 @@ class Push:
     """Horizontal pushes of the root, one in every interval, at a random time in it.
 
     Attributes:
-        force: in weights of the unperturbed body.
-        duration: of a push, s.
-        interval: s; at least the duration.
+        force: force of a push, in weights of the unperturbed body.
+        duration: duration of a push, s.
+        interval: length of an interval, s; at least the duration.
     """
 
     force: float
@@ -38,10 +38,11 @@ class Push:
 
     @classmethod
     def from_mapping(cls, value: Any) -> Push | None:
-        """From a mapping with these attributes as keys; None without force.
+        """Make a push from a mapping whose keys are these attributes; None if the force is 0.
 
         Raises:
-            ValueError: it is not one, or a number is out of its bounds.
+            ValueError: `value` is neither such a mapping nor a `Push`, or a number is out of its
+                bounds.
         """
         if isinstance(value, Mapping):
             names = {f.name for f in dataclasses.fields(cls)}
@@ -54,7 +55,7 @@ class Push:
 
 
 class Pushes(Kind):
-    """One push of the root in every interval, of one strength and in random directions."""
+    """One push of the root in every interval, of fixed strength and in a random direction."""
 
     settings = (
         Setting(
@@ -78,7 +79,7 @@ class Pushes(Kind):
         self._weight = float(task.body.mass.sum()) * gravity
 
     def force(self, episode: Parts, carry: Parts) -> Array:
-        """The push in N, (..., 3)."""
+        """The force of the push, N, world frame, (..., 3)."""
         push = self._weights(episode, carry) * np.float32(self._weight)
         xp = namespace(push)
         return xp.concat([push, xp.zeros_like(push[..., :1])], axis=-1)
@@ -86,7 +87,7 @@ class Pushes(Kind):
     def privileged_parts(
         self, episode: Parts, carry: Parts, level: Callable[[Array], Array]
     ) -> dict[str, Array]:
-        """The coming step's push in body weights, forward and left."""
+        """The force in the coming step as "push" (..., 2): body weights, forward and left."""
         return {"push": level(self._weights(episode, carry))}
 
     def _weights(self, episode: Parts, carry: Parts) -> Array:
