@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ _ARRAY = "array"
 def write_tree(path: str | Path, tree: Any) -> None:
     """Write nested mappings and sequences of arrays, numbers, texts and None, whole or not at all.
 
-    Keys of mappings become texts, sequences become lists, arrays keep their bits.
+    Keys of mappings become texts, sequences become lists, arrays keep their bits. Arrays that are
+    equal are written once.
 
     Raises:
         TypeError: the tree holds something else.
         OSError: it cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
-    record = json.dumps(_outline(tree, "", arrays))
+    record = json.dumps(_outline(tree, "", arrays, {}))
     with written_whole(path) as partial:
         # Its own writer makes files that nobody else may read.
         partial.write_bytes(save(arrays, {"tree": record}))
@@ -50,17 +52,21 @@ def read_tree(path: str | Path) -> Any:
         raise ValueError(f"{str(path)!r} is not a checkpoint of the baselines ({error})") from None
 
 
-def _outline(tree: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The tree with arrays replaced by their names."""
+def _outline(
+    tree: Any, name: str, arrays: dict[str, np.ndarray], written: dict[Hashable, str]
+) -> Any:
+    """The tree with arrays replaced by their names; `written` has the names by the contents."""
     if isinstance(tree, np.ndarray):
+        array = np.asarray(tree, order="C")
+        content = array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
         # Parts of names may hold slashes themselves: a number keeps them apart.
-        key = f"{len(arrays)}{name}"
-        arrays[key] = np.asarray(tree, order="C")
+        key = written.setdefault(content, f"{len(arrays)}{name}")
+        arrays[key] = array
         return {_ARRAY: key}
     if isinstance(tree, Mapping):
-        return {str(k): _outline(v, f"{name}/{k}", arrays) for k, v in tree.items()}
+        return {str(k): _outline(v, f"{name}/{k}", arrays, written) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_outline(v, f"{name}/{i}", arrays) for i, v in enumerate(tree)]
+        return [_outline(v, f"{name}/{i}", arrays, written) for i, v in enumerate(tree)]
     if isinstance(tree, np.generic):
         return tree.item()
     if tree is None or isinstance(tree, bool | int | float | str):

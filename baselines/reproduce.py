@@ -2,8 +2,9 @@
 
 Runs, or goes on with, what of `campaign.yml` is missing, in its order; a stop at any time loses a
 minute of work at most. What a finished run leaves for the repository, its curve, policy and scores,
-goes to `baselines/results` and `baselines/checkpoints` under the row's name. With `--keep`, what a
-few megabytes hold of a run under way goes there too, and another machine goes on from it.
+goes to `baselines/results` and `baselines/checkpoints` under the row's name. What other rows begin
+with goes to `baselines/kept`. With `--keep`, what a few megabytes hold of a run under way goes
+there too, and another machine goes on from it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from vnl_envs.utils.files import written_whole
 
 HERE = Path(__file__).parent
 TABLE, RESULTS, CHECKPOINTS = HERE / "campaign.yml", HERE / "results", HERE / "checkpoints"
-UNFINISHED = HERE / "unfinished"
-"""What is kept of runs under way."""
+KEPT = HERE / "kept"
+"""What was learnt by runs under way and by those that others begin with."""
 EPISODES = 100
 """Of each policy in a score."""
 
@@ -61,6 +62,15 @@ class Row:
         """Of a run."""
         return runs / f"{self.name}-{seed}"
 
+    def learnt(self, runs: Path, seed: int) -> Path:
+        """The folder of a run, or what is kept of it where the run was elsewhere."""
+        folder, kept = self.folder(runs, seed), KEPT / self.stem(seed)
+        return kept if kept.is_dir() and not (folder / CHECKPOINT).is_file() else folder
+
+    def needed(self, others: dict[str, Row]) -> bool:
+        """Whether other rows begin with its first run."""
+        return any(f"{{{self.name}}}" in row.command for row in others.values())
+
     def stem(self, seed: int) -> str:
         """Of the files that a run leaves for the repository."""
         return f"{self.name}-{seed}"
@@ -71,7 +81,7 @@ class Row:
 
     def arguments(self, runs: Path, seed: int, others: dict[str, Row]) -> list[str]:
         """The command line of a run."""
-        firsts = {name: row.folder(runs, row.seeds[0]) for name, row in others.items()}
+        firsts = {name: row.learnt(runs, row.seeds[0]) for name, row in others.items()}
         bundles = {
             f"{name}.decoder": CHECKPOINTS / f"{row.stem(row.seeds[0])}.safetensors"
             for name, row in others.items()
@@ -128,14 +138,14 @@ def steps_of(folder: Path) -> int:
 
 
 def keep(row: Row, seed: int, runs: Path) -> None:
-    """Keep what a run under way has learnt, without what begins anew: episodes, Adam's moments."""
-    folder, kept = row.folder(runs, seed), UNFINISHED / row.stem(seed)
+    """Keep what a run has learnt, without what begins anew: episodes, Adam's moments."""
+    folder, kept = row.folder(runs, seed), KEPT / row.stem(seed)
     if not (folder / CHECKPOINT).is_file():
         return
     tree = read_tree(folder / CHECKPOINT)
     state = {k: v for k, v in tree["state"].items() if k not in tree["renewed"]}
     kept.mkdir(parents=True, exist_ok=True)
-    write_tree(kept / CHECKPOINT, {**tree, "state": state, "model": None})
+    write_tree(kept / CHECKPOINT, {**tree, "state": state})
     # The best policy so far is not made again unless a better one comes.
     for name in (LOG, RECORD, POLICY):
         if (folder / name).is_file():
@@ -148,15 +158,15 @@ def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     Raises:
         SystemExit: it was interrupted or failed; it has said why.
     """
-    folder, kept = row.folder(runs, seed), UNFINISHED / row.stem(seed)
-    if kept.is_dir() and not (folder / CHECKPOINT).is_file():
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    folder, learnt = row.folder(runs, seed), row.learnt(runs, seed)
+    if learnt != folder:
+        shutil.copytree(learnt, folder, dirs_exist_ok=True)
     code = subprocess.call(row.arguments(runs, seed, others))
     if code:
         sys.exit(code)
 
 
-def publish(row: Row, seed: int, runs: Path) -> None:
+def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     """Keep a finished run's curve, best policy, decoder and scores in the repository."""
     folder, stem = row.folder(runs, seed), row.stem(seed)
     RESULTS.mkdir(exist_ok=True)
@@ -168,7 +178,10 @@ def publish(row: Row, seed: int, runs: Path) -> None:
     record = {"row": row.name, **score(folder / POLICY, EPISODES)}
     with written_whole(RESULTS / f"{stem}.json") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(UNFINISHED / stem, ignore_errors=True)
+    if seed == row.seeds[0] and row.needed(others):
+        keep(row, seed, runs)
+    else:
+        shutil.rmtree(KEPT / stem, ignore_errors=True)
 
 
 def status(rows: dict[str, Row], runs: Path) -> Table:
@@ -182,7 +195,7 @@ def status(rows: dict[str, Row], runs: Path) -> Table:
         )
     for row in rows.values():
         for seed in row.seeds:
-            done = max(map(steps_of, (row.folder(runs, seed), UNFINISHED / row.stem(seed))))
+            done = max(map(steps_of, (row.folder(runs, seed), KEPT / row.stem(seed))))
             state = "published" if row.published(seed) else "running" if done else "missing"
             hours = ("-" if h is None else f"{h:g}" for h in (row.hours["cpu"], row.hours["gpu"]))
             table.add_row(
@@ -214,7 +227,7 @@ def main(
                     keep(row, seed, runs)
                     continue
                 train(row, seed, runs, rows)
-                publish(row, seed, runs)
+                publish(row, seed, runs, rows)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -30,6 +30,9 @@ def main(
     expert: Annotated[
         list[Path] | None, typer.Option(help="folder of a run to clone first; may be repeated")
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="folder of a run whose networks this one begins with")
+    ] = None,
     resume: Resume = False,
     hyperparams: HyperparameterFile = None,
     option: TaskOptions = None,
@@ -39,7 +42,9 @@ def main(
         made = network_class(network)
         h = hyperparameters.load(Hyperparameters, made.file, task, hyperparams)
         options = parse_options(task, option)
-        training = Training(task, seed, impl, out, resume, h, made, expert or (), options)
+        training = Training(
+            task, seed, impl, out, resume, h, made, expert or (), options, init_from
+        )
         run.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

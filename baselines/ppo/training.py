@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from baselines import run
+from baselines.checkpoint import read_tree
 from baselines.export import check_exported
 from baselines.jax_trees import leaves_of, with_leaves
 from baselines.ppo import teachers
@@ -28,6 +29,8 @@ from vnl_envs.tasks.metrics import STANDARD
 ALGORITHM = "ppo"
 RENEWED = ("adam", "envs")
 """Parts of a `TrainState` that begin anew where a checkpoint lacks them, see `reproduce --keep`."""
+LEARNT = ("params", "learning_rate", "observed", "returns")
+"""Parts of a `TrainState` with which another run can begin."""
 _EPISODES = ("training_return", "training_length", "training_episodes", "level")
 _FIGURES = ("kl", "learning_rate", "sigma", "clipped", "explained", "latent_kl", "cloning_error")
 
@@ -44,10 +47,13 @@ class Training(run.Training):
         experts: folders of runs that are cloned first, for `h.cloning_steps`; without, that is the
             tracking policy.
         options: of the task.
+        init_from: folder of a run with whose networks and statistics this one begins.
 
     Raises:
         ValueError: an unknown id, option or implementation, a task that the network is not for,
-            experts that are not cloned, or a folder with another run in it.
+            experts that are not cloned, a folder with another run in it, or a run to begin with
+            whose networks are of other sizes.
+        FileNotFoundError: there is no run to begin with.
     """
 
     def __init__(
@@ -61,12 +67,15 @@ class Training(run.Training):
         network: type[Network] = Network,
         experts: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
+        init_from: Path | None = None,
     ) -> None:
         if experts and not h.cloning_steps:
             raise ValueError("experts are cloned for `cloning_steps`, which is 0")
         options = dict(options or {})
         self._made, self._experts = (task_id, impl, network, options), experts
         self.h, self.level = h, 0
+        new = not (resume and (folder / run.CHECKPOINT).is_file())
+        self._init = _learnt(init_from) if init_from and new else {}
         env = self._enter(self.level)
         self._rows: list[dict[str, float]] = []
         self._updates = 0
@@ -77,6 +86,7 @@ class Training(run.Training):
             "env_hash": env_hash(task_id, make_task(task_id, **options)),
             "experts": [folder.name for folder in experts],
             **self.network.identity,
+            **({"init_from": init_from.name} if init_from else {}),
         }
         terms = [run.term_column(name) for name in env.task.reward_terms]
         metrics = [metric.name for metric in STANDARD + env.task.metrics]
@@ -117,13 +127,12 @@ class Training(run.Training):
             self._enter(saved["level"])
         seed = jnp.asarray(self.seed, jnp.uint32)
         if not saved:
-            self.state = self.algorithm.init(seed)
+            self.state = _with_parts(self.algorithm.init(seed), self._init)
             return
         kept = saved["state"]
         whole = set(TrainState._fields) <= set(kept)
         like = jax.eval_shape(self.algorithm.init, seed) if whole else self.algorithm.init(seed)
-        parts = {name: with_leaves(getattr(like, name), kept[name]) for name in kept}
-        self.state = like._replace(**parts)
+        self.state = _with_parts(like, kept)
         self._updates, self._rows = saved["updates"], saved["rows"]
 
     def get_state(self) -> dict[str, Any]:
@@ -189,6 +198,26 @@ class Training(run.Training):
         acting = acting_state(self.state, self.network.about())
         export_state(acting, path, self.run.identity)
         check_exported(path, self.mean_action, acting["mean"], acting["deviation"])
+
+
+def _learnt(folder: Path) -> dict[str, Any]:
+    """What another run can begin with.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: it is no run of PPO.
+    """
+    state = read_tree(folder / run.CHECKPOINT)["state"]
+    if not isinstance(state, dict) or not set(LEARNT) <= set(state):
+        raise ValueError(f"{str(folder)!r} holds no run of baselines.ppo to begin with")
+    return {name: state[name] for name in LEARNT}
+
+
+def _with_parts(state: TrainState, parts: Mapping[str, Sequence[np.ndarray]]) -> TrainState:
+    """A state with some of its parts as a checkpoint has them."""
+    return state._replace(
+        **{name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
+    )
 
 
 def _teacher(env: FunctionalEnv, folders: Sequence[Path]) -> Teacher:

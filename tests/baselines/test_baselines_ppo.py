@@ -210,6 +210,39 @@ def test_experts_that_are_not_cloned_are_refused(tmp_path: Path) -> None:
     assert message == "error: experts are cloned for `cloning_steps`, which is 0"
 
 
+def test_a_run_begins_with_the_networks_of_another(short: Path, tmp_path: Path) -> None:
+    """Its first action is the other's last one; episodes and steps are its own."""
+    first = str(short / "run")
+    training = ppo.Training(
+        TASK, 1, "native", tmp_path / "new", False, hyperparameters.load(
+            ppo.Hyperparameters, FILE.name, TASK, hyperparams(tmp_path)), init_from=short / "run"
+    )  # fmt: skip
+    other = read_tree(short / "run" / CHECKPOINT)["state"]
+    state = training.get_state()["state"]
+    for name in ("params", "learning_rate", "observed", "returns"):
+        assert_same(state[name], other[name])
+    assert training.steps == 0
+    assert training.run.identity["init_from"] == "run"
+    # It goes on with its own.
+    assert run(tmp_path, UPDATE, "--init-from", first).exit_code == 0
+    result = run(tmp_path, 3 * UPDATE, "--init-from", first, "--resume")
+    assert result.exit_code == 0, result.output
+    assert log_of(tmp_path / "run")[-1]["step"] == str(3 * UPDATE)
+
+
+def test_a_run_to_begin_with_must_fit(short: Path, tmp_path: Path) -> None:
+    first = str(short / "run")
+    message = one_line(run(tmp_path, UPDATE, "--init-from", str(tmp_path / "none")))
+    assert message.startswith("error: no checkpoint ")
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.glob("run/policy*"))
+    message = one_line(run(tmp_path, UPDATE, "--init-from", first, layers=[4]))
+    assert message.endswith("its arrays have other shapes")
+    write_tree(tmp_path / CHECKPOINT, {"state": {"learner": []}})
+    message = one_line(run(tmp_path, UPDATE, "--init-from", str(tmp_path)))
+    assert message.endswith("holds no run of baselines.ppo to begin with")
+
+
 def test_a_missing_hyperparameter_is_named(tmp_path: Path) -> None:
     path = tmp_path / "h.yml"
     path.write_text("default: {gamma: 0.9}")

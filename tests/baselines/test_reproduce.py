@@ -20,6 +20,7 @@ from baselines.export import OnnxPolicy
 from baselines.ppo.__main__ import main as ppo_main
 from baselines.run import CHECKPOINT, LOG, rows_of
 from baselines.transfer.__main__ import main as transfer_main
+from vnl_envs.testing.comparison import assert_same
 
 TASK = "vnl/RodentGoalReaching-v0"
 SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 1, "minibatch_size": 16, "layers": [8],
@@ -36,7 +37,7 @@ def compiled_once() -> Iterator[None]:
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of two rows, the second with the first one's decoder, whose files go elsewhere."""
-    for name in ("RESULTS", "CHECKPOINTS", "UNFINISHED"):
+    for name in ("RESULTS", "CHECKPOINTS", "KEPT"):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     monkeypatch.setattr(reproduce, "EPISODES", 1)
     folders = {name: tmp_path / name for name in ("ppo", "intention")}
@@ -111,7 +112,7 @@ def test_another_machine_goes_on_from_what_is_kept(
     half = dataclasses.replace(whole, steps=16)
     reproduce.train(half, 0, tmp_path / "here", rows)
     reproduce.keep(half, 0, tmp_path / "here")
-    there, kept = whole.folder(tmp_path / "there", 0), tmp_path / "unfinished" / whole.stem(0)
+    there, kept = whole.folder(tmp_path / "there", 0), tmp_path / "kept" / whole.stem(0)
     begun = half.folder(tmp_path / "here", 0) / CHECKPOINT
     assert (kept / CHECKPOINT).stat().st_size < begun.stat().st_size
     before = read_tree(begun)["state"]
@@ -121,8 +122,27 @@ def test_another_machine_goes_on_from_what_is_kept(
     assert [row["step"] for row in rows_of(there / LOG)] == ["16", "32"]
     after = read_tree(there / CHECKPOINT)["state"]
     assert after["observed"][0] > before["observed"][0]
-    reproduce.publish(whole, 0, tmp_path / "there")
+    reproduce.publish(whole, 0, tmp_path / "there", rows)
     assert not kept.exists()
+
+
+def test_what_others_begin_with_is_kept(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, which has none of the runs, clones it or goes on from it."""
+    monkeypatch.setattr(reproduce.subprocess, "call", inside)
+    rows = reproduce.read_table(campaign)
+    first = rows["rat-imitation"]
+    other = dataclasses.replace(first, command=f"{first.command} --init-from {{rat-imitation}}")
+    rows["rat-further"] = dataclasses.replace(other, name="rat-further")
+    reproduce.train(first, 0, tmp_path / "here", rows)
+    reproduce.publish(first, 0, tmp_path / "here", rows)
+    checkpoint = first.folder(tmp_path / "here", 0) / CHECKPOINT
+    kept = tmp_path / "kept" / first.stem(0)
+    assert_same(read_tree(kept / CHECKPOINT)["model"], read_tree(checkpoint)["model"])
+    assert (kept / CHECKPOINT).stat().st_size < checkpoint.stat().st_size
+    reproduce.train(rows["rat-further"], 0, tmp_path / "there", rows)
+    assert reproduce.steps_of(tmp_path / "there" / "rat-further-0") == 32
 
 
 def test_what_fails_ends_the_campaign(
