@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import vnl_envs
 from vnl_envs.motion.checking.check import ClipReport, check_clips
 from vnl_envs.motion.checking.report import COLUMNS, LEGEND, page, record
 from vnl_envs.tasks.imitation import Imitation
 from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.resources import packaged
 
 TASKS = ("vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0")
-CLIPS = Path(__file__).parent / "clips"
+CLIPS = packaged("clips")
 INTRODUCTION = f"""# Embedded clips: checks
 
 Written by `python assets/check_clips.py`, with [check.json](check.json).

@@ -23,7 +23,6 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from humanoid.retarget import Fit, retarget
@@ -34,8 +33,9 @@ from humanoid.timing import Gait, Take
 from vnl_envs.motion.checking.check import ClipReport, check_clips
 from vnl_envs.motion.clip import Clip, write_clips
 from vnl_envs.motion.fitting.humanoid_ik import Humanoid
+from vnl_envs.utils.resources import packaged
 
-HERE = Path(__file__).parent
+STANDING, CLIPS = packaged("standing"), packaged("clips")
 DEFAULT = Fit()
 
 
@@ -157,7 +157,7 @@ def line(report: ClipReport) -> str:
 def main() -> None:
     """Do what the arguments say, see above."""
     if sys.argv[1:] == ["standing"]:
-        (HERE / "standing" / "humanoid.json").write_text(standing_json(Humanoid()))
+        (STANDING / "humanoid.json").write_text(standing_json(Humanoid()))
         return
     # Clips do not depend on each other.
     with ProcessPoolExecutor() as pool:
@@ -166,7 +166,7 @@ def main() -> None:
     for report in check_clips(clips, body):
         print(line(report))
     if not sys.argv[1:]:
-        write_clips(HERE / "clips" / "humanoid.h5", clips, body)
+        write_clips(CLIPS / "humanoid.h5", clips, body)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ pointing back, hands pointing forward) was used to judge the pictures.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vnl_envs.bodies import RODENT
@@ -25,8 +24,9 @@ from vnl_envs.motion.generate.motion import Motion
 from vnl_envs.motion.generate.quality import measure
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world
+from vnl_envs.utils.resources import packaged
 
-ASSETS = Path(__file__).parent
+STANDING, CLIPS = packaged("standing"), packaged("clips")
 
 _STEP: dict[str, Any] = {
     "lift": -0.005,
@@ -92,7 +92,7 @@ MOTIONS = (
 
 def main() -> None:
     """Write all clips of the table and print their quality."""
-    standing = Standing.load(ASSETS / "standing" / f"{RODENT.name}.json")
+    standing = Standing.load(STANDING / f"{RODENT.name}.json")
     body = build_world(Floor(), [replace(RODENT, standing=standing)]).body
     clips = []
     for motion in MOTIONS:
@@ -106,7 +106,7 @@ def main() -> None:
             f"slide {1e3 * q.slide:.2f} mm ({100 * q.slide_fraction:.1f} %), "
             f"limit margin {q.margin:.4f} rad, fastest joint {q.speed:.1f} rad/s"
         )
-    write_clips(ASSETS / "clips" / "rodent.h5", clips, body)
+    write_clips(CLIPS / "rodent.h5", clips, body)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -23,8 +22,9 @@ from vnl_envs.bodies.body import lowest_point, servo_control
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world
+from vnl_envs.utils.resources import packaged
 
-FOLDER = Path(__file__).parent / "standing"
+FOLDER = packaged("standing")
 
 FINE = PhysicsOptions(timestep=0.001, substeps=20, cone="ELLIPTIC", tolerance=1e-10)
 """Much finer than any task's physics, so that the pose does not depend on the step."""

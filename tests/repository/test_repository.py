@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,19 @@ def test_submissions_are_for_the_suites_that_there_are():
     (suite,) = [item for item in form["body"] if item.get("id") == "suite"]
     there = {path.stem for path in (ROOT / "vnl_envs/data/suites").glob("*.json")}
     assert {*suite["attributes"]["options"]} <= there
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "assets").glob("*.py")), ids=lambda p: p.stem)
+def test_scripts_write_where_packaged_data_are(script: Path) -> None:
+    """Each folder that a script of `assets/` names is one of the package's."""
+    if "humanoid" in script.stem:
+        pytest.importorskip("pybullet_data")
+    code = (
+        "import importlib, sys; sys.path.insert(0, sys.argv[1]);"
+        "made = vars(importlib.import_module(sys.argv[2]));"
+        "print(*(made[n] for n in ('FOLDER', 'CLIPS', 'STANDING') if n in made), sep='\\n')"
+    )
+    arguments = [sys.executable, "-c", code, str(script.parent), script.stem]
+    shown = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
+    assert shown
+    assert all(Path(folder).parent == ROOT / "vnl_envs/data" for folder in shown)
