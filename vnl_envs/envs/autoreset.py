@@ -1,4 +1,4 @@
-"""Batches of functional environments for trainers: a new episode wherever one has ended."""
+"""Batches of functional environments for trainers, with autoreset to new episodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vnl_envs.envs.functional import FunctionalEnv, State, apart
 from vnl_envs.utils import checks
 
 RandomizationFn = Callable[[Any], tuple[Any, Any]]
-"""An `mjx.Model` to one with batched fields and the axes to map over, as Brax has it."""
+"""Function from an `mjx.Model` to one with batched fields and the axes to map over, as in Brax."""
 
 
 def wrap_for_training(
@@ -25,19 +25,20 @@ def wrap_for_training(
     action_repeat: int = 1,
     randomization_fn: RandomizationFn | None = None,
 ) -> AutoReset:
-    """A functional environment as Brax's trainers want it: `ppo.train(…, wrap_env_fn=this)`.
+    """Wrap a functional environment for Brax's trainers: `ppo.train(…, wrap_env_fn=this)`.
 
     Args:
-        env: what `make_functional` made.
-        episode_length: control steps after which an episode is truncated; None: the task decides.
-        action_repeat: control steps with the same action; rewards add up.
-        randomization_fn: gives each simulation of the batch a model of its own.
+        env: environment from `make_functional`.
+        episode_length: number of control steps after which an episode is truncated; None is the
+            task's horizon.
+        action_repeat: number of control steps with the same action; rewards add up.
+        randomization_fn: function that gives each simulation of the batch its own model.
     """
     return AutoReset(EpisodeLimit(Batched(env, randomization_fn), episode_length, action_repeat))
 
 
 class Wrapper:
-    """An environment around another; what it lacks, it takes from that one."""
+    """An environment around another one, whose attributes it forwards."""
 
     def __init__(self, env: Any) -> None:
         self.env = env
@@ -54,10 +55,10 @@ class Wrapper:
 
 
 class Batched(Wrapper):
-    """Simulations side by side, (B, ...).
+    """A batch of B simulations, (B, ...).
 
     Args:
-        env: a functional environment.
+        env: functional environment.
         randomization_fn: see `wrap_for_training`.
     """
 
@@ -69,7 +70,7 @@ class Batched(Wrapper):
             self._model, self._axes = randomization_fn(env.unwrapped.mjx_model)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is varied is told by identity, so that a copy has that alone of the model.
+        # Varied fields are recognised by identity, so a copy keeps only these of the model.
         varied = None
         if self._model is not None:
             pairs = zip(jax.tree.leaves(self._model), self._base()[0], strict=True)
@@ -84,7 +85,7 @@ class Batched(Wrapper):
             self._model = structure.unflatten([old if new is None else new for new, old in pairs])
 
     def _base(self) -> tuple[list[Any], Any]:
-        """Leaves and structure of the model that is varied."""
+        """Leaves and structure of the model before randomization."""
         return jax.tree.flatten(self.unwrapped.mjx_model)
 
     def reset(self, rng: jax.Array) -> State:
@@ -96,7 +97,7 @@ class Batched(Wrapper):
         return self._map(self.env.step, state, action)
 
     def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
-        """New episodes where `done` (B,)."""
+        """Start new episodes where `done` (B,), from keys (B, ...)."""
         return self._map(self.env.restart, state, done, rng)
 
     def _map(self, function: Callable[..., State], *args: Any) -> State:
@@ -111,15 +112,16 @@ class Batched(Wrapper):
 
 
 class EpisodeLimit(Wrapper):
-    """Truncates, repeats actions, and sums up episodes as Brax's own `EpisodeWrapper` does.
+    """Time limit, action repeat and episode metrics, as in Brax's own `EpisodeWrapper`.
 
-    A truncation by the task itself stays one: Brax's takes it for a failure. `info` gains `steps`,
-    `episode_done` and `episode_metrics`.
+    Unlike there, a truncation by the task itself stays a truncation and is no failure. `info` gains
+    `steps`, `episode_done` and `episode_metrics`.
 
     Args:
-        env: a batched environment.
-        episode_length: control steps after which an episode is truncated; None: the task decides.
-        action_repeat: control steps with the same action.
+        env: batched environment.
+        episode_length: number of control steps after which an episode is truncated; None is the
+            task's horizon.
+        action_repeat: number of control steps with the same action.
     """
 
     def __init__(self, env: Any, episode_length: int | None = None, action_repeat: int = 1) -> None:
@@ -132,7 +134,7 @@ class EpisodeLimit(Wrapper):
     def reset(self, rng: jax.Array) -> State:
         """Starts of episodes from keys (B, ...)."""
         state = self.env.reset(rng)
-        # Weak types would make the first step another program.
+        # With weak types the first step would be compiled separately.
         zero = jnp.zeros(state.done.shape, jnp.float32)
         names = ("sum_reward", "length", *state.metrics)
         info = {
@@ -155,7 +157,7 @@ class EpisodeLimit(Wrapper):
 
         def repeat(state: State, _: None) -> tuple[State, None]:
             after = self._limited(self._add(state, self.env.step(state, action)))
-            # An episode that ended in the midst of the repetition has no more steps.
+            # An episode that ended within the repetition makes no more steps.
             after = after.replace(reward=state.reward + after.reward)
             return choose(state.done > 0, state, after), None
 
@@ -164,7 +166,7 @@ class EpisodeLimit(Wrapper):
 
     @staticmethod
     def _add(before: State, after: State) -> State:
-        """The state after a step with the episode's sums so far."""
+        """The state after a step, with the number of steps and the sums of the episode."""
         gained = {"sum_reward": after.reward, "length": jnp.ones_like(after.reward)}
         gained |= after.metrics
         totals = before.info["episode_metrics"]
@@ -175,23 +177,23 @@ class EpisodeLimit(Wrapper):
         return after.replace(info={**after.info, **info})
 
     def _limited(self, state: State) -> State:
-        """The state, truncated where its time is over."""
-        late = (state.info["steps"] >= self._limit) & (state.done == 0)
-        truncation = jnp.where(late, 1.0, state.info["truncation"])
-        done = jnp.where(late, 1.0, state.done)
+        """The state, truncated where the time limit is reached."""
+        timeout = (state.info["steps"] >= self._limit) & (state.done == 0)
+        truncation = jnp.where(timeout, 1.0, state.info["truncation"])
+        done = jnp.where(timeout, 1.0, state.done)
         info = {"truncation": truncation, "time_out": truncation, "episode_done": done}
         return apart(state.replace(done=done, info={**state.info, **info}))
 
 
 class AutoReset(Wrapper):
-    """Begins a *new* episode where one has ended, in the same step.
+    """Starts a *new* episode in the step in which one has ended.
 
-    `obs` is then the new episode's first observation; the old one's last is `info["final_obs"]`,
-    and reward, done and the rest of `info` are the old one's. Each simulation draws its episodes
-    from a key of its own, `info["key"]`, whatever the others do.
+    Then `obs` is the first observation of the new episode. The last one of the finished episode is
+    `info["final_obs"]`; reward, done and the rest of `info` belong to the finished episode. Each
+    simulation draws its episodes from its own key, `info["key"]`, independently of the others.
 
     Args:
-        env: a batched environment with `EpisodeLimit`.
+        env: batched environment with `EpisodeLimit`.
     """
 
     def reset(self, rng: jax.Array) -> State:
@@ -203,7 +205,7 @@ class AutoReset(Wrapper):
 
     def step(self, state: State, action: jax.Array) -> State:
         """A control step with actions (B, nu)."""
-        # At every step: to go on with the keys of those that are not done would use them twice.
+        # Keys are split at every step: keeping those of running episodes would use them twice.
         keys = jax.vmap(jax.random.split)(state.info["key"])
         state = self.env.step(state, action)
         overflow = state.info["overflow"]
@@ -214,7 +216,7 @@ class AutoReset(Wrapper):
             return new.data, new.obs
 
         done = state.done > 0
-        # Above vmap: under it, both branches would run at every step.
+        # Outside vmap: inside it, both branches would run at every step.
         data, obs = jax.lax.cond(done.any(), renew, lambda *same: same, state.data, state.obs)
         info = {**state.info, "final_obs": state.obs, "key": keys[:, 1]}
         return state.replace(data=data, obs=obs, info=info)
@@ -224,8 +226,8 @@ class Sharded(Wrapper):
     """A batched environment whose batch is spread over devices.
 
     Args:
-        env: an environment with a batch axis, such as `wrap_for_training` makes.
-        devices: over which; all by default.
+        env: environment with a batch axis, such as that of `wrap_for_training`.
+        devices: devices of the batch; None is all.
 
     Raises:
         ValueError: the implementation does not shard.
@@ -250,7 +252,7 @@ class Sharded(Wrapper):
         """Starts of episodes from keys (B, ...).
 
         Raises:
-            ValueError: B does not divide over the devices.
+            ValueError: B is not a multiple of the number of devices.
         """
         count = self.mesh.size
         if rng.shape[0] % count:
@@ -263,7 +265,7 @@ class Sharded(Wrapper):
 
 
 def _sharded(env: Any, ids: Sequence[int]) -> Sharded:
-    """An environment over the devices of these ids."""
+    """A `Sharded` environment over the devices with these ids."""
     devices = {device.id: device for device in jax.devices()}
     return Sharded(env, [devices[i] for i in ids])
 

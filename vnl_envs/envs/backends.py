@@ -1,4 +1,4 @@
-"""An engine joined to a task as pure functions of one simulation, for JAX."""
+"""Engines joined to a task as pure functions of one simulation, for JAX."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vnl_envs.tasks.task import Start, Task
 
 
 def _finish() -> None:
-    """Wait for steps under way: one that calls Python while Python ends would wait for ever."""
+    """Wait for running steps: a callback into Python at its exit would never return."""
     for array in jax.live_arrays():
         array.block_until_ready()
 
@@ -37,19 +37,20 @@ atexit.register(_finish)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Everything that the coming steps depend on: who resets this resets the whole episode.
+    """Everything on which the next steps depend: resetting it resets the whole episode.
 
-    In a `State` one zero takes the place of each array without elements, in `physics` too.
+    In a `State`, one zero replaces each empty array, also in `physics`.
 
     Attributes:
-        physics: of the engine: an `mjx.Data`, or on the native engine its float64 numbers as
+        physics: state of the engine: an `mjx.Data`, or on the native engine k float64 numbers as
             pairs of words, (k, 2) uint32.
-        episode, carry: of the task; float64 numbers of the native engine as pairs of words.
-        totals: the metrics' accumulator.
-        observation: (D,) float32, of this state.
-        privileged: (P,) float32, what only a critic may see; P is 0 where nothing is perturbed.
-        model: fields of the model that differ in this episode, by name, with what follows from
-            them; the native engine derives them from the episode.
+        episode, carry: episode and carry of the task; on the native engine with float64 numbers as
+            pairs of words.
+        totals: (M,) state of the metrics' accumulator.
+        observation: (D,) float32, observation of this state.
+        privileged: (P,) float32, observation for critics only; P is 0 without perturbations.
+        model: fields of the model that differ in this episode, and the constants derived from
+            them, by name; empty on the native engine, which derives them from the episode.
     """
 
     physics: Any
@@ -61,7 +62,7 @@ class Data:
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Data:
-        """A copy with some parts changed."""
+        """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
 
@@ -70,25 +71,25 @@ class Backend(Protocol):
 
     @property
     def model(self) -> Any:
-        """An `mjx.Model`; the one meant where a method is given None."""
+        """The `mjx.Model` that methods use if their `model` is None."""
 
     def begin(self, model: Any, u: jax.Array) -> Data:
-        """A new episode from uniform numbers."""
+        """The data of a new episode from uniform numbers (uniforms,)."""
 
     def put(self, model: Any, start: Start, episode: dict, carry: dict) -> Data:
-        """A state in the midst of an episode."""
+        """The data of a given state within an episode."""
 
     def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
-        """The next data, what the step gave, the figures' increments, and what overflowed."""
+        """The next data, the step, the metrics' increments (M,), and the overflow flag."""
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
-        """The data, but a new episode's where `done`."""
+        """The data; that of a new episode if `done`."""
 
     def memory(self, data: Data) -> dict[str, Any]:
-        """Episode and carry of concrete data as NumPy has them."""
+        """Episode and carry of concrete data, as NumPy arrays."""
 
     def fill(self, mj_data: mujoco.MjData, data: Data) -> None:
-        """Write the physics of concrete data into a C simulation."""
+        """Write the physics of concrete data into an `MjData`."""
 
 
 class Native:
@@ -99,7 +100,7 @@ class Native:
         self._memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), host.memory)
         number = jax.ShapeDtypeStruct((), jnp.float32)
         flag = jax.ShapeDtypeStruct((), jnp.bool_)
-        self._gave = {
+        self._step_shapes = {
             "reward": number,
             "terms": dict.fromkeys(host.terms, number),
             **dict.fromkeys(("terminated", "truncated", "diverged", "success"), flag),
@@ -108,7 +109,7 @@ class Native:
 
     @functools.cached_property
     def model(self) -> Any:
-        """What randomizations know; the host is told which fields they have changed."""
+        """The model for randomizations. The host gets the fields that they have changed."""
         from vnl_envs.engines.mjx import MjxEngine
 
         return MjxEngine(self._host.task.world.model, "jax").model
@@ -121,10 +122,10 @@ class Native:
         return Data(**self._call(self._host.put, self._memory, model, given, episode, carry))
 
     def step(self, model: Any, data: Data, action: jax.Array) -> tuple[Data, Step, Any, Any]:
-        shapes = (self._memory, self._gave)
-        memory, gave = self._call(self._host.step, shapes, model, _memory(data), action)
-        increments = gave.pop("increments")
-        return Data(**memory), Step(**gave), increments, jnp.zeros(())
+        shapes = (self._memory, self._step_shapes)
+        memory, results = self._call(self._host.step, shapes, model, _memory(data), action)
+        increments = results.pop("increments")
+        return Data(**memory), Step(**results), increments, jnp.zeros(())
 
     def restart(self, model: Any, data: Data, done: jax.Array, u: jax.Array) -> Data:
         memory = _memory(data)
@@ -144,7 +145,7 @@ class Native:
 
 @jax.custom_jvp
 def _without_derivatives(tree: Any) -> Any:
-    """The tree, which nothing that depends on what is differentiated may be part of."""
+    """The tree itself; differentiating with respect to it is an error."""
     return tree
 
 
@@ -157,14 +158,14 @@ def _refuse(primals: Any, tangents: Any) -> Any:
 
 
 def _memory(data: Data) -> dict[str, Any]:
-    """What the host knows as a memory."""
+    """The data in the form of the host's memory."""
     return {k: v for k, v in vars(data).items() if k != "model"}
 
 
 def _as_numpy_promotes(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method in which types are promoted as usual, even where the caller asks JAX for more.
+    """A method with standard type promotion, even if the caller has set another one.
 
-    MJX does not hold under `jax_numpy_dtype_promotion="strict"`, and tasks are NumPy's as well.
+    MJX does not work with `jax_numpy_dtype_promotion="strict"`, and tasks follow NumPy's promotion.
     """
 
     @functools.wraps(method)
@@ -176,7 +177,7 @@ def _as_numpy_promotes(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _typed(tree: Any, like: Any) -> Any:
-    """Leaves in the types of those of another tree: what a reset has given a state, stays."""
+    """Leaves converted to the types of another tree, so that a state keeps its types."""
     return jax.tree.map(lambda leaf, known: jnp.asarray(leaf, known.dtype), tree, like)
 
 
@@ -211,7 +212,7 @@ class Mjx:
         return self._put(model, start, episode, carry, wanted)
 
     def _put(self, model: Any, start: Start, episode: Any, carry: Any, wanted: jax.Array) -> Data:
-        """Data of a state; its constants mean nothing where it is not wanted."""
+        """The data of a state; derived constants are valid only if it is `wanted`."""
         fields = self._fields(episode, wanted)
         model = self.model if model is None else model
         physics = self._engine.start(_edited(model, fields), self._task.body, *start)
@@ -244,13 +245,13 @@ class Mjx:
         step, totals, seen = self._finalizer(outcome, failed, data.totals, before)
         next_carry, totals = _typed((dict(next_carry), totals), (carry, data.totals))
         after = Data(physics, episode, next_carry, totals, *seen, data.model)
-        # A diverged simulation stays where it last was finite; its episode is over.
+        # A diverged simulation keeps its last finite state. Its episode is over.
         after = choose(failed, data.replace(totals=totals), after)
         increments = self._finalizer.accumulator.increments(data.totals, totals)
         return after, step, increments, engine.overflow(physics)
 
     def _fields(self, episode: Any, wanted: jax.Array) -> dict[str, jax.Array]:
-        """What differs in the model in an episode, with the constants that follow if wanted."""
+        """The model fields that differ in an episode, with derived constants if `wanted`."""
         fields = {
             name: jnp.asarray(value, jnp.float32)
             for name, value in self._task.model_fields(episode).items()
@@ -258,7 +259,7 @@ class Mjx:
         model = self._task.world.model
         if not need_constants(fields):
             return fields
-        # MuJoCo's own derivation takes a third of a millisecond, so only where one is wanted.
+        # MuJoCo's derivation takes 0.3 ms, so it runs only if it is wanted.
         shapes = {
             name: jax.ShapeDtypeStruct(getattr(model, name).shape, jnp.float32)
             for name in derived_names(model)
@@ -288,10 +289,10 @@ class Mjx:
 
 
 def choose(mask: jax.Array, yes: Any, no: Any) -> Any:
-    """Leaves (..., *) of one tree where the mask (...) holds, of the other elsewhere."""
+    """Leaves (..., *) of `yes` where the mask (...) is True, of `no` elsewhere."""
 
     def leaf(yes: Any, no: Any) -> Any:
-        # An `mjx.Data` has leaves without a batch axis and knows which.
+        # An `mjx.Data` knows which of its leaves have no batch axis.
         if hasattr(no, "where"):
             return no.where(mask, yes)
         return jnp.where(mask.reshape(mask.shape + (1,) * (no.ndim - mask.ndim)), yes, no)
@@ -300,12 +301,12 @@ def choose(mask: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _edited(model: Any, fields: dict[str, jax.Array]) -> Any:
-    """A model with some fields changed."""
+    """A model with some fields replaced."""
     return model.tree_replace(fields) if fields else model
 
 
 def varied(base: Any, model: Any) -> dict[str, jax.Array]:
-    """Fields of a model that are other arrays than the base's, by their names in `mujoco.batch`."""
+    """Fields of a model that are other arrays than those of `base`, by name in `mujoco.batch`."""
     if model is base:
         return {}
     pairs = {name: [_field(m, name) for m in (base, model)] for name in MODEL_FIELDS}
@@ -313,7 +314,7 @@ def varied(base: Any, model: Any) -> dict[str, jax.Array]:
 
 
 def _field(model: Any, name: str) -> Any:
-    """A field of an `mjx.Model` by its name in `mujoco.batch`; None where MJX has none."""
+    """A field of an `mjx.Model` by its name in `mujoco.batch`; None if MJX does not have it."""
     owner = model.opt if name.startswith("opt.") else model
     name = name.removeprefix("opt.")
     return getattr(owner, name) if name in {f.name for f in dataclasses.fields(owner)} else None

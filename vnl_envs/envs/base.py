@@ -1,4 +1,4 @@
-"""What all environments share: their properties, pickling, and the arguments of `reset`."""
+"""Shared parts of all environments: properties, pickling, and the arguments of `reset`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vnl_envs.utils import checks
 
 
 class EnvBase:
-    """What the environments show of their core, and how they are pickled."""
+    """Properties of environments that come from their core, and pickling."""
 
     _gym: GymCore
     _arguments: dict[str, Any]
@@ -24,17 +24,17 @@ class EnvBase:
 
     @property
     def _own(self) -> Core:
-        """A core of this process, whether or not it is the one that steps."""
+        """A core in this process, which need not be the one that steps."""
         return self._gym.core
 
     @property
     def core(self) -> Core:
-        """What joins task and engine, for tools that look inside."""
+        """The core that joins task and engine, for tools that inspect an environment."""
         return self._own
 
     @property
     def task(self) -> Task:
-        """The task."""
+        """The task of the environment."""
         return self._own.task
 
     @property
@@ -71,10 +71,10 @@ def _restore(cls: type, arguments: dict[str, Any], state: dict[str, Any], spec: 
 
 
 def restored_generator(state: Any) -> np.random.Generator:
-    """A generator in a saved state.
+    """A generator with a saved state.
 
     Raises:
-        ValueError: it is not a state of one.
+        ValueError: `state` is not the state of a generator.
     """
     generator = np.random.default_rng(0)
     try:
@@ -85,16 +85,16 @@ def restored_generator(state: Any) -> np.random.Generator:
 
 
 def check_seed(seed: Any) -> int | None:
-    """A seed as Gymnasium takes it, None for None.
+    """Check a seed as Gymnasium accepts it; None stays None.
 
     Raises:
-        ValueError: it is no integer of at least 0.
+        ValueError: it is not an integer of at least 0.
     """
     return None if seed is None else checks.integer("seed", seed, 0)
 
 
 def reset_options(options: Any) -> dict[str, Any]:
-    """The options of a reset, {} for None.
+    """The options of a reset; None becomes {}.
 
     Raises:
         ValueError: they are not a dictionary.
@@ -105,7 +105,7 @@ def reset_options(options: Any) -> dict[str, Any]:
 
 
 def check_reset_options(options: dict[str, Any]) -> Any:
-    """The episode among reset options, None if there is none.
+    """The option "episode" of a reset; None if it is not given.
 
     Raises:
         ValueError: there are other options.

@@ -1,4 +1,4 @@
-"""Simulations that begin new episodes by themselves: what each process of a vector does."""
+"""Simulations with autoreset, the part of a vector environment that one process steps."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FLAGS = ("terminated", "truncated", "success", "diverged")
 
 @dataclass(frozen=True)
 class Results:
-    """What a control step gave.
+    """The results of a control step.
 
     Attributes:
-        numbers: (num, K) the reward, its terms, and the metrics of the episode so far.
-        flags: (num, 4) bool, `FLAGS`.
-        final: parts of the last observations, (ended, ...), of simulations that have begun a new
-            episode in the same step.
-        ended: which those are.
+        numbers: (num, K) reward, its terms, and the metrics of the episode so far.
+        flags: (num, 4) bool, in the order of `FLAGS`.
+        final: parts of the last observations, (n, ...) each, of the n simulations that started a
+            new episode in the same step.
+        ended: (n,) indices of these simulations.
     """
 
     numbers: np.ndarray
@@ -40,12 +40,12 @@ class Results:
 
 
 class Block:
-    """The simulations of one core, each with the generator of its own episodes.
+    """The simulations of one core, each with its own generator of episodes.
 
     Args:
-        gym: of the core.
-        mode: when a simulation whose episode is over begins the next one.
-        limit: steps after which an episode is truncated; None leaves it to the task.
+        gym: core with spaces.
+        mode: autoreset mode.
+        limit: number of steps after which an episode is truncated; None uses the task's horizon.
     """
 
     def __init__(self, gym: GymCore, mode: AutoresetMode, limit: int | None = None) -> None:
@@ -59,12 +59,12 @@ class Block:
         self._view: View | None = None
 
     def reset(self, ids: np.ndarray, seeds: Sequence[int | None], episode: Rows | None) -> None:
-        """Begin episodes in simulations `ids`.
+        """Start episodes in simulations `ids`.
 
         Args:
-            ids: which.
-            seeds: for the generator of each of them; None lets it go on.
-            episode: rows of len(ids); None draws them.
+            ids: (n,) simulations.
+            seeds: n seeds of their generators; None continues a generator.
+            episode: rows (n, ...) of episodes; None draws them.
         """
         for i, seed in zip(ids, seeds, strict=True):
             if seed is not None:
@@ -76,7 +76,8 @@ class Block:
     def step(self, actions: np.ndarray, over: np.ndarray) -> Results:
         """One control step with actions (num, nu) float32 in [-1, 1].
 
-        Where an episode is `over`, (num,) bool, there is none: that simulation begins the next.
+        Simulations whose episode is `over`, (num,) bool, do not step. In mode NEXT_STEP they start
+        the next episode.
         """
         core = self._core
         ids = np.flatnonzero(~over) if over.any() else None
@@ -99,7 +100,7 @@ class Block:
         return Results(numbers, flags, final, ended)
 
     def _cut_short(self, result: Step) -> np.ndarray:
-        """What the task or the limit truncates, (num,) bool."""
+        """Whether the task or the limit truncates an episode, (num,) bool."""
         if self._limit is None:
             return result.truncated
         steps = self._core.figures()["length"]
@@ -114,15 +115,15 @@ class Block:
         return {name: part.copy() for name, part in self._gym.parts().items()}
 
     def episodes(self) -> Rows:
-        """The current episodes, one row per simulation."""
+        """The current episodes, as rows (num, ...)."""
         return {k: v.copy() for k, v in self._core.episode.items()}
 
     def carries(self) -> Rows:
-        """What the task remembers of each episode, one row per simulation."""
+        """The current carries, as rows (num, ...)."""
         return {k: v.copy() for k, v in self._core.carry.items()}
 
     def generators(self) -> list[tuple[np.random.Generator, int]]:
-        """Each simulation's generator, and what it was seeded with; -1 if it came with a state."""
+        """Each simulation's generator and its seed, which is -1 if its state was restored."""
         return list(zip(self._generators, self._seeds, strict=True))
 
     def data(self, index: int) -> mujoco.MjData:
@@ -130,31 +131,31 @@ class Block:
         return self._core.engine.data(index)
 
     def draw(self, width: int, height: int) -> list[np.ndarray]:
-        """A picture of each simulation, (height, width, 3) uint8."""
+        """An image of each simulation, (height, width, 3) uint8."""
         if self._view is None:
             self._view = View(self._core, width, height)
         return [self._view.draw(i) for i in range(self._core.num)]
 
     def get_state(self) -> dict[str, Any]:
-        """What the coming steps depend on, generators included, as plain arrays."""
+        """Everything on which the next steps depend, with the generators, as plain arrays."""
         generators = [rng.bit_generator.state for rng in self._generators]
         return {**self._core.get_state(), "generator": generators}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore `get_state`'s, whose shapes are right.
+        """Restore a state from `get_state`, whose shapes have been checked.
 
         Raises:
-            ValueError: a generator's state is not one.
+            ValueError: the state of a generator is invalid.
         """
         generators = [restored_generator(saved) for saved in state["generator"]]
         self._core.set_state(state)
         self._generators, self._seeds = generators, [-1] * len(generators)
 
     def check_open(self) -> None:
-        """Raise where there is nothing to step any more: here there always is."""
+        """Do nothing: a block in this process is never closed."""
 
     def close(self) -> None:
-        """Free the pictures' memory."""
+        """Free the renderers."""
         for part in (self._view, self._gym):
             if part is not None:
                 part.close()

@@ -1,4 +1,4 @@
-"""Joins a task and an engine for a number of simulations; every environment stands on this."""
+"""A task joined to an engine for a number of simulations, the basis of all environments."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ Rows = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Step:
-    """What a control step gave.
+    """The result of a control step.
 
     Attributes:
-        reward: (...,). terminated, truncated, diverged, success: (...,) bool.
+        reward: (...,) reward.
+        terminated, truncated, diverged, success: (...,) bool flags.
         terms: reward terms by name, (...,) each.
     """
 
@@ -44,12 +45,12 @@ class Step:
 
     @classmethod
     def none(cls, terms: Iterable[str], shape: tuple[int, ...]) -> Step:
-        """What an episode has before its first step: nothing earned, nothing over."""
+        """The state before the first step of an episode: no reward, all flags False."""
         zero, no = np.zeros(shape), np.zeros(shape, bool)
         return cls(zero, no, no, no, no, dict.fromkeys(terms, zero))
 
     def end(self, index: int) -> str:
-        """How the episode of a simulation ended that did: terminated, truncated or diverged."""
+        """How the episode of simulation `index` ended: "terminated", "truncated" or "diverged"."""
         if self.diverged[index]:
             return "diverged"
         return "truncated" if self.truncated[index] else "terminated"
@@ -58,22 +59,23 @@ class Step:
 class Core:
     """`num` simulations of a task on the native engine.
 
-    Rows (num,) are simulations; a core of several animals in each overrides `shape`, `physics`,
-    `_start`, `_actuate` and `_each`.
+    Rows (num,) are simulations. A core with several animals in each simulation overrides `shape`,
+    `physics`, `_start`, `_actuate` and `_each`.
 
     Args:
-        task: the task.
-        num: simulations.
-        threads: of the engine; 0 uses every CPU.
-        transient: whether every step is preceded by `recall`; see `NativeEngine`.
+        task: task of the simulations.
+        num: number of simulations.
+        threads: number of threads of the engine; 0 uses every CPU.
+        transient: whether every step follows a `recall`; see `NativeEngine`.
 
     Attributes:
-        observation: (num, D) float32, the observation of every simulation, always current.
-        privileged: (num, P) float32, what only a critic may see of it.
+        observation: (num, D) float32, current observation of every simulation.
+        privileged: (num, P) float32, current observation for critics only.
         layout: name of each part of a flat observation -> its slice, in order.
-        groups: group -> slice of the flat observation.
-        episode, carry: rows of what the task knows of each simulation.
-        fields: rows of model fields by name, for simulations that differ whatever the episode.
+        groups: group -> its slice of the flat observation.
+        episode, carry: episode and carry of every simulation, as rows.
+        fields: rows of model fields by name, for simulations whose models differ independently of
+            the episode.
     """
 
     def __init__(self, task: Task, num: int, threads: int = 0, transient: bool = False) -> None:
@@ -93,18 +95,18 @@ class Core:
         self.privileged = np.zeros((*self.shape(num), privileged), np.float32)
 
     def shape(self, num: int) -> tuple[int, ...]:
-        """Shape of what is known of each animal in `num` simulations."""
+        """Shape of values per animal in `num` simulations."""
         return (num,)
 
     def _blank(self) -> tuple[Rows, Rows]:
-        """Rows of the shapes and types that episodes and carries have."""
+        """Episode and carry rows of the right shapes and types."""
         u = np.zeros((self.num, self.task.uniforms), np.float32)
         episode = {k: np.array(v) for k, v in self.task.episode(u).items()}
         _, carry = self.task.begin(episode)
         return episode, {k: np.array(v) for k, v in carry.items()}
 
     def _observed(self) -> Observation:
-        """What is observed of one simulation, for names and sizes."""
+        """Observations of one simulation, for names and sizes."""
         first = np.array([0])
         return self.task.observe(
             self.physics[first], _take(self.episode, first), _take(self.carry, first)
@@ -112,22 +114,22 @@ class Core:
 
     @property
     def physics(self) -> Physics:
-        """The body's state in every simulation, live."""
+        """A live view of the body in every simulation."""
         return self.engine.physics(self.task.body)
 
     def draw(self, generators: list[np.random.Generator]) -> Rows:
-        """An episode from each generator."""
+        """Draw one episode from each generator."""
         return draw(self.task, generators)
 
     def episodes(self, u: np.ndarray) -> Rows:
-        """Episodes from uniform numbers, (n, uniforms) float32."""
+        """Make episodes from uniform numbers, (n, uniforms) float32."""
         return _episodes(self.task, u)
 
     def check_episode(self, episode: Mapping[str, Any]) -> Rows:
-        """Rows of an episode given by a user, checked against what the task draws.
+        """Check an episode from a user against the task, and return it as rows (1, ...).
 
         Raises:
-            ValueError: a part is missing, unknown, of another shape or not a number.
+            ValueError: a part is missing, unknown, of a wrong shape, not finite or impossible.
         """
         if not isinstance(episode, Mapping) or set(episode) != set(self.episode):
             names = sorted(episode) if isinstance(episode, Mapping) else type(episode).__name__
@@ -137,7 +139,7 @@ class Core:
         return rows
 
     def reset(self, ids: np.ndarray, episode: Rows) -> None:
-        """Start episodes (rows of len(ids)) in simulations `ids`."""
+        """Start episodes, (n, ...) each, in the n simulations `ids`."""
         start, carry = self.task.begin(episode)
         self._edit(ids, episode)
         self._start(ids, start)
@@ -150,7 +152,7 @@ class Core:
         self.privileged[ids] = flat_privileged(observed)
 
     def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> None:
-        """Put every simulation into a state in the midst of an episode."""
+        """Set every simulation to a state within an episode, (num, ...) each."""
         self.episode, self.carry = dict(episode), dict(carry)
         self.edit()
         self._start(np.arange(self.num), start)
@@ -159,9 +161,9 @@ class Core:
         self.observation, self.privileged = flat(observed), flat_privileged(observed)
 
     def edit(self, ids: np.ndarray | None = None) -> None:
-        """Give simulations `ids` (all if None) the models that their rows of `episode` ask for.
+        """Set the models of simulations `ids` (all if None) as their rows of `episode` require.
 
-        To be called before their states are set. Rows whose models stay cost a comparison.
+        Call this before their states are set. Unchanged models cost only a comparison.
         """
         ids = np.arange(self.num) if ids is None else ids
         self._edit(ids, _take(self.episode, ids))
@@ -173,7 +175,7 @@ class Core:
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
 
-        Results of the others mean nothing.
+        Results of the other simulations are meaningless.
         """
         task, engine = self.task, self.engine
         engine.set_inputs(task.body, *task.external_inputs(self.episode, self.carry))
@@ -181,20 +183,20 @@ class Core:
         self._actuate(task.body.control(applied))
         failed = engine.step(task.world.substeps, ids)
         physics = self.physics
-        broken = failed.any()
-        if broken:
+        any_failed = failed.any()
+        if any_failed:
             self._revive(np.flatnonzero(failed))
         failed = self._each(failed)
         carry, outcome = task.evaluate(physics, action, self.episode, self.carry)
         self.carry = dict(carry)
         before = self.observation, self.privileged
         step, self._totals, (self.observation, self.privileged) = self.finalizer(
-            outcome, failed if broken else None, self._totals, before
+            outcome, failed if any_failed else None, self._totals, before
         )
         return step
 
     def _start(self, ids: np.ndarray, start: Start) -> None:
-        """Put simulations into the states of a start, rows of len(ids)."""
+        """Set simulations `ids` to the states of a start, (n, ...)."""
         self.engine.start(ids, self.task.body, *start)
 
     def _actuate(self, control: np.ndarray) -> None:
@@ -202,16 +204,16 @@ class Core:
         self.engine.ctrl[:, self.task.body.ctrl] = control
 
     def _each(self, simulations: np.ndarray) -> np.ndarray:
-        """What holds for simulations, (num,), as what holds for each animal in them."""
+        """Values per simulation (num,) as values per animal, `shape(num)`."""
         return simulations
 
     def _revive(self, ids: np.ndarray) -> None:
-        """Put diverged simulations back into a finite state; their episode is over."""
+        """Return diverged simulations to a finite state. Their episodes are over."""
         start, _ = self.task.begin(_take(self.episode, ids))
         self._start(ids, start)
 
     def overlays(self, index: int) -> list[Overlay]:
-        """What is drawn and not simulated in one simulation."""
+        """The overlays of one simulation."""
         episode, carry = (
             {k: v[index] for k, v in rows.items()} for rows in (self.episode, self.carry)
         )
@@ -236,11 +238,11 @@ class Core:
         return dict(zip(self.finalizer.accumulator.names, figures.tolist(), strict=True))
 
     def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
-        """See `Task.reference_action`: of every simulation, (num, nu)."""
+        """The reference action of every simulation, (num, nu); see `Task.reference_action`."""
         return self.task.unwrapped.reference_action(self.episode, self.carry, kind)
 
     def memory(self) -> dict[str, Any]:
-        """What the coming steps depend on, to be carried about; the rows themselves, no copies."""
+        """Everything on which the next steps depend, as rows; the arrays are not copied."""
         return {
             "physics": self.engine.rows(),
             "episode": self.episode,
@@ -251,7 +253,7 @@ class Core:
         }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`; what the engine derives is current after the next step."""
+        """Continue from a `memory`. The engine's derived values are current after the next step."""
         self.episode, self.carry = dict(memory["episode"]), dict(memory["carry"])
         self._totals, self.observation = memory["totals"], memory["observation"]
         self.privileged = memory["privileged"]
@@ -259,7 +261,7 @@ class Core:
         self.engine.set_rows(memory["physics"])
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the coming steps depend on, as plain arrays."""
+        """Everything on which the next steps depend, as plain arrays, copied."""
         return {
             "physics": self.engine.get_state(),
             "episode": {k: v.copy() for k, v in self.episode.items()},
@@ -270,13 +272,15 @@ class Core:
         }
 
     def check_state(self, state: Any, *more: str) -> None:
-        """Raise ValueError unless a state has the parts of `get_state` and `more`, and their
-        shapes.
+        """Check that a state has the parts and shapes of `get_state`, and the parts `more`.
+
+        Raises:
+            ValueError: it does not.
         """
         check_state(self.get_state(), state, *more)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore `get_state`'s, which `check_state` has accepted."""
+        """Restore a state from `get_state` that `check_state` has accepted."""
         self.episode = {k: np.array(v) for k, v in state["episode"].items()}
         self.edit()
         self.engine.set_state(state["physics"])
@@ -287,13 +291,13 @@ class Core:
 
 
 class StepFinalizer:
-    """What a control step gave, from the task's outcome and from what diverged. NumPy or JAX.
+    """Computes the result of a control step from the task's outcome and divergence. NumPy or JAX.
 
     Args:
-        metrics: of the task.
+        metrics: metrics of the task.
 
     Attributes:
-        accumulator: of the metrics.
+        accumulator: accumulator of the metrics.
     """
 
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
@@ -302,19 +306,19 @@ class StepFinalizer:
     def __call__(
         self, outcome: Outcome, failed: Array | None, totals: Array, before: tuple[Array, Array]
     ) -> tuple[Step, Array, tuple[Array, Array]]:
-        """The step, the accumulator's next state, and the flat observations with the privileged.
+        """The step, the accumulator's next state, and the flat and the privileged observations.
 
-        An episode that diverged ends without reward, with its last finite observation.
+        A diverged episode ends without reward, with its last finite observation.
 
         Args:
-            outcome: of the task, (...,).
-            failed: (...,) what diverged; None for nothing.
-            totals: (..., M) the accumulator's state before the step.
-            before: (..., D) and (..., P) observations before the step.
+            outcome: outcome of the task, (...,).
+            failed: (...,) bool, whether a simulation diverged; None if none did.
+            totals: (..., M) state of the accumulator before the step.
+            before: flat (..., D) and privileged (..., P) observations before the step.
         """
-        # Where nothing is privileged, the empty array stays.
-        hidden = PRIVILEGED in outcome.observation
-        privileged = flat_privileged(outcome.observation) if hidden else before[1]
+        # Without privileged observations the empty array stays.
+        has_privileged = PRIVILEGED in outcome.observation
+        privileged = flat_privileged(outcome.observation) if has_privileged else before[1]
         observed = flat(outcome.observation), privileged
         reward, terms = outcome.reward, outcome.terms
         terminated, truncated, success = outcome.terminated, outcome.truncated, outcome.success
@@ -329,13 +333,13 @@ class StepFinalizer:
             terms = {k: xp.where(failed, 0.0, v) for k, v in terms.items()}
             terminated, truncated = terminated | failed, truncated & ~failed
             success = success & ~failed
-            # The diverged state says nothing: only the step itself counts.
+            # The diverged state is meaningless: only the number of steps grows.
             after = xp.where(wide, self.accumulator.count(totals), after)
         return Step(reward, terminated, truncated, failed, success, terms), after, observed
 
 
 def draw(task: Task, generators: Sequence[np.random.Generator]) -> Rows:
-    """An episode of a task from each generator."""
+    """Draw one episode of a task from each of n generators, as rows (n, ...)."""
     return _episodes(task, np.stack([rng.random(task.uniforms, np.float32) for rng in generators]))
 
 
@@ -344,34 +348,36 @@ def _episodes(task: Task, u: np.ndarray) -> Rows:
 
 
 def check_state(own: Mapping[str, Any], state: Any, *more: str) -> None:
-    """Raise ValueError unless a state has the parts of an environment's `own` and `more`, and their
-    shapes.
+    """Check that a state has the parts and shapes of an environment's `own`, and the parts `more`.
+
+    Raises:
+        ValueError: it does not.
     """
-    expected = {*own, *more}
-    if not isinstance(state, Mapping) or not expected <= set(state):
-        raise ValueError(f"a state has the parts {sorted(expected)}")
+    required = {*own, *more}
+    if not isinstance(state, Mapping) or not required <= set(state):
+        raise ValueError(f"a state has the parts {sorted(required)}")
     for part, value in own.items():
-        theirs = state[part]
-        pairs = {part: (theirs, value)}
+        given = state[part]
+        pairs = {part: (given, value)}
         if isinstance(value, dict):
-            if not isinstance(theirs, Mapping) or set(theirs) != set(value):
+            if not isinstance(given, Mapping) or set(given) != set(value):
                 raise ValueError(f"state part {part!r} has the parts {sorted(value)}")
-            pairs = {f"{part}/{k}": (theirs[k], v) for k, v in value.items()}
-        for name, (given, here) in pairs.items():
-            if np.shape(given) != np.shape(here):
+            pairs = {f"{part}/{k}": (given[k], v) for k, v in value.items()}
+        for name, (actual, expected) in pairs.items():
+            if np.shape(actual) != np.shape(expected):
                 raise ValueError(
-                    f"state part {name!r} has shape {np.shape(given)}, expected {np.shape(here)}: "
-                    "it is of another task or number of environments"
+                    f"state part {name!r} has shape {np.shape(actual)}, expected "
+                    f"{np.shape(expected)}: it is of another task or number of environments"
                 )
 
 
 def flat(observed: Observation) -> Array:
-    """Both groups of observations side by side, (..., D) float32."""
+    """The observations of both groups, concatenated, (..., D) float32."""
     return _side_by_side([value for group in GROUPS for value in observed[group].values()])
 
 
 def flat_privileged(observed: Observation) -> Array:
-    """What only a critic may see, (..., P) float32; P is 0 where nothing is perturbed."""
+    """The privileged observations, concatenated, (..., P) float32; P is 0 without perturbations."""
     if PRIVILEGED in observed:
         return _side_by_side(list(observed[PRIVILEGED].values()))
     some = next(iter(observed[GROUPS[0]].values()))
@@ -386,7 +392,11 @@ def _side_by_side(parts: list[Array]) -> Array:
 
 
 def _row(name: str, given: Any, drawn: np.ndarray) -> np.ndarray:
-    """One part of an episode given by a user as a row like those drawn."""
+    """One part of a user's episode as a row (1, ...), in the type of the drawn ones.
+
+    Raises:
+        ValueError: it has a wrong shape or type, or is not finite.
+    """
     value = np.asarray(given)
     if value.shape != drawn.shape[1:]:
         raise ValueError(
@@ -415,7 +425,7 @@ def _layout(observed: Observation) -> dict[str, slice]:
 
 
 def _group_slices(layout: dict[str, slice]) -> dict[str, slice]:
-    """The run of each group in a flat observation."""
+    """The slice of each group in a flat observation."""
     groups = {}
     for group in GROUPS:
         spans = [span for name, span in layout.items() if name.startswith(group + "/")]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# First: it says what to install where JAX is missing.
+# First: its error says what to install if JAX is missing.
 from vnl_envs.envs.backends import Backend, Data, Mjx, Native, varied  # isort: skip
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ _UNIFORM_BITS = 24
 
 
 def default_impl() -> str:
-    """What runs fastest on JAX's default device: native on a CPU, warp on CUDA, else jax."""
+    """Fastest implementation on JAX's default device: native on a CPU, warp on CUDA, else jax."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return "native"
@@ -37,18 +37,18 @@ def default_impl() -> str:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class State:
-    """What MuJoCo Playground and Brax call a state. All leaves are arrays.
+    """A state as in MuJoCo Playground and Brax. All leaves are arrays.
 
     Attributes:
-        data: see `Data`.
-        obs: (D,) float32, or a dictionary of such.
-        reward: () float32 in [0, 1].
-        done: () float32, 1 where the episode is over.
-        metrics: name -> () float32, what the last step added to the episode's figures: their sum
-            over an episode, which trainers take, is the figure. Reward terms as "reward/<name>";
-            on Warp "overflow", as in `info`.
-        info: `truncation` and `time_out`, 1 where time or motion ran out; `is_success`;
-            `diverged`; `overflow`, 1 where contacts did not fit into the engine's buffers.
+        data: state of the simulation and the episode, see `Data`.
+        obs: (D,) float32 observation, or a dictionary of observations.
+        reward: () float32 reward in [0, 1].
+        done: () float32, 1 if the episode is over.
+        metrics: name -> () float32, change of an episode metric in the last step. Trainers sum
+            these over an episode, which gives the metric. Reward terms are "reward/<name>"; on
+            Warp there is "overflow", as in `info`.
+        info: `truncation` and `time_out`, 1 if time or motion ran out; `is_success`; `diverged`;
+            `overflow`, 1 if contacts did not fit into the engine's buffers.
     """
 
     data: Any
@@ -59,17 +59,17 @@ class State:
     info: dict[str, Any]
 
     def replace(self, **changes: Any) -> State:
-        """A copy with some parts changed."""
+        """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
 
 def lean(tree: Any) -> Any:
-    """A tree with one zero in place of arrays without elements, which checkpoints do not take."""
+    """A tree whose empty arrays are replaced by one zero, as checkpoints refuse empty arrays."""
     return jax.tree.map(lambda leaf: leaf if leaf.size else jnp.zeros(1, leaf.dtype), tree)
 
 
 def apart(tree: Any) -> Any:
-    """A tree whose leaves are arrays of their own each, so that all of it can be donated."""
+    """A tree in which no two leaves are the same array, so that all of it can be donated."""
     seen: set[int] = set()
 
     def leaf(array: jax.Array) -> jax.Array:
@@ -92,30 +92,32 @@ def make_functional(
     """The functional form of a registered task; see `FunctionalEnv`.
 
     Raises:
-        TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id or implementation, or a value that is refused.
+        TypeError: an option is unknown; the message lists the known ones.
+        ValueError: the id or implementation is unknown, or a value is refused.
         RuntimeError: the implementation is not installed.
     """
     return FunctionalEnv(task_id, impl, observation, threads, max_batch, **options)
 
 
 class FunctionalEnv:
-    """A registered task as pure functions of one simulation; batches are `jax.vmap`.
+    """A registered task as pure functions of one simulation. Use `jax.vmap` for batches.
 
     Args:
-        task_id: a registered id.
+        task_id: registered id.
         impl: "native" (C MuJoCo on threads, behind a callback), "warp" (MJX-Warp), "jax"
             (MJX-JAX), or "auto": native on a CPU, warp on CUDA, jax on a TPU.
         observation: "flat" (one vector), "dict" (one vector per group) or "privileged" ("state",
             the flat vector, and "privileged_state", for a critic: without noise and with the
             perturbations).
-        threads: of the native engine; 0 uses every CPU.
-        max_batch: simulations that share Warp's contact buffer; None is 8192 on a GPU, 64 on a
-            CPU. More do not fit, and are told by `info["overflow"]`.
-        options: of the task, see `vnl_envs.task_options`.
+        threads: number of threads of the native engine; 0 uses every CPU.
+        max_batch: number of simulations that share Warp's contact buffer; None is 8192 on a GPU,
+            64 on a CPU. If contacts of a larger batch do not fit, `info["overflow"]` is 1.
+        options: options of the task, see `vnl_envs.task_options`.
 
     Attributes:
-        task_id, impl, task: as given and made.
+        task_id: as given.
+        impl: implementation, never "auto".
+        task: task made from the id and the options.
         layout: name of each part of the flat observation -> its slice, in order.
     """
 
@@ -150,16 +152,16 @@ class FunctionalEnv:
             Native(self._host) if self.impl == "native" else Mjx(self.task, self.impl, max_batch)
         )
         self.layout = self._host.layout
-        # Swapped by those who randomize, by Playground under this name.
+        # Model for randomization, set by `using`, and by Playground under this name.
         self._mjx_model: Any = None
         drawn = self.task.episode(np.zeros((1, self.task.uniforms), np.float32))
         self._episode_fields = tuple(self.task.model_fields(drawn))
-        # Whole data has arrays without elements, where a state has one zero.
+        # Data of the backend, with the empty arrays that `lean` replaces in a state.
         self._whole_data = jax.eval_shape(self._begin, jax.random.key(0))
         self._template = jax.eval_shape(self._first, self._whole_data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Neither C's simulations nor traced functions can be copied: they are made again.
+        # C simulations and traced functions cannot be copied: they are made again.
         return _remade, (type(self), self._arguments)
 
     # Functions
@@ -169,8 +171,8 @@ class FunctionalEnv:
         return self._first(self._begin(rng))
 
     def put(self, start: Start, episode: Mapping[str, Any], carry: Mapping[str, Any]) -> State:
-        """A state in the midst of an episode; numbers travel as float32."""
-        # Copies: what the caller does to his arrays later is nothing to the state.
+        """The state for a given physics state, episode and carry. Numbers become float32."""
+        # Copies, so that later changes of the caller's arrays do not reach the state.
         given = Start(*(None if part is None else jnp.array(part) for part in start))
         rows = [{k: jnp.array(v) for k, v in part.items()} for part in (episode, carry)]
         return self._first(self._backend.put(self._model(), given, *rows))
@@ -178,18 +180,18 @@ class FunctionalEnv:
     def step(self, state: State, action: jax.Array) -> State:
         """One control step with an action (nu,) in [-1, 1].
 
-        An action that is not a number ends the episode as diverged.
+        An action that is not finite ends the episode as diverged.
 
         Raises:
-            ValueError: the state is of another task, implementation or option, or the action of
-                another shape.
-            NotImplementedError: on native or Warp, a derivative with respect to state or action
-                is asked for; `jax.lax.stop_gradient` around them says that none is.
+            ValueError: the state is of another task, implementation or option, or the action has a
+                wrong shape.
+            NotImplementedError: on native or Warp, the function is differentiated with respect to
+                state or action. Put `jax.lax.stop_gradient` around them.
         """
         self._check(state, action)
         action = jnp.clip(jnp.asarray(action, jnp.float32), -1.0, 1.0)
-        whole = self._whole(state.data)
-        data, step, increments, overflow = self._backend.step(self._model(), whole, action)
+        data = self._whole(state.data)
+        data, step, increments, overflow = self._backend.step(self._model(), data, action)
         increments = jnp.asarray(increments, jnp.float32)
         figures = dict(zip(self._host.names, jnp.unstack(increments, axis=-1), strict=True))
         flags = {
@@ -210,30 +212,30 @@ class FunctionalEnv:
                 **{f"reward/{k}": jnp.asarray(v, jnp.float32) for k, v in step.terms.items()},
                 **({"overflow": jnp.asarray(overflow, jnp.float32)} if self._may_overflow else {}),
             },
-            # What wrappers keep here stays.
+            # Entries of wrappers are kept.
             info={**state.info, **{k: jnp.asarray(v, jnp.float32) for k, v in flags.items()}},
         )
         return apart(after)
 
     def restart(self, state: State, done: jax.Array, rng: jax.Array) -> State:
-        """The state, but with data and observation of a new episode where `done`."""
-        whole = self._whole(state.data)
-        data = lean(self._backend.restart(self._model(), whole, done, self.uniforms(rng)))
+        """The state, with data and observation of a new episode if `done`."""
+        data = self._whole(state.data)
+        data = lean(self._backend.restart(self._model(), data, done, self.uniforms(rng)))
         return apart(state.replace(data=data, obs=self._observe(data)))
 
     def uniforms(self, rng: jax.Array) -> jax.Array:
-        """What an episode is made of, (uniforms,) float32: multiples of 2^-24 in [0, 1).
+        """Uniform numbers for an episode, (uniforms,) float32: multiples of 2^-24 in [0, 1).
 
-        A subclass may draw others.
+        A subclass may override this.
         """
         bits = jax.random.bits(rng, (self.task.uniforms,), jnp.uint32)
         return (bits >> (32 - _UNIFORM_BITS)).astype(jnp.float32) * 2.0**-_UNIFORM_BITS
 
-    # What trainers ask for
+    # Interface of trainers
 
     @property
     def observation_size(self) -> Any:
-        """D, or name -> (size,) of a dictionary."""
+        """D; for a dictionary of observations, name -> (size,)."""
         obs = self._template.obs
         return {k: v.shape for k, v in obs.items()} if isinstance(obs, dict) else obs.shape[-1]
 
@@ -254,7 +256,7 @@ class FunctionalEnv:
 
     @property
     def n_substeps(self) -> int:
-        """Physics steps in one control step."""
+        """Number of physics steps in one control step."""
         return self.task.world.substeps
 
     @property
@@ -269,7 +271,7 @@ class FunctionalEnv:
 
     @property
     def mjx_model(self) -> Any:
-        """The model whose fields a `randomization_fn` may vary, on every engine."""
+        """The model whose fields a `randomization_fn` may vary, for every engine."""
         if self._mjx_model is None:
             self._mjx_model = self._backend.model
         return self._mjx_model
@@ -283,7 +285,7 @@ class FunctionalEnv:
 
     @contextlib.contextmanager
     def using(self, model: Any) -> Iterator[FunctionalEnv]:
-        """The environment with another model, such as one of a randomized batch."""
+        """Context in which the environment uses another model, such as one of a batch."""
         before, self._mjx_model = self._mjx_model, model
         try:
             yield self
@@ -299,20 +301,20 @@ class FunctionalEnv:
         scene_option: mujoco.MjvOption | None = None,
         modify_scene_fns: Sequence[Callable[[mujoco.MjvScene], None]] | None = None,
     ) -> Any:
-        """Pictures (height, width, 3) uint8 of states without a batch axis, one or a list.
+        """Images (height, width, 3) uint8 of states without a batch axis: one, or a list.
 
-        Called as MuJoCo Playground's `MjxEnv.render`.
+        The interface is that of MuJoCo Playground's `MjxEnv.render`.
 
         Args:
-            trajectory: a state, or several.
-            height, width: pixels.
-            camera: name of a camera of `mj_model`, or one to look from; None follows the body.
-            scene_option: what is visible; None: the body as it is meant to be seen.
-            modify_scene_fns: for each state, what to do to its scene before it is drawn.
+            trajectory: one state, or several.
+            height, width: size of the images, pixels.
+            camera: name of a camera of `mj_model`, or a camera; None follows the body.
+            scene_option: visualization options; None is the default look of the body.
+            modify_scene_fns: function for each state that changes its scene before it is drawn.
 
         Raises:
-            ValueError: states have a batch axis, the model has no such camera, a size is no
-                integer of at least 1, or there are not as many functions as states.
+            ValueError: states have a batch axis, the model has no such camera, a size is not an
+                integer of at least 1, or the numbers of functions and states differ.
         """
         single = isinstance(trajectory, State)
         states = [trajectory] if isinstance(trajectory, State) else list(trajectory)
@@ -329,7 +331,7 @@ class FunctionalEnv:
         return drawn[0] if single else drawn
 
     def mj_data(self, state: State) -> mujoco.MjData:
-        """The simulation of a state without a batch axis, as C MuJoCo has it.
+        """The C MuJoCo data of a state without a batch axis.
 
         Raises:
             ValueError: the state has a batch axis, or is of another task.
@@ -340,13 +342,13 @@ class FunctionalEnv:
         mujoco.mj_forward(self.mj_model, data)
         return data
 
-    # Inside
+    # Internals
 
     def _model(self) -> Any:
-        """The model in use; None for the engine's own.
+        """The model in use; None is the engine's own.
 
         Raises:
-            ValueError: a field is varied by the episode and by a randomization, too.
+            ValueError: both the episode and a randomization vary a field.
         """
         model = self._mjx_model
         if model is not None:
@@ -363,12 +365,12 @@ class FunctionalEnv:
 
     @property
     def _figures(self) -> tuple[str, ...]:
-        """Metrics shown: the standard two are every trainer's own, infinite ones spoil means."""
+        """Names of the reported metrics, without infinite ones and those that trainers add."""
         return tuple(n for n in self._host.finite if n not in ("return", "length"))
 
     @property
     def _may_overflow(self) -> bool:
-        """Whether the engine's buffers are smaller than all contacts that could ever be."""
+        """Whether the engine's buffers may be too small for all contacts."""
         return self.impl == "warp"
 
     def _begin(self, rng: jax.Array) -> Data:
@@ -408,7 +410,7 @@ class FunctionalEnv:
         return {name: data.observation[span] for name, span in self._host.groups.items()}
 
     def _check(self, state: State, action: Any) -> None:
-        """Shapes only, so at no cost once compiled."""
+        """Check shapes of a state and an action, which costs nothing once compiled."""
         if jnp.shape(action) != (self.action_size,):
             raise ValueError(
                 f"an action of {self.task_id} has shape ({self.action_size},), got "
@@ -422,13 +424,13 @@ class FunctionalEnv:
             for data in (self._template.data, state.data)
         )
         for path in own.keys() | given.keys():
-            here, there = own.get(path), given.get(path)
-            if getattr(here, "shape", None) != getattr(there, "shape", None):
+            expected, actual = (getattr(d.get(path), "shape", None) for d in (own, given))
+            if actual != expected:
                 raise ValueError(
                     f"the state is not one of {self.task_id} with impl={self.impl!r}: its data"
-                    f"{jax.tree_util.keystr(path)} has shape {getattr(there, 'shape', None)}, "
-                    f"expected {getattr(here, 'shape', None)}; batches are jax.vmap's, and row i "
-                    "of one is jax.tree.map(lambda leaf: leaf[i], state)"
+                    f"{jax.tree_util.keystr(path)} has shape {actual}, expected {expected}; "
+                    "batches are jax.vmap's, and row i of one is "
+                    "jax.tree.map(lambda leaf: leaf[i], state)"
                 )
 
 

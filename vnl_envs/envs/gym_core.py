@@ -1,4 +1,4 @@
-"""A core with what Gymnasium asks for: spaces, shaped observations, checked actions, pictures."""
+"""A core with Gymnasium's interface: spaces, shaped observations, checked actions, images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class GymCore:
     """A core with Gymnasium's spaces.
 
     Args:
-        task: the task.
-        num: simulations.
-        threads: of the engine.
-        vision: whether observations hold a picture of the egocentric camera.
+        task: task of the simulations.
+        num: number of simulations.
+        threads: number of threads of the engine; 0 uses every CPU.
+        vision: whether observations contain an image of the egocentric camera.
         observation: "flat" (one Box) or "dict" (one Box per group).
 
     Attributes:
-        observation_space, action_space: of one simulation.
+        core: core of the simulations.
+        observation_space, action_space: spaces of one simulation.
     """
 
     def __init__(
@@ -65,17 +66,20 @@ class GymCore:
         return gymnasium.spaces.Dict(spaces)
 
     def parts(self, ids: np.ndarray | None = None) -> Rows:
-        """What observations of simulations (all if None) are made of: "flat" (n, D), the core's own
-        where all are asked for, and with vision "vision" (n, 64, 64, 3) uint8.
+        """Parts of the observations of simulations `ids` (all if None).
+
+        Returns:
+            "flat" (n, D) float32, the core's own array for all simulations; and with vision,
+            "vision" (n, 64, 64, 3) uint8.
         """
         flat = self.core.observation if ids is None else self.core.observation[ids]
         if not self.vision:
             return {"flat": flat}
-        chosen = range(self.core.num) if ids is None else ids
-        return {"flat": flat, "vision": np.stack([self.see(int(i)) for i in chosen])}
+        indices = range(self.core.num) if ids is None else ids
+        return {"flat": flat, "vision": np.stack([self.see(int(i)) for i in indices])}
 
     def shaped(self, parts: Rows) -> Any:
-        """The observations that `parts`, of any leading shape, make: an array or a dictionary."""
+        """Observations from `parts` of any leading shape: an array or a dictionary."""
         flat = parts["flat"]
         if not self.dict_observation:
             return flat
@@ -83,7 +87,7 @@ class GymCore:
         return {**groups, "vision": parts["vision"]} if self.vision else groups
 
     def observe_one(self, index: int) -> Any:
-        """The observation of one simulation, (D,) or a dictionary of such."""
+        """The observation of one simulation: (D,), or a dictionary of arrays."""
         flat = self.core.observation[index]
         if not self.dict_observation:
             return flat.copy()
@@ -91,14 +95,19 @@ class GymCore:
         return {**groups, "vision": self.see(index)} if self.vision else groups
 
     def see(self, index: int) -> np.ndarray:
-        """The egocentric picture of one simulation, (64, 64, 3) uint8."""
+        """The egocentric image of one simulation, (64, 64, 3) uint8."""
         return self._eye.draw(index)
 
     @staticmethod
     def check_action(
         action: Any, shape: tuple[int, ...] | None, owner: str = "environment {}"
     ) -> np.ndarray:
-        """Actions as float32 in [-1, 1]; `owner` names whose each row is.
+        """Check actions, and return them as float32, clipped to [-1, 1].
+
+        Args:
+            action: actions of the given shape.
+            shape: required shape.
+            owner: format string that names the owner of a row in error messages.
 
         Raises:
             ValueError: the shape or the type is wrong, or a number is not finite; the message
@@ -106,13 +115,13 @@ class GymCore:
         """
         array = np.asarray(action)
         if array.dtype.kind != "f":
-            # JAX's and PyTorch's short floats, bfloat16 for one, are no kind of NumPy's.
+            # Short floats of JAX and PyTorch, such as bfloat16, have no NumPy kind.
             if "float" not in array.dtype.name:
                 raise ValueError(f"actions must be floating point, got {array.dtype}")
             array = array.astype(np.float32)
         if array.shape != shape:
             raise ValueError(f"actions must have shape {shape}, got {array.shape}")
-        # One look at actions as they should be; false for what is not a number, too.
+        # Fast path for valid actions; the comparison is False for NaN.
         if (np.abs(array) <= 1.0).all():
             return array.astype(np.float32)
         if not np.isfinite(array).all():
@@ -122,5 +131,5 @@ class GymCore:
         return np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
 
     def close(self) -> None:
-        """Free the pictures' memory."""
+        """Free the renderer."""
         self._eye.close()

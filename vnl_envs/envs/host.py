@@ -1,4 +1,4 @@
-"""Control steps on the native engine for JAX: rows go in and come out, nothing stays behind."""
+"""Control steps on the native engine for JAX, as functions without state of their own."""
 
 from __future__ import annotations
 
@@ -18,33 +18,39 @@ Tree = Any
 
 
 class Host:
-    """Pure functions of rows, by a `Core` for each number of rows that was ever asked for.
+    """Pure functions of rows, computed by one `Core` per number of rows.
 
-    A memory is everything that the coming steps depend on: `physics` (k), `episode`, `carry`,
-    `totals` (M) and `observation` (D). JAX has no 64-bit numbers by default, so each
-    travels as two words: an array (...) of float64 is one of uint32, (..., 2).
+    A memory is everything on which the next steps depend: `physics` (k), `episode`, `carry`,
+    `totals` (M), `observation` (D) and `privileged` (P). JAX has no 64-bit numbers by default.
+    Therefore each is passed as two words: an array (...) of float64 becomes (..., 2) uint32.
 
-    Every function takes arrays with the same leading batch axes, and gives such. The first is
-    always `fields`: values of model fields by name, beside those that the episode asks for.
+    Every function takes and returns arrays with the same leading batch axes. The first argument is
+    always `fields`: values of model fields by name, in addition to those of the episode.
 
     Args:
-        task: the task.
-        threads: of the engine; 0 uses every CPU.
+        task: task of the simulations.
+        threads: number of threads of the engine; 0 uses every CPU.
+
+    Attributes:
+        names: names of the metrics.
+        finite: names of the metrics that are finite from the first step on.
+        terms: names of the reward terms.
+        memory: memory of one simulation, as an example of shapes and types.
     """
 
     def __init__(self, task: Task, threads: int = 0) -> None:
         self.task, self.threads = task, threads
         self._cores: dict[tuple[Any, ...], Core] = {}
-        # JAX calls from several threads; a core is not safe under them.
+        # JAX calls from several threads, and a core is not thread-safe.
         self._lock = threading.Lock()
         core = self._core(1, {})
         self.layout, self.groups = core.layout, core.groups
         self._begin(core, np.zeros((1, task.uniforms), np.float32))
         self.names = core.finalizer.accumulator.names
         core.step(np.zeros((1, task.body.nu), np.float32))
-        # A step may widen what an episode's carry begins with, hence the types after one.
+        # A step may widen the types of the first carry, so types are taken after one.
         self._types = _map(lambda array: array.dtype, core.memory())
-        # Figures that are finite from the first step on; others would spoil a trainer's means.
+        # Infinite metrics would spoil a trainer's means.
         self.finite = tuple(n for n, v in core.figures_of(0).items() if np.isfinite(v))
         self.memory = _map(lambda array: array[0], self._words(core.memory()))
         self.terms = tuple(task.reward_terms)
@@ -58,7 +64,7 @@ class Host:
             return _shape(self._words(core.memory()), batch)
 
     def put(self, fields: Tree, start: Tree, episode: Tree, carry: Tree) -> Tree:
-        """Memories of states in the midst of episodes; `start` has the fields of `Start`."""
+        """Memories of given states within episodes; `start` has the fields of `Start`."""
         batch, (fields, start, episode, carry) = _flatten(
             start["qpos"].shape[:-1], fields, start, episode, carry
         )
@@ -68,22 +74,22 @@ class Host:
             return _shape(self._words(core.memory()), batch)
 
     def step(self, fields: Tree, memory: Tree, action: np.ndarray) -> tuple[Tree, Tree]:
-        """One control step with actions (..., nu): the next memories, and what the step gave.
+        """One control step with actions (..., nu): the next memories, and the step's results.
 
-        An action that is not a number breaks the simulation that it is given to.
+        A simulation whose action is not finite diverges.
         """
         batch, (fields, memory, action) = _flatten(action.shape[:-1], fields, memory, action)
         memory = self.numbers(memory)
-        broken = ~np.isfinite(action).all(axis=-1)
-        if broken.any():
-            action = np.where(broken[:, None], np.float32(0), action)
-            memory["physics"] = np.where(broken[:, None], np.nan, memory["physics"])
+        invalid = ~np.isfinite(action).all(axis=-1)
+        if invalid.any():
+            action = np.where(invalid[:, None], np.float32(0), action)
+            memory["physics"] = np.where(invalid[:, None], np.nan, memory["physics"])
         with self._lock:
             core = self._core(len(action), fields)
             core.recall(memory)
             step = core.step(action)
             after = core.memory()
-            gave = {
+            results = {
                 "reward": step.reward,
                 "terms": step.terms,
                 "terminated": step.terminated,
@@ -94,14 +100,14 @@ class Host:
                     memory["totals"], after["totals"]
                 ),
             }
-            return _shape(self._words(after), batch), _shape(_single(gave), batch)
+            return _shape(self._words(after), batch), _shape(_single(results), batch)
 
     def restart(self, fields: Tree, memory: Tree, done: np.ndarray, u: np.ndarray) -> Tree:
-        """The memories, but those of new episodes where `done` (...)."""
+        """The memories; those of new episodes where `done` (...)."""
         batch, (fields, memory, done, u) = _flatten(done.shape, fields, memory, done, u)
         with self._lock:
             core = self._core(len(done), fields)
-            # The core writes to its rows.
+            # Copies, as the core writes into its rows.
             core.recall(_map(np.array, self.numbers(memory)))
             ids = np.flatnonzero(done)
             if len(ids):
@@ -109,15 +115,15 @@ class Host:
             return _shape(self._words(core.memory()), batch)
 
     def numbers(self, memory: Tree) -> Tree:
-        """A memory, or rows of such, with 64-bit numbers in place of their words."""
+        """A memory (..., *) with 64-bit numbers in place of pairs of words."""
         return _map(_to_numbers, _map(np.asarray, memory), self._types)
 
     def fill(self, data: mujoco.MjData, memory: Tree) -> None:
-        """Write the state of one memory into a simulation."""
+        """Write the physics of one memory into an `MjData`."""
         self._core(1, {}).engine.fill(data, self.numbers(memory)["physics"])
 
     def _core(self, num: int, fields: Tree) -> Core:
-        # A core keeps what was once edited, so that each set of fields has its own.
+        # A core keeps its edited fields, so that each set of fields needs its own core.
         key = num, *sorted(fields)
         if key not in self._cores:
             self._cores[key] = Core(self.task, num, self.threads, transient=True)
@@ -126,13 +132,13 @@ class Host:
         return core
 
     def _begin(self, core: Core, u: np.ndarray) -> None:
-        # Not `reset`: the rows of an earlier call were JAX's memory.
+        # `reset` would write into the rows of an earlier call, which are JAX's memory.
         episode = core.episodes(u)
         start, carry = self.task.begin(episode)
         core.put(start, episode, carry)
 
     def _words(self, memory: Tree) -> Tree:
-        """A memory with words in place of its 64-bit numbers; the inverse of `numbers`."""
+        """A memory with pairs of words in place of 64-bit numbers, the inverse of `numbers`."""
         return _map(_to_words, _map(np.asarray, memory, self._types))
 
 
@@ -155,12 +161,12 @@ def _to_numbers(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _single(tree: Tree) -> Tree:
-    """Float64 rounded to float32."""
+    """Leaves of float64 rounded to float32."""
     return _map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, tree)
 
 
 def _flatten(batch: tuple[int, ...], *trees: Tree) -> tuple[tuple[int, ...], list[Tree]]:
-    """Trees of NumPy arrays with one batch axis in place of those of `batch`."""
+    """The batch shape, and trees of NumPy arrays whose batch axes are merged into one."""
     n, size = len(batch), math.prod(batch)
 
     def flat(array: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Gymnasium's vector interface over a functional environment: its spaces, JAX's arrays."""
+"""Gymnasium's vector interface for a functional environment, with JAX arrays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from vnl_envs.utils import checks
 class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
     """`num_envs` simulations of a registered task, stepped by one compiled function.
 
-    Observations, rewards and flags are JAX arrays, and so are the entries of `infos`; for NumPy
-    or torch put `gymnasium.wrappers.vector.JaxToNumpy` or `JaxToTorch` around it. Autoreset is
-    SAME_STEP: where an episode has ended, the observation is the next one's first, the old one's
-    last is in `infos["final_obs"]`, and everything else is the old one's.
+    Observations, rewards, flags and the entries of `infos` are JAX arrays. For NumPy or torch, wrap
+    the environment in `gymnasium.wrappers.vector.JaxToNumpy` or `JaxToTorch`. The autoreset mode is
+    SAME_STEP: when an episode ends, the observation is the first of the next episode, the last one
+    of the finished episode is in `infos["final_obs"]`, and everything else belongs to the finished
+    episode.
 
     Args:
-        task_id: a registered id.
-        num_envs: simulations.
+        task_id: registered id.
+        num_envs: number of simulations.
         impl, observation, threads, options: see `FunctionalEnv`.
     """
 
@@ -56,8 +57,8 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
     def _compile(self) -> None:
         env = wrap_for_training(self.functional)
 
-        # What compiled code returns twice is an array of its own each time: a caller may donate
-        # his, and the state stays whole.
+        # Compiled code returns separate arrays for the two uses of the observation: callers may
+        # donate theirs without changing the state.
         def reset(keys: jax.Array) -> tuple[State, Any]:
             state = env.reset(keys)
             return state, state.obs
@@ -81,12 +82,12 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start episodes; simulation i draws its episodes from the key of seed + i.
+        """Start episodes. Simulation i draws its episodes from the key of seed + i.
 
-        Without a seed, `np_random` draws one; a seed seeds it, too.
+        Without a seed, `np_random` draws one. A seed also seeds `np_random`.
 
         Raises:
-            ValueError: an option, of which there is none.
+            ValueError: there are options, or the seed is not an integer of at least 0.
         """
         if reset_options(options):
             raise ValueError(f"reset has no options here, got {sorted(options or {})}")
@@ -105,8 +106,8 @@ class JaxVectorEnv(gymnasium.vector.VectorEnv[Any, jax.Array, jax.Array]):
         """One control step with actions (num_envs, nu) in [-1, 1].
 
         Raises:
-            ValueError: actions of a wrong shape.
-            gymnasium.error.ResetNeeded: before the first reset.
+            ValueError: the actions have a wrong shape.
+            gymnasium.error.ResetNeeded: `reset` was not called before.
         """
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step(): no episode is under way")
@@ -141,5 +142,5 @@ def _space(size: Any) -> gymnasium.Space:
 
 
 def _masked(values: dict[str, Any], mask: jax.Array) -> dict[str, Any]:
-    """Infos in Gymnasium's form, each with its mask."""
+    """Infos in Gymnasium's form, each with the mask."""
     return {**values, **{f"_{name}": mask for name in values}}

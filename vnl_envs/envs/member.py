@@ -1,4 +1,4 @@
-"""One environment of a vector."""
+"""One environment of a vector environment."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHARED = ("spec", "task", "dt", "layout", "model", "env_hash")
 
 
 class Member:
-    """Environment `index` of a vector with what `SingleEnv` has, but for `step` and `close`.
+    """One environment of a vector, with the interface of `SingleEnv` except `step` and `close`.
 
     Args:
-        env: the vector.
-        index: of the environment.
+        env: vector environment.
+        index: index of the environment.
     """
 
     def __init__(self, env: VectorEnv, index: int) -> None:
@@ -37,7 +37,7 @@ class Member:
 
     @property
     def unwrapped(self) -> Member:
-        """Itself."""
+        """The environment itself."""
         return self
 
     @property
@@ -47,7 +47,7 @@ class Member:
 
     @property
     def np_random_seed(self) -> int:
-        """What the generator was seeded with; -1 where it came with a state."""
+        """Seed of the generator; -1 if its state was restored."""
         return self._env.np_random_seed[self._index]
 
     @property
@@ -57,64 +57,66 @@ class Member:
 
     @property
     def data(self) -> mujoco.MjData:
-        """A snapshot of the simulation: writing to it changes nothing."""
+        """A snapshot of the simulation. Writing to it changes nothing."""
         return self._env.data(self._index)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode here and nowhere else; see `SingleEnv.reset`."""
+        """Start an episode in this environment only; see `SingleEnv.reset`."""
         given = check_reset_options(reset_options(options))
-        chosen = np.arange(self._env.num_envs) == self._index
-        rows: dict[str, Any] = {"reset_mask": chosen}
+        mask = np.arange(self._env.num_envs) == self._index
+        rows: dict[str, Any] = {"reset_mask": mask}
         if given is not None:
             rows["episode"] = (
                 {name: np.asarray(part)[None] for name, part in given.items()}
                 if isinstance(given, dict)
                 else given
             )
-        seeds = [seed if here else None for here in chosen]
+        seeds = [seed if chosen else None for chosen in mask]
         observation, infos = self._env.reset(seed=seeds, options=rows)
         return _row(observation, self._index), info_of(infos, self._index)
 
     def render(self) -> np.ndarray | None:
-        """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""
-        pictures = self._env.render()
-        return None if pictures is None else pictures[self._index]
+        """An image (height, width, 3) uint8 in mode "rgb_array", else None."""
+        images = self._env.render()
+        return None if images is None else images[self._index]
 
     def get_state(self) -> dict[str, Any]:
-        """Everything the coming steps depend on, generator included, as `SingleEnv` has it."""
+        """Everything on which the next steps depend, in the form of `SingleEnv.get_state`."""
         state = self._env.get_state()
         generator, over = state.pop("generator")[self._index], state.pop("over")[self._index]
         one = slice(self._index, self._index + 1)
         return {**_row(state, one), "generator": generator, "over": bool(over)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore `get_state`'s, or a single environment's; the next steps give the same bits.
+        """Restore a state from `get_state`, or from a single environment.
+
+        The next steps give the same bits.
 
         Raises:
             ValueError: the state is of another task.
         """
-        whole = self._env.get_state()
-        if not isinstance(state, dict) or not set(whole) <= set(state):
-            raise ValueError(f"a state has the parts {sorted(whole)}")
-        for name, rows in whole.items():
+        states = self._env.get_state()
+        if not isinstance(state, dict) or not set(states) <= set(state):
+            raise ValueError(f"a state has the parts {sorted(states)}")
+        for name, rows in states.items():
             if name in ("generator", "over"):
                 rows[self._index] = state[name]
             else:
                 _replace(name, rows, state[name], self._index)
-        self._env.set_state(whole)
+        self._env.set_state(states)
 
 
 def _row(rows: Any, index: int | slice) -> Any:
-    """A row of an array, or of each array in nested dictionaries."""
+    """Row `index` of an array, or of each array in nested dictionaries."""
     if isinstance(rows, dict):
         return {name: _row(part, index) for name, part in rows.items()}
     return rows[index]
 
 
 def _replace(name: str, rows: Any, row: Any, index: int) -> None:
-    """Write a row (1, ...) to an array at an index, or to each array in nested dictionaries."""
+    """Write a row (1, ...) into an array (n, ...), or into each array in nested dictionaries."""
     if isinstance(rows, dict):
         for part, own in rows.items():
             _replace(f"{name}/{part}", own, row.get(part), index)

@@ -37,33 +37,34 @@ Results = tuple[
 
 
 def parallel_env(id: str, num_agents: int = 2, **arguments: Any) -> ParallelEnv:
-    """A race of several animals of one kind.
+    """Make a race of several animals of one kind.
 
     Args:
         id: one of `vnl_envs.parallel_ids()`.
-        num_agents: animals, two or more.
-        arguments: of `ParallelEnv`.
+        num_agents: number of animals, two or more.
+        arguments: arguments of `ParallelEnv`.
 
     Raises:
-        TypeError: an unknown argument; the message lists what there is.
-        ValueError: an unknown id (the message lists what there is) or number of animals.
+        TypeError: an argument is unknown; the message lists the known ones.
+        ValueError: the id is unknown (the message lists the known ones), or the number of animals
+            is impossible.
         RuntimeError: PettingZoo is not installed.
     """
     return ParallelEnv(id, num_agents, **arguments)
 
 
 class RaceCore(Core):
-    """Simulations with N animals in each: rows (num, N) of everything but episodes."""
+    """Simulations with N animals each. Everything but episodes has rows (num, N)."""
 
     task: GoalRace
 
     def shape(self, num: int) -> tuple[int, ...]:
-        """A row for each animal."""
+        """(num, N): one row for each animal."""
         return (num, self.task.num_animals)
 
     @property
     def physics(self) -> Physics:
-        """The state of every animal, a copy."""
+        """A copy of the view of every animal, (num, N, ...)."""
         views = [self.engine.physics(body) for body in self.task.world.bodies]
         names = [field.name for field in fields(Physics)]
         return Physics(*(np.stack([getattr(v, name) for v in views], axis=1) for name in names))
@@ -83,21 +84,21 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
     """A registered race as a PettingZoo environment.
 
     Agents are named "rodent_0", "rodent_1", ... An animal that falls is terminated and leaves
-    `agents`; its body stays in the world and holds on to the standing pose's controls. The others
-    race on until time is up. An agent's info is that of the single environment: `reward_terms`,
-    `metrics` (of the episode so far), `is_success` and `diverged`. Where the
-    simulation diverges, all agents are terminated with reward 0.
+    `agents`. Its body stays in the world, with the controls of the standing pose. The others race
+    on until time is up. The info of an agent is that of a single environment: `reward_terms`,
+    `metrics` (of the episode so far), `is_success` and `diverged`. If the simulation diverges, all
+    agents are terminated with reward 0.
 
     Args:
         task_id: id of a registered race.
-        num_agents: animals, two or more.
+        num_agents: number of animals, two or more.
         render_mode: None or "rgb_array".
-        width, height: of rendered pictures, pixels.
-        options: of the race, see `vnl_envs.task_options`.
+        width, height: size of rendered images, pixels.
+        options: options of the race, see `vnl_envs.task_options`.
 
     Attributes:
         possible_agents: names of all animals.
-        agents: names of those that are racing.
+        agents: names of the animals that are racing.
     """
 
     def __init__(
@@ -159,17 +160,17 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
 
     @property
     def core(self) -> RaceCore:
-        """What joins race and engine, for tools that look inside."""
+        """The core that joins race and engine, for tools that inspect an environment."""
         return self._core
 
     @property
     def task(self) -> GoalRace:
-        """What the animals do."""
+        """The race."""
         return self.core.task
 
     @property
     def data(self) -> mujoco.MjData:
-        """A snapshot of the simulation: writing to it changes nothing."""
+        """A snapshot of the simulation. Writing to it changes nothing."""
         return self.core.engine.data(0)
 
     @property
@@ -178,11 +179,11 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         return {k: v[0].copy() for k, v in self.core.episode.items()}
 
     def observation_space(self, agent: str) -> gymnasium.Space:
-        """Flat float32; the same object at every call."""
+        """The space of flat float32 observations (D,); the same object at every call."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> gymnasium.Space:
-        """[-1, 1] for every actuator; the same object at every call."""
+        """The space [-1, 1] of every actuator, (nu,); the same object at every call."""
         return self.action_spaces[agent]
 
     def reset(
@@ -191,12 +192,13 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         """Start an episode with all animals.
 
         Args:
-            seed: of the generator that draws this episode and those after it; None goes on with
-                the generator that there is.
-            options: "episode" replays one; others are ignored, as PettingZoo's own test asks.
+            seed: seed of the generator that draws this episode and the following ones; None
+                continues the current generator.
+            options: "episode" is an episode to replay. Other options are ignored, as PettingZoo's
+                own test requires.
 
         Raises:
-            ValueError: an episode of another race, or a seed that is none.
+            ValueError: the episode is of another race, or the seed is not an integer of at least 0.
         """
         seed = check_seed(seed)
         given = (options or {}).get("episode")
@@ -212,13 +214,13 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         """One control step with an action (nu,) in [-1, 1] for each of `agents`.
 
         Returns:
-            Observations, rewards, terminations, truncations and infos of the agents that acted; a
-            race that is over takes no actions and gives nothing.
+            Observations, rewards, terminations, truncations and infos of the agents that acted. A
+            finished race takes no actions and returns empty dictionaries.
 
         Raises:
-            ValueError: an action is missing, of a wrong shape or type, not finite, or of nobody
-                here. That of an agent that is out is not looked at.
-            gymnasium.error.ResetNeeded: there is no race under way.
+            ValueError: an action is missing, has a wrong shape or type, is not finite, or is of an
+                unknown agent. Actions of agents that are out are ignored.
+            gymnasium.error.ResetNeeded: no race is under way.
         """
         if not isinstance(actions, Mapping):
             raise ValueError(f"actions must be a dictionary, got {type(actions).__name__}")
@@ -239,7 +241,7 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         return observations, rewards, terminations, truncations, infos
 
     def _infos(self, step: Step) -> dict[str, Any]:
-        """The info of each agent that is racing."""
+        """The info of each racing agent."""
         figures = self.core.figures()
         indices = {agent: self.possible_agents.index(agent) for agent in self.agents}
         return {
@@ -253,13 +255,13 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         }
 
     def _observed(self) -> dict[str, np.ndarray]:
-        """The observation of each agent that is racing, (D,)."""
+        """The observation of each racing agent, (D,)."""
         rows = dict(zip(self.possible_agents, self.core.observation[0], strict=True))
         return {agent: rows[agent].copy() for agent in self.agents}
 
     def _rows(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Actions of all animals, (N, nu); those that are out hold the standing pose."""
-        # Those of animals that are out are left alone: SuperSuit repeats actions over a fall.
+        """Actions of all animals, (N, nu); 0, the standing pose, for those that are out."""
+        # Actions of animals that are out are ignored: SuperSuit repeats actions after a fall.
         if not set(self.agents) <= set(actions) <= set(self.possible_agents):
             raise ValueError(f"step takes an action for each of {self.agents}, got {[*actions]}")
         rows = np.zeros((len(self.possible_agents), self.task.body.nu), np.float32)
@@ -272,13 +274,13 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         return rows
 
     def render(self) -> np.ndarray | None:
-        """A picture (height, width, 3) uint8 of all animals and the goal; None without a mode."""
+        """An image (height, width, 3) uint8 of all animals and the goal; None without a mode."""
         if self.render_mode is None:
             return None
         return self._view.draw(0)
 
     def state(self) -> np.ndarray:
-        """The observations of all animals, fallen ones too, one after the other, (N * D,)."""
+        """The concatenated observations of all animals, including fallen ones, (N * D,)."""
         return self.core.observation[0].flatten()
 
     def close(self) -> None:
@@ -286,7 +288,7 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         self._view.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything the coming steps depend on, generator included, as plain arrays."""
+        """Everything on which the next steps depend, with the generator, as plain arrays."""
         return {
             **self.core.get_state(),
             "generator": self._generator.bit_generator.state,
@@ -295,7 +297,7 @@ class ParallelEnv(EnvBase, pettingzoo.ParallelEnv[str, np.ndarray, np.ndarray]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore `get_state`'s; the next steps give the same bits.
+        """Restore a state from `get_state`. The next steps give the same bits.
 
         Raises:
             ValueError: the state is of another race.

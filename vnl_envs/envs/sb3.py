@@ -21,21 +21,21 @@ from vnl_envs.envs.vector import VectorEnv, info_of
 
 
 class SB3VecEnv(VecEnv):
-    """`num_envs` environments on one thread pool, for SB3's algorithms.
+    """`num_envs` environments on threads, for SB3's algorithms.
 
-    It does what SB3's `make_vec_env` gives, a `DummyVecEnv` of monitored environments. To be fast,
-    infos are filled where an episode ends only: with the single environment's,
+    It behaves like the result of SB3's `make_vec_env`, a `DummyVecEnv` of monitored environments.
+    For speed, infos are filled only when an episode ends: with the info of a single environment,
     `terminal_observation`, and the `episode` of SB3's `Monitor`.
 
     Args:
-        task_id: a registered id.
-        num_envs: environments.
-        arguments: of `VectorEnv`, but for its `autoreset_mode`, which SB3 decides.
+        task_id: registered id.
+        num_envs: number of environments.
+        arguments: arguments of `VectorEnv`, except `autoreset_mode`, which SB3 decides.
 
     Attributes:
-        env: the vector environment.
-        envs: its members, see `Member`; attributes and methods are got, set and called on them.
-        reward_terms: of the last step, by name, each (num_envs,).
+        env: vector environment.
+        envs: its environments, see `Member`, on which attributes and methods are accessed.
+        reward_terms: reward terms of the last step by name, each (num_envs,).
     """
 
     def __init__(self, task_id: str, num_envs: int, **arguments: Any) -> None:
@@ -53,7 +53,7 @@ class SB3VecEnv(VecEnv):
         self._since = time.time()
 
     def reset(self) -> VecEnvObs:
-        """First observations of new episodes, drawn or as `set_options` has given them."""
+        """Start episodes, drawn or given by `set_options`, and return the first observations."""
         episodes = self._episodes()
         replayed = np.array([episode is not None for episode in episodes])
         given = [episode for episode in episodes if episode is not None]
@@ -69,11 +69,11 @@ class SB3VecEnv(VecEnv):
         return observation
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
-        """Options of the next reset: one for each environment, or the same for all.
+        """Set options of the next reset: a list with one per environment, or the same for all.
 
         Raises:
-            ValueError: options that the environments do not have, or not as many as there are;
-                those before stay.
+            ValueError: an option is unknown, or there is another number of options than of
+                environments. The previous options stay.
         """
         before = self._options
         super().set_options(options)
@@ -86,7 +86,7 @@ class SB3VecEnv(VecEnv):
             raise
 
     def _episodes(self) -> list[Any]:
-        """The episode that each environment's options give, None for those that draw one."""
+        """The episode in the options of each environment; None if it draws one."""
         if len(self._options) != self.num_envs:
             raise ValueError(
                 f"set_options was given {len(self._options)} for {self.num_envs} environments"
@@ -101,7 +101,7 @@ class SB3VecEnv(VecEnv):
         """One control step.
 
         Raises:
-            RuntimeError: there was no `step_async`.
+            RuntimeError: `step_async` was not called before.
         """
         if self._actions is None:
             raise RuntimeError("call step_async() before step_wait()")
@@ -122,7 +122,7 @@ class SB3VecEnv(VecEnv):
         return observation, reward.astype(np.float32), done, out
 
     def _episode(self, metrics: dict[str, float]) -> dict[str, Any]:
-        """What SB3's `Monitor` says of an episode that has ended."""
+        """The entry `episode` of SB3's `Monitor` for a finished episode."""
         return {
             "r": round(metrics["return"], 6),
             "l": int(metrics["length"]),
@@ -134,14 +134,14 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """A picture of each environment; None, with a warning, but in mode "rgb_array"."""
-        pictures = self.env.render()
-        if pictures is None:
+        """An image of each environment in mode "rgb_array"; else None, with a warning."""
+        images = self.env.render()
+        if images is None:
             warnings.warn(
                 f"pictures need render_mode='rgb_array', got {self.render_mode!r}", stacklevel=2
             )
             return [None] * self.num_envs
-        return list(pictures)
+        return list(images)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each of the environments."""
@@ -161,7 +161,7 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether it does what the wrapper does: SB3's `Monitor`, and no other."""
+        """Whether environments behave as if wrapped: True only for SB3's `Monitor`."""
         return [wrapper_class is Monitor for _ in self._members(indices)]
 
     def _members(self, indices: VecEnvIndices) -> list[Member]:
@@ -169,10 +169,10 @@ class SB3VecEnv(VecEnv):
 
 
 def _stacked(episodes: list[Any]) -> dict[str, np.ndarray]:
-    """Episodes one to a row.
+    """Stack n episodes into rows (n, ...).
 
     Raises:
-        ValueError: they have different parts.
+        ValueError: the episodes have different parts.
     """
     if any(not isinstance(e, dict) or set(e) != set(episodes[0]) for e in episodes):
         raise ValueError("the episodes of set_options must be dictionaries with the same parts")
@@ -180,7 +180,7 @@ def _stacked(episodes: list[Any]) -> dict[str, np.ndarray]:
 
 
 def _reward_terms(info: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Of every environment; those of ended episodes are apart in a vector environment's infos."""
+    """Reward terms of every environment, also those of finished episodes in `final_info`."""
     parts = [
         part["reward_terms"]
         for part in (info, info.get("final_info", {}))

@@ -1,4 +1,4 @@
-"""One environment: the vector environment's code with one simulation."""
+"""A single environment: the core with one simulation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _ONLY = np.array([0])
 class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
     """A registered task as a Gymnasium environment.
 
-    `info`, of `reset` as of `step`, holds `reward_terms` and `metrics` (of the episode so far) by
+    The `info` of `reset` and `step` holds `reward_terms` and `metrics` (of the episode so far) by
     name, `is_success` and `diverged`.
 
     Args:
-        task_id: a registered id.
+        task_id: registered id.
         render_mode: None, "rgb_array" or "human".
-        width, height: of rendered pictures, pixels.
-        vision: add a 64 x 64 egocentric picture; observations are then a dictionary.
+        width, height: size of rendered images, pixels.
+        vision: whether to add a 64 x 64 egocentric image. Observations are then a dictionary.
         observation: "flat" (one vector) or "dict" (one vector per group).
-        options: of the task, see `vnl_envs.task_options`.
+        options: options of the task, see `vnl_envs.task_options`.
     """
 
     metadata = METADATA
@@ -78,12 +78,12 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         self.action_space = self._gym.action_space
         self.render_mode = render_mode
         self._window: Window | None = None
-        # An environment that was never reset refuses to step.
+        # Before the first reset there is no episode to step.
         self._over = True
 
     @property
     def data(self) -> mujoco.MjData:
-        """A snapshot of the simulation: writing to it changes nothing."""
+        """A snapshot of the simulation. Writing to it changes nothing."""
         return self._gym.core.engine.data(0)
 
     @property
@@ -97,7 +97,8 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         """Start an episode, drawn from the generator or given as `options={"episode": …}`.
 
         Raises:
-            ValueError: an unknown option, an episode of another task, or a seed that is none.
+            ValueError: an option is unknown, the episode is of another task, or the seed is not an
+                integer of at least 0.
         """
         core = self._gym.core
         seed = check_seed(seed)
@@ -113,8 +114,8 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         """One control step with an action (nu,) in [-1, 1]; see the class for `info`.
 
         Raises:
-            ValueError: the action is of a wrong shape or type or not finite.
-            gymnasium.error.ResetNeeded: there is no episode under way.
+            ValueError: the action has a wrong shape or type, or is not finite.
+            gymnasium.error.ResetNeeded: no episode is under way.
         """
         gym = self._gym
         action = gym.check_action(action, gym.action_space.shape)
@@ -136,7 +137,7 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         }
 
     def render(self) -> np.ndarray | None:
-        """A picture (height, width, 3) uint8 in mode "rgb_array", else None."""
+        """An image (height, width, 3) uint8 in mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
         return self._view.draw(0)
@@ -156,7 +157,7 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         self._window = None
 
     def get_state(self) -> dict[str, Any]:
-        """Everything the coming steps depend on, generator included, as plain arrays."""
+        """Everything on which the next steps depend, with the generator, as plain arrays."""
         return {
             **self._gym.core.get_state(),
             "generator": self.np_random.bit_generator.state,
@@ -164,7 +165,7 @@ class SingleEnv(EnvBase, gymnasium.Env[Any, np.ndarray]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore `get_state`'s; the next steps give the same bits.
+        """Restore a state from `get_state`. The next steps give the same bits.
 
         Raises:
             ValueError: the state is of another task.

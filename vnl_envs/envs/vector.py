@@ -1,4 +1,4 @@
-"""Many environments stepped on threads, in this process or in several."""
+"""Many environments, stepped on threads of one or several processes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ from vnl_envs.utils import checks
 
 
 class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]):
-    """A registered task, `num_envs` times; environment i is the single one seeded seed + i.
+    """`num_envs` environments of a registered task.
+
+    Environment i gives the bits of a `SingleEnv` with seed `seed + i`.
 
     Args:
-        task_id: a registered id.
-        num_envs: environments.
-        threads: of each process; 0 divides the CPUs among the processes.
-        processes: that step a block of the environments each, this one among them; "auto" as many
-            as pay. The bits are the same for any number.
-        autoreset_mode: SAME_STEP (default: the observation is the next episode's first, the old
-            one's last is in `final_obs` and `final_info`), NEXT_STEP or DISABLED
-            (`reset(options={"reset_mask": …})` starts episodes); also by name ("NEXT_STEP") or
-            value ("NextStep").
+        task_id: registered id.
+        num_envs: number of environments.
+        threads: number of threads of each process; 0 divides the CPUs among the processes.
+        processes: number of processes, including this one, that step a block of the environments
+            each. "auto" chooses the fastest number. The bits are the same for any number.
+        autoreset_mode: SAME_STEP (default) returns the next episode's first observation; the last
+            one of the finished episode is in `final_obs`, its info in `final_info`. The others are
+            NEXT_STEP and DISABLED, in which `reset(options={"reset_mask": …})` starts episodes.
+            Names ("NEXT_STEP") and values ("NextStep") are accepted too.
         render_mode: None or "rgb_array".
-        width, height: of rendered pictures, pixels.
+        width, height: size of rendered images, pixels.
         vision, observation, options: see `SingleEnv`.
-        max_episode_steps: truncate episodes after so many steps, at most the task's horizon, as
-            `gymnasium.make` does by `TimeLimit`; None and -1 leave it to the task.
+        max_episode_steps: number of steps after which episodes are truncated, at most the task's
+            horizon, as by `TimeLimit` in `gymnasium.make`. None and -1 use the horizon.
     """
 
     def __init__(
@@ -84,9 +86,13 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         )
         task = make_task(task_id, **options)
         limit = _time_limit(max_episode_steps, task.horizon)
-        alone = self._processes == 1
+        one_process = self._processes == 1
         self._gym = GymCore(
-            task, num_envs if alone else 1, threads if alone else 1, vision, observation
+            task,
+            num_envs if one_process else 1,
+            threads if one_process else 1,
+            vision,
+            observation,
         )
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -98,7 +104,7 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         self.action_space = batch(self.single_action_space, num_envs)
         self._simulations: Block | Workers = (
             Block(self._gym, self.autoreset_mode, limit)
-            if alone
+            if one_process
             else Workers(self._gym, num_envs, self._processes, threads, self.autoreset_mode, limit)
         )
         self._term_names = tuple(task.reward_terms)
@@ -107,12 +113,12 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         self._first = np.concatenate(
             [np.zeros(1 + len(self._term_names)), self._gym.core.first_figures()]
         )[:, None]
-        # Environments without an episode under way, and those that ever had one.
+        # Whether no episode is under way, and whether there ever was one, by environment.
         self._over, self._begun = np.ones(num_envs, bool), np.zeros(num_envs, bool)
 
     @property
     def core(self) -> Core:
-        """What joins task and engine, for tools that look inside.
+        """The core that joins task and engine, for tools that inspect an environment.
 
         Raises:
             AttributeError: the simulations are in several processes.
@@ -130,17 +136,17 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """What each generator was seeded with; -1 where it came with a state."""
+        """Seed of each generator; -1 if its state was restored."""
         return tuple(seed for _, seed in self._simulations.generators())
 
     @property
     def episodes(self) -> dict[str, np.ndarray]:
-        """The current episodes, one row per environment."""
+        """The current episodes, as rows (num_envs, ...)."""
         return self._simulations.episodes()
 
     @property
     def carries(self) -> dict[str, np.ndarray]:
-        """What the task remembers of each episode, one row per environment."""
+        """The current carries, as rows (num_envs, ...)."""
         return self._simulations.carries()
 
     def data(self, index: int) -> mujoco.MjData:
@@ -156,15 +162,15 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         """Start episodes.
 
         Args:
-            seed: environment i gets seed + i, or the i-th of a sequence.
-            options: "reset_mask" (num_envs,) bool, which environments to reset; "episode", rows
-                of an episode for each of those.
+            seed: seed of environment 0, where environment i gets seed + i; or a sequence of seeds.
+            options: "reset_mask" (num_envs,) bool marks the environments to reset; "episode" has
+                one row for each of these.
 
         Returns:
-            The observations of all environments, and infos as of `step` of those that were reset.
+            The observations of all environments, and the infos of those that were reset.
 
         Raises:
-            ValueError: an unknown option, or a seed sequence or mask of a wrong length.
+            ValueError: an option is unknown, or a seed sequence or mask has a wrong length.
         """
         options = dict(reset_options(options))
         mask = self._mask(options.pop("reset_mask", None))
@@ -184,33 +190,33 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         """One control step with actions (num_envs, nu) in [-1, 1].
 
         Raises:
-            ValueError: actions of a wrong shape or type or not finite.
+            ValueError: the actions have a wrong shape or type, or are not finite.
             gymnasium.error.ResetNeeded: an environment has no episode under way.
-            gymnasium.error.ClosedEnvironmentError: there are no processes any more.
+            gymnasium.error.ClosedEnvironmentError: the processes have ended.
         """
         actions = self._gym.check_action(actions, self.action_space.shape)
         resetting = self._over
         self._refuse(resetting)
-        # What is interrupted, as by Ctrl-C, must be reset.
+        # An interrupted step, as by Ctrl-C, must be followed by a reset.
         self._over = np.ones(self.num_envs, bool)
         results = self._simulations.step(actions, resetting)
         numbers, flags = results.numbers.T.copy(), results.flags.T.copy()
         reward, (terminated, truncated) = numbers[0].copy(), flags[:2].copy()
         done = terminated | truncated
-        again, final = resetting, {}
+        restarted, final = resetting, {}
         if len(results.ended):
-            again, final = done, self._final(results, numbers, flags, done)
-        if again.any():
-            numbers, flags = np.where(again, self._first, numbers), flags & ~again
+            restarted, final = done, self._final(results, numbers, flags, done)
+        if restarted.any():
+            numbers, flags = np.where(restarted, self._first, numbers), flags & ~restarted
         same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
         self._over = np.zeros(self.num_envs, bool) if same_step else done
         infos = self._infos(numbers, flags, np.ones(self.num_envs, bool))
         return self._observe(), reward, terminated, truncated, {**infos, **final}
 
     def _refuse(self, over: np.ndarray) -> None:
-        """Raise `ResetNeeded` if environments need a reset that a step does not make."""
+        """Raise `ResetNeeded` if environments need a reset that a step does not do."""
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            # What is over begins anew by itself; what never began does not.
+            # The step restarts finished episodes, but not environments that were never reset.
             over = over & ~self._begun
         if over.any():
             self._simulations.check_open()
@@ -222,15 +228,15 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         return self._gym.shaped(self._simulations.observe())
 
     def _infos(self, numbers: np.ndarray, flags: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Infos in Gymnasium's form: each with a mask of its own.
+        """Infos in Gymnasium's form, each with its own mask.
 
         Args:
-            numbers: (K, num_envs), see `Results`, zeros where the mask is False; so are flags.
-            flags: (4, num_envs) bool.
-            mask: (num_envs,) bool, which environments they are of.
+            numbers: (K, num_envs), see `Results`; 0 where the mask is False.
+            flags: (4, num_envs) bool; False where the mask is False.
+            mask: (num_envs,) bool, whether an environment has infos.
         """
         terms = 1 + len(self._term_names)
-        # Hands out a copy at a time.
+        # One copy of the mask for each info.
         masks = iter(np.tile(mask, (4 + len(numbers) - 1, 1)))
 
         def masked(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
@@ -249,7 +255,7 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
     def _final(
         self, results: Results, numbers: np.ndarray, flags: np.ndarray, done: np.ndarray
     ) -> dict[str, Any]:
-        """What belongs to finished episodes."""
+        """The infos of finished episodes: `final_obs`, `final_info` and their masks."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row, i in enumerate(results.ended):
             parts = {name: part[row].copy() for name, part in results.final.items()}
@@ -280,10 +286,10 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         return [first + i for i in range(self.num_envs)]
 
     def episode_rows(self, given: Any, num: int) -> dict[str, np.ndarray]:
-        """Rows of `num` episodes given by a user, checked against what the task draws.
+        """Check `num` episodes from a user, and return them as rows (num, ...).
 
         Raises:
-            ValueError: not so many, or see `Core.check_episode`.
+            ValueError: there is another number of rows, or see `Core.check_episode`.
         """
         names = sorted(self._gym.core.episode)
         if not isinstance(given, dict) or any(np.shape(v)[:1] != (num,) for v in given.values()):
@@ -294,21 +300,21 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
         return {name: np.concatenate([row[name] for row in checked]) for name in names}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """A picture (height, width, 3) of each environment in mode "rgb_array", else None."""
+        """An image (height, width, 3) uint8 per environment in mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
         return tuple(self._simulations.draw(*self._size))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the renderer, and end other processes."""
+        """Free the renderer, and end the other processes."""
         self._simulations.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything the coming steps depend on, generators included, as plain arrays."""
+        """Everything on which the next steps depend, with the generators, as plain arrays."""
         return {**self._simulations.get_state(), "over": self._over.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore `get_state`'s; the next steps give the same bits.
+        """Restore a state from `get_state`. The next steps give the same bits.
 
         Raises:
             ValueError: the state is of another task or number of environments.
@@ -327,7 +333,7 @@ class VectorEnv(EnvBase, gymnasium.vector.VectorEnv[Any, np.ndarray, np.ndarray]
 
 
 def info_of(infos: dict[str, Any], index: int) -> dict[str, Any]:
-    """One environment's info among the infos of a vector, as a single environment gives it."""
+    """The info of one environment from a vector's infos, in the form of a single environment."""
     return {
         key: info_of(value, index) if isinstance(value, dict) else value[index].item()
         for key, value in infos.items()
@@ -336,7 +342,7 @@ def info_of(infos: dict[str, Any], index: int) -> dict[str, Any]:
 
 
 def _autoreset_mode(mode: Any) -> AutoresetMode:
-    """A mode, also by its name ("SAME_STEP") or value ("SameStep").
+    """The autoreset mode for a mode, a name ("SAME_STEP") or a value ("SameStep").
 
     Raises:
         ValueError: there is no such mode.
@@ -349,10 +355,10 @@ def _autoreset_mode(mode: Any) -> AutoresetMode:
 
 
 def _time_limit(steps: Any, horizon: int) -> int | None:
-    """The steps after which episodes end before the task itself would end them.
+    """The number of steps after which episodes are truncated; None if that is the task's horizon.
 
     Raises:
-        ValueError: it is no number of steps, or beyond the horizon.
+        ValueError: `steps` is not a number of steps, or is above the horizon.
     """
     if steps is None or steps == -1:
         return None

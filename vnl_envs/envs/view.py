@@ -1,4 +1,4 @@
-"""Pictures of a core's simulations, for the environments."""
+"""Images of a core's simulations, for environments."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from vnl_envs.rendering.renderer import HEIGHT, WIDTH, Picture, check_size
 
 
 class View:
-    """Draws simulations of a core as they are now, from any thread; made when first used.
+    """Draws the current state of a core's simulations, from any thread.
+
+    The renderer is made at the first image.
 
     Args:
-        core: whose simulations.
+        core: core of the simulations.
         width, height, camera: see `Picture`.
 
     Raises:
-        ValueError: a width or height is no integer of at least 1.
+        ValueError: a width or height is not an integer of at least 1.
     """
 
     def __init__(
@@ -31,12 +33,12 @@ class View:
         self._data: mujoco.MjData | None = None
 
     def draw(self, index: int) -> np.ndarray:
-        """A picture of one simulation, (height, width, 3) uint8.
+        """An image of one simulation, (height, width, 3) uint8.
 
         Raises:
-            RuntimeError: nothing can be drawn here.
+            RuntimeError: no OpenGL backend works.
         """
-        # The snapshot, too, is taken there: one thread at a time writes to it.
+        # The snapshot is taken in the same thread, so that only one thread writes to it.
         return gl_thread.call(lambda: self._draw(index))
 
     def _draw(self, index: int) -> np.ndarray:
@@ -46,6 +48,6 @@ class View:
         return self._picture.draw(self._data, self._core.overlays(index))
 
     def close(self) -> None:
-        """Free what it draws with."""
+        """Free the renderer."""
         if self._picture is not None:
             self._picture.close()

@@ -1,4 +1,4 @@
-"""Memory that several processes see, and that none can leave behind."""
+"""Memory that several processes share, and that disappears with the last of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-# Of a cache line, so that no two processes write into the same one at an array's edge.
+# Size of a cache line, bytes, so that no two processes write into the same one.
 _ALIGNMENT = 64
 
 
@@ -26,19 +26,19 @@ class Field:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of it, up to where the next one may begin."""
+        """Size in bytes, padded to where the next array may begin."""
         return _aligned(int(np.prod(self.shape)) * self.dtype.itemsize)
 
 
 class Layout:
-    """Arrays one after the other in a piece of memory.
+    """The layout of consecutive arrays in memory.
 
     Args:
-        fields: each array by name.
+        fields: shapes and types of the arrays by name.
 
     Attributes:
-        nbytes: of all of them.
-        names: in order.
+        nbytes: size of all arrays, bytes.
+        names: names of the arrays, in order.
     """
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
@@ -58,30 +58,33 @@ class Layout:
 
 
 class Memory:
-    """A file without a name, gone with the last process that has it open.
+    """An unnamed file, which disappears with the last process that has it open.
 
     Args:
-        fd: an open one; None makes one.
+        fd: descriptor of an open file; None makes one.
+
+    Attributes:
+        fd: descriptor of the file.
     """
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = _unnamed() if fd is None else fd
 
     def mapped(self, nbytes: int) -> mmap.mmap:
-        """Its first bytes, for reading and writing; it grows to as many."""
+        """Map the first bytes for reading and writing. The file grows if necessary."""
         if os.fstat(self.fd).st_size < nbytes:
             os.ftruncate(self.fd, nbytes)
         return mmap.mmap(self.fd, nbytes)
 
     def write(self, content: bytes) -> int:
-        """Write from its start; return how many bytes."""
+        """Write at the start of the file, and return the number of bytes."""
         done = 0
         while done < len(content):
             done += os.pwrite(self.fd, memoryview(content)[done:], done)
         return done
 
     def read(self, nbytes: int) -> bytes:
-        """Its first bytes."""
+        """Read the first bytes."""
         parts, place = [], 0
         while place < nbytes:
             parts.append(os.pread(self.fd, nbytes - place, place))
@@ -89,17 +92,21 @@ class Memory:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the file; what is mapped stays."""
+        """Close the file. Mapped memory stays."""
         os.close(self.fd)
 
 
 class Parcel:
-    """An object pickled into a memory, its arrays beside it for every process to read.
+    """An object pickled into a memory, with its arrays beside it, for every process to read.
 
     Classes of a script or notebook are pickled by value.
 
+    Args:
+        content: object to pickle.
+
     Attributes:
-        memory: it lies in.
+        memory: memory that holds the object.
+        places: first and last byte of the pickle and of each array.
     """
 
     def __init__(self, content: Any) -> None:
@@ -116,7 +123,7 @@ class Parcel:
 
     @staticmethod
     def open(memory: Memory, places: list[tuple[int, int]]) -> Any:
-        """The object; its arrays are those in the memory and cannot be written to."""
+        """Unpickle the object. Its arrays are read-only views of the memory."""
         file = mmap.mmap(memory.fd, places[-1][1], access=mmap.ACCESS_READ)
         pickled, *buffers = (memoryview(file)[start:stop] for start, stop in places)
         return pickle.loads(pickled, buffers=buffers)

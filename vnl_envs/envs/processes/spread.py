@@ -1,4 +1,4 @@
-"""Simulations of an evaluation that are stepped by several processes."""
+"""Simulations of an evaluation, stepped by several processes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vnl_envs.tasks.task import ReferenceAction, Task
 
 
 class SpreadSimulations:
-    """See `vnl_envs.evaluation.simulations.Simulations`. Ends its processes when left.
+    """See `vnl_envs.evaluation.simulations.Simulations`. The processes end with the context.
 
     Args:
-        task: the task.
-        num: simulations.
-        processes: see `Workers`.
-        threads: of each process; 0 divides the CPUs among them.
+        task: task of the simulations.
+        num: number of simulations.
+        processes: number of processes, see `Workers`.
+        threads: number of threads of each process; 0 divides the CPUs among them.
     """
 
     def __init__(self, task: Task, num: int, processes: int, threads: int = 0) -> None:

@@ -1,7 +1,6 @@
-"""A process of a vector environment: it steps its block and writes into memory that all see.
+"""A process of a vector environment, which steps a block and writes into shared memory.
 
-Started by `workers.py`. It ends with the process that started it, however that ends: its pipe is
-closed then.
+`workers.py` starts it. It ends with the process that started it, which closes its pipe in any case.
 """
 
 from __future__ import annotations
@@ -24,35 +23,36 @@ from vnl_envs.envs.gym_core import GymCore
 from vnl_envs.envs.processes.shared_memory import Layout, Memory, Parcel
 
 MESSAGE = struct.Struct("<qqq")
-"""Number of an exchange, what is asked or how it went, and a value. Pipes take it as a whole, so
-that no interruption leaves half of one behind."""
+"""A message: number of the exchange, request or status, and a value. Pipes write it atomically, so
+that an interruption never leaves half a message."""
 
 PING, BEGIN, STEP, OBSERVE, CALL = range(5)
-"""What is asked. Nothing; to begin, with the size of a `Plan` in the mailbox; a step and then, or
-only, the observations, into a slot; a method of the block, with the size of its name and arguments
-in the mailbox."""
+"""Requests. PING does nothing. BEGIN starts, with the size of a `Plan` in the mailbox. STEP steps
+and writes observations into a slot, OBSERVE only writes them. CALL calls a method of the block,
+with the size of its name and arguments in the mailbox."""
 
 FORWARDED = (PING, STEP, OBSERVE)
-"""What is asked of all: each process asks two others before it does it itself."""
+"""Requests to all processes: each process forwards them to two others before it handles them."""
 
 DONE, FAILED = range(2)
-"""How it went, with the size of the result or of the error in the mailbox."""
+"""Status of an exchange, with the size of the result or of the error in the mailbox."""
 
 ACTION, OVER, NUMBERS, FLAGS, ENDED = "action", "over", "numbers", "flags", "ended"
 FINAL = "final/"
-"""Names in the fixed layout; the last one before those of the parts of observations."""
+"""Names in the fixed layout. FINAL is the prefix for parts of observations."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker is to do.
+    """The settings of a worker.
 
     Attributes:
-        task: where the task lies in its memory, see `Parcel`.
-        rows: first and last of its simulations.
-        threads, vision, mode, limit: of its core and block.
-        fixed: what goes to and fro at every step, rows of all simulations.
-        slot: observations of all simulations; there are `slots` of them, after `fixed`.
+        task: places of the pickled task in its memory, see `Parcel`.
+        rows: first of the worker's simulations, and the one after its last.
+        threads, vision, mode, limit: arguments of its core and block.
+        fixed: layout of the data exchanged at every step, rows of all simulations.
+        slot: layout of the observations of all simulations in a slot.
+        slots: number of slots, which follow `fixed` in memory.
     """
 
     task: list[tuple[int, int]]
@@ -67,12 +67,12 @@ class Plan:
 
 
 class Worker:
-    """Does what is asked.
+    """Handles requests.
 
     Args:
-        mailbox: what does not come with every step lies in it.
-        memory: of the arrays.
-        task: the task's memory.
+        mailbox: memory for data that is not exchanged at every step.
+        memory: memory of the arrays.
+        task: memory of the pickled task.
     """
 
     _gym: GymCore
@@ -82,7 +82,7 @@ class Worker:
         self._mailbox, self._memory, self._task = mailbox, memory, task
 
     def answer(self, kind: int, value: int) -> tuple[int, int]:
-        """Do what is asked; return how it went and the size of what is in the mailbox."""
+        """Handle a request, and return the status and the size of the data in the mailbox."""
         try:
             result = self._answer(kind, value)
         except Exception as error:
@@ -129,37 +129,37 @@ class Worker:
             fixed[FINAL + name][results.ended] = part
 
     def close(self) -> None:
-        """Free the pictures' memory."""
+        """Free the renderers."""
         if hasattr(self, "_block"):
             self._block.close()
 
 
 def serve(requests: int, replies: int, mailbox: int, memory: int, task: int, *others: int) -> None:
-    """Answer until there is nobody who asks.
+    """Handle requests until their pipe is closed.
 
     Args:
-        requests, replies: open ends of pipes.
-        mailbox, memory, task: open files.
-        others: the open ends of pipes to those that are asked from here.
+        requests, replies: descriptors of pipes.
+        mailbox, memory, task: descriptors of files.
+        others: descriptors of pipes to the processes to which requests are forwarded.
     """
-    # Ctrl-C is the business of the process that waits.
+    # The process that started this one handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = Worker(Memory(mailbox), Memory(memory), Memory(task))
     with contextlib.suppress(BrokenPipeError):
         while message := os.read(requests, MESSAGE.size):
             number, kind, value = MESSAGE.unpack(message)
             for other in others if kind in FORWARDED else ():
-                # Of one that has ended, who asks will hear.
+                # The process that waits for the answers notices if another one has ended.
                 with contextlib.suppress(BrokenPipeError):
                     os.write(other, message)
             os.write(replies, MESSAGE.pack(number, *worker.answer(kind, value)))
 
 
 def _described(error: Exception) -> tuple[Exception, str]:
-    """An error that can be sent, and where it came from."""
-    where = traceback.format_exc()
+    """An error that can be pickled, and its traceback."""
+    text = traceback.format_exc()
     try:
         pickle.loads(cloudpickle.dumps(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    return error, where
+    return error, text

@@ -1,9 +1,9 @@
-"""A vector's simulations in processes of their own, each stepping a block of them.
+"""The simulations of a vector environment in several processes, each of which steps a block.
 
-A step moves a message of some bytes to each process and back; actions and results lie in memory
-that all see. Processes are started anew, not forked: a fork would copy threads' locks and contexts
-of OpenGL, CUDA and JAX. They run this module's program and not the user's, so scripts need no
-`if __name__ == "__main__"`. The task is sent to them, so they need not know how it was registered.
+A step sends a message of a few bytes to each process and back. Actions and results are in shared
+memory. Processes are spawned, not forked: a fork would copy locks of threads, and contexts of
+OpenGL, CUDA and JAX. They run this module's program instead of the user's, so that scripts need no
+`if __name__ == "__main__"`. The task is sent to them, so that they need no registration.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ from vnl_envs.envs.processes.worker import (
 from vnl_envs.utils import checks
 
 SLOTS = 3
-"""Places for observations. A step's are handed out where they lie, in one that nobody holds any
-more: users hold those of a step or two. The last place is never handed out, but copied."""
+"""Number of slots for observations. A step writes into a slot whose arrays nobody holds any more,
+and these are handed out without a copy: users hold those of a step or two. The last slot is never
+handed out, but copied."""
 
 _PROGRAM = """
 import json, sys
@@ -60,10 +61,10 @@ sys.path[:] = json.loads(sys.argv[1])
 from vnl_envs.envs.processes.worker import serve
 serve(*map(int, sys.argv[2:]))
 """
-# Task code has no use for threads of its own.
+# Task code needs no threads of its own.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _END_TIMEOUT = 10.0
-# With fewer simulations in each, processes were slower than threads: see docs/speed.md.
+# Least number of simulations per process: with fewer, threads are faster, see docs/speed.md.
 _LEAST = 64
 
 
@@ -71,16 +72,17 @@ class WorkerProcess:
     """Another process: its program, pipes and mailbox.
 
     Args:
-        memory: of the arrays.
-        task: of the task.
-        asked: those that it asks what is forwarded.
+        memory: memory of the arrays.
+        task: memory of the pickled task.
+        asked: processes to which it forwards requests.
     """
 
     def __init__(self, memory: Memory, task: Memory, asked: Sequence[WorkerProcess]) -> None:
         self.mailbox = Memory()
-        theirs, self._requests = os.pipe()
-        self._replies, back = os.pipe()
-        files = (theirs, back, self.mailbox.fd, memory.fd, task.fd, *(p._requests for p in asked))
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        others = (process._requests for process in asked)
+        files = (requests, replies, self.mailbox.fd, memory.fd, task.fd, *others)
         try:
             self._program = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *map(str, files)],
@@ -89,14 +91,14 @@ class WorkerProcess:
                 env={**_ONE_THREAD, **os.environ},
             )
         finally:
-            os.close(theirs)
-            os.close(back)
+            os.close(requests)
+            os.close(replies)
 
     def post(self, number: int, kind: int, value: int) -> None:
-        """Ask for something, see `worker.PING`.
+        """Send a request, see `worker.PING`.
 
         Raises:
-            EOFError: it has ended.
+            EOFError: the process has ended.
         """
         try:
             os.write(self._requests, MESSAGE.pack(number, kind, value))
@@ -104,33 +106,33 @@ class WorkerProcess:
             raise EOFError from None
 
     def wait(self, number: int) -> tuple[int, int]:
-        """How it went, and the size of what is in the mailbox.
+        """Wait for the status, and the size of the data in the mailbox.
 
         Raises:
-            EOFError: it has ended.
+            EOFError: the process has ended.
         """
         while True:
             message = os.read(self._replies, MESSAGE.size)
             if not message:
                 raise EOFError
             answered, status, value = MESSAGE.unpack(message)
-            # Others answer what was interrupted.
+            # Other numbers are answers to interrupted requests.
             if answered == number:
                 return status, value
 
     def end(self) -> None:
-        """End it; nothing it has is worth keeping."""
+        """Kill the process, whose state is not needed any more."""
         self._program.kill()
         self._program.wait()
         self.forget()
 
     def forget(self) -> None:
-        """Close our ends."""
+        """Close this process's ends of pipes and the mailbox."""
         for file in (self._requests, self._replies, self.mailbox.fd):
             os.close(file)
 
     def fate(self) -> str:
-        """How it ended, once it has closed its pipes."""
+        """How the process ended, after it has closed its pipes."""
         try:
             code = self._program.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -141,9 +143,9 @@ class WorkerProcess:
 
 
 class LocalWorker:
-    """What `WorkerProcess` is, in this process: it steps a block, too, while the others do.
+    """The interface of `WorkerProcess` in this process, which steps a block while the others do.
 
-    It would have nothing else to do, and waking one process less is worth more than it costs.
+    This process would otherwise only wait, and one process less has to be woken.
 
     Args:
         memory, task: see `WorkerProcess`.
@@ -155,15 +157,15 @@ class LocalWorker:
         self._asked = PING, 0
 
     def post(self, number: int, kind: int, value: int) -> None:
-        """Ask for what `wait` will do."""
+        """Keep a request for `wait`."""
         self._asked = kind, value
 
     def wait(self, number: int) -> tuple[int, int]:
-        """Do it; see `WorkerProcess`."""
+        """Handle the request; see `WorkerProcess`."""
         return self._worker.answer(*self._asked)
 
     def end(self) -> None:
-        """Free what it has."""
+        """Free the block and the mailbox."""
         self._worker.close()
         self.forget()
 
@@ -172,22 +174,22 @@ class LocalWorker:
         self.mailbox.close()
 
     def fate(self) -> str:
-        """It ends with this process."""
+        """Description of this process for errors."""
         return "is this one"
 
 
 class Workers:
-    """What `Block` is, over several processes, this one among them.
+    """The interface of `Block` over several processes, including this one.
 
     Args:
-        gym: of the task; its own core is not used.
-        num: simulations.
-        processes: among which they are divided.
-        threads: of each process; 0 divides the CPUs among them.
+        gym: core of the task with spaces; it is not stepped.
+        num: number of simulations.
+        processes: number of processes among which the simulations are divided.
+        threads: number of threads of each process; 0 divides the CPUs among them.
         mode, limit: see `Block`.
 
     Raises:
-        ValueError: more processes than simulations, or no POSIX system.
+        ValueError: there are more processes than simulations, or the system is not POSIX.
         TypeError: the task cannot be pickled.
     """
 
@@ -224,24 +226,23 @@ class Workers:
             )
             for rows in self._rows
         ]
-        # What the workers know while this process is being forked, and in the child until it
-        # needs workers of its own.
+        # The workers' state during a fork, and in the child until it starts its own workers.
         self._kept: dict[str, Any] | None = None
         self._start()
         _ALL.add(self)
 
     def _start(self) -> None:
-        """Start the processes, with memory of their own."""
+        """Start the processes, with new memory."""
         memory = Memory()
         first, size = self._fixed_layout.nbytes, self._slot_layout.nbytes
         self._slots = [first + i * size for i in range(SLOTS)]
         self._mapped = memory.mapped(first + SLOTS * size)
         self._fixed = self._fixed_layout.arrays(self._mapped)
-        # What was handed out in each slot but the last, as long as somebody holds it.
+        # References to the arrays handed out in each slot but the last; None if nobody holds them.
         self._held: list[Callable[[], Any]] = [_nothing] * (SLOTS - 1)
-        # The slot of the observations as they are, if they have been written.
+        # The slot of the current observations, if they have been written.
         self._current: int | None = None
-        # The number of the last exchange, and whether everyone has answered in it.
+        # The number of the last exchange, and whether all processes have answered in it.
         self._number, self._settled = 0, True
         self._gone = ""
         self._processes: list[LocalWorker | WorkerProcess] = []
@@ -256,7 +257,7 @@ class Workers:
             memory.close()
 
     def _add_processes(self, memory: Memory) -> None:
-        """Start the processes; number i asks 2i + 1 and 2i + 2, so that no one asks them all."""
+        """Start the processes. Number i forwards to 2i + 1 and 2i + 2, so that none asks all."""
         others: dict[int, WorkerProcess] = {}
         self._processes.append(LocalWorker(memory, self._task))
         for i in range(len(self._rows) - 1, 0, -1):
@@ -286,7 +287,7 @@ class Workers:
         return Results(fixed[NUMBERS], fixed[FLAGS], final, ended)
 
     def observe(self) -> Rows:
-        """See `Block.observe`. In memory that is used again when nobody holds the arrays."""
+        """See `Block.observe`. The arrays' memory is reused when nobody holds them."""
         if self._current is None:
             self._prepare()
             slot = self._free_slot()
@@ -312,7 +313,7 @@ class Workers:
         return self._all("carries")
 
     def generators(self) -> list[tuple[np.random.Generator, int]]:
-        """See `Block.generators`; copies."""
+        """Copies of the generators; see `Block.generators`."""
         return self._all("generators")
 
     def data(self, index: int) -> mujoco.MjData:
@@ -350,24 +351,24 @@ class Workers:
         self._end()
 
     def _all(self, method: str, *arguments: Any) -> Any:
-        """What a method of all blocks gives, one after the other."""
+        """The concatenated results of a method of all blocks."""
         return _joined(self._call(method, dict.fromkeys(range(len(self._rows)), arguments)))
 
     def _call(self, method: str, arguments: Mapping[int, tuple[Any, ...]]) -> list[Any]:
-        """What a method of some blocks gives."""
+        """The results of a method of some blocks; the keys are the blocks' numbers."""
         return self._ask(CALL, {i: (method, given) for i, given in arguments.items()})
 
-    def _ask(self, kind: int, letters: Mapping[int, Any]) -> list[Any]:
-        """What some processes answer to a letter each."""
+    def _ask(self, kind: int, contents: Mapping[int, Any]) -> list[Any]:
+        """Send requests with contents to some processes, and return their results."""
         self._prepare()
         self._current = None
-        boxes = {i: self._processes[i].mailbox for i in letters}
-        sizes = {i: boxes[i].write(cloudpickle.dumps(letter)) for i, letter in letters.items()}
+        boxes = {i: self._processes[i].mailbox for i in contents}
+        sizes = {i: boxes[i].write(cloudpickle.dumps(value)) for i, value in contents.items()}
         answers = self._exchange(kind, sizes)
         return [pickle.loads(boxes[i].read(size)) if size else None for i, size in answers.items()]
 
     def _prepare(self) -> None:
-        """See that the processes are there and wait for what comes."""
+        """Make sure that the processes run and wait for requests."""
         if self._kept is not None:
             state, self._kept = self._kept, None
             self._start()
@@ -378,9 +379,9 @@ class Workers:
             self._exchange(PING, dict.fromkeys(range(len(self._processes)), 0))
 
     def _exchange(self, kind: int, values: Mapping[int, int]) -> dict[int, int]:
-        """Ask some processes for something at the same time; the sizes of what they answer.
+        """Send a request to some processes at the same time, and return their answers' sizes.
 
-        What is forwarded is asked of all, with one value.
+        Forwarded requests go to all processes, with one value.
 
         Raises:
             RuntimeError: a process has ended.
@@ -400,13 +401,13 @@ class Workers:
         self._settled = True
         for i, (status, size) in answers.items():
             if status == FAILED:
-                error, where = pickle.loads(self._processes[i].mailbox.read(size))
-                error.add_note(f"In the process of {self._name(i)}:\n{where}")
+                error, text = pickle.loads(self._processes[i].mailbox.read(size))
+                error.add_note(f"In the process of {self._name(i)}:\n{text}")
                 raise error
         return {i: size for i, (_, size) in answers.items()}
 
     def _lost(self, index: int) -> RuntimeError:
-        """End everything where a process has ended, and say so."""
+        """End all processes after one has ended, and return the error."""
         self._gone = (
             f"the process of {self._name(index)} {self._processes[index].fate()}; the others were "
             "ended, too: make a new environment"
@@ -419,18 +420,18 @@ class Workers:
         return f"environments {first} to {last - 1}"
 
     def before_fork(self) -> None:
-        """Keep what the workers know, for the child; nothing while they are being asked."""
+        """Keep the workers' state for the child, unless an exchange is under way."""
         if self._settled and not self._gone and self._kept is None:
             self._kept = self.get_state()
 
     def after_fork(self) -> None:
-        """In the parent: the child sees what has been handed out, too, and for how long?"""
+        """Block the held slots in the parent: the child may hold their arrays for ever."""
         if self._processes:
             self._kept = None
         self._held = [held if held() is None else _somebody for held in self._held]
 
     def in_child(self) -> None:
-        """In the child: the processes are the parent's."""
+        """Drop the processes in the child, as they belong to the parent."""
         self._end.detach()
         for process in self._processes:
             process.forget()
@@ -440,10 +441,10 @@ class Workers:
 
 
 def count(processes: Any, num: int) -> int:
-    """How many processes are meant for `num` simulations; "auto" are as many as pay.
+    """The number of processes for `num` simulations; "auto" chooses the fastest number.
 
     Raises:
-        ValueError: it is neither a number of processes nor "auto".
+        ValueError: `processes` is neither a number of processes nor "auto".
     """
     if processes == "auto":
         return max(1, min(cpus(), num // _LEAST))
@@ -453,7 +454,7 @@ def count(processes: Any, num: int) -> int:
 
 
 def cpus() -> int:
-    """CPUs that this process may use."""
+    """Number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -470,7 +471,7 @@ def _parcel(gym: GymCore) -> Parcel:
 
 
 def _layouts(gym: GymCore, num: int) -> tuple[Layout, Layout]:
-    """Layouts of all that goes to and fro, and of a slot."""
+    """The layouts of the data exchanged at every step, and of a slot."""
     core, parts = gym.core, gym.parts()
     numbers = 1 + len(core.task.reward_terms) + len(core.first_figures())
     observed = {name: Field((num, *part.shape[1:]), part.dtype) for name, part in parts.items()}
@@ -486,7 +487,7 @@ def _layouts(gym: GymCore, num: int) -> tuple[Layout, Layout]:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Rows of several blocks, in nested dictionaries, one after the other."""
+    """Concatenate rows of several blocks, in nested dictionaries."""
     if isinstance(parts[0], dict):
         return {name: _joined([part[name] for part in parts]) for name in parts[0]}
     if isinstance(parts[0], np.ndarray):
@@ -495,28 +496,28 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _cut(rows: Any, of: slice) -> Any:
-    """Some of the rows in nested dictionaries; None stays None."""
+    """A slice of the rows in nested dictionaries; None stays None."""
     if isinstance(rows, dict):
         return {name: _cut(part, of) for name, part in rows.items()}
     return None if rows is None else rows[of]
 
 
 def _asked_by(index: int) -> tuple[int, int]:
-    """Numbers of the processes that one asks what is forwarded."""
+    """Numbers of the processes to which process `index` forwards requests."""
     return 2 * index + 1, 2 * index + 2
 
 
 def _nothing() -> None:
-    """What is held where nobody holds anything."""
+    """Reference for a slot whose arrays nobody holds."""
 
 
 def _somebody() -> bool:
-    """What is held where nobody knows for how long."""
+    """Reference for a slot whose arrays may be held for ever."""
     return True
 
 
 def _end(processes: list[LocalWorker | WorkerProcess], task: Memory, pid: int) -> None:
-    """End processes and forget their task; only where they were started."""
+    """End processes and close their task's memory, only in the process that started them."""
     if os.getpid() == pid:
         while processes:
             processes.pop().end()
