@@ -1,1 +1,1 @@
-"""Foreign policies run where they can do no harm."""
+"""Isolation of untrusted policies."""

@@ -1,4 +1,4 @@
-"""A policy in a process of its own: the harness's side; `inside/policy_server.py` is the other."""
+"""A policy in its own process: the harness's side. `inside/policy_server.py` is the other side."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from vnl_envs.sandbox.inside.policy_server import HELLO, MAGIC
 from vnl_envs.sandbox.inside.policy_server import MEMORY as OUT_OF_MEMORY
 
 START_SECONDS = 20.0
-"""From the process's start until the policy is ready."""
+"""Time limit from the start of the process until the policy is ready, s."""
 STEP_SECONDS = 1.0
-"""For one action."""
+"""Time limit for one action, s."""
 EPISODE_SECONDS = 5.0
 MEAN_STEP_SECONDS = 0.02
-"""All actions of an episode of n steps together: `EPISODE_SECONDS` + n * `MEAN_STEP_SECONDS`."""
+"""Time limit for all actions of n steps: `EPISODE_SECONDS` + n * `MEAN_STEP_SECONDS`, s."""
 
-# What is read of what a policy that failed wrote to stderr; more than a pipe holds blocks it.
+# Bytes of stderr that are read after a failure. A policy that writes more than its pipe holds
+# blocks.
 _STDERR = 1 << 16
 _LINE = 200
 _SIGKILL, _SIGXCPU = 9, 24
@@ -36,19 +37,19 @@ _SERVER = Path(policy_server.__file__)
 
 
 class PolicyProcess:
-    """An ONNX policy in a process of its own; one episode at a time.
+    """An ONNX policy in its own process, which runs one episode at a time.
 
-    A policy that fails is killed; `reset` starts it anew. To be used from the thread that made it:
-    the process dies with that thread.
+    A policy that fails is killed; `reset` starts it again. Use it only from the thread that made
+    it: the process dies with this thread.
 
     Args:
-        policy: the ONNX file, open for as long as the process may be started.
-        observation_size, action_size: of the task.
-        isolated: False for limits alone, where there is no sandbox.
-        server: the program to run, see `inside/policy_server.py`.
+        policy: ONNX file, which must stay open while the process may be started.
+        observation_size, action_size: sizes D and A of the task.
+        isolated: whether to use the sandbox; False sets limits only.
+        server: program to run, see `inside/policy_server.py`.
 
     Attributes:
-        waited: seconds waited for the policy's actions in this episode.
+        waited: time waited for the policy's actions in this episode, s.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class PolicyProcess:
         self._server = Path(server).resolve()
         self._isolated = isolated
         self._sizes = observation_size, action_size
-        # One byte of flag, aligned so that the numbers after it are.
+        # One flag byte, placed so that the numbers after it are aligned.
         frame = np.zeros(1 + observation_size, np.float32)
         self._observation = frame[1:]
         self._out = frame.data.cast("B")[3:]
-        # One byte more than an answer has, to notice one that is too long.
+        # One byte more than an answer, to detect one that is too long.
         self._bytes = 4 * action_size
         answer = bytearray(self._bytes + 4)
         self._action = np.frombuffer(answer, np.float32, action_size)
@@ -81,20 +82,20 @@ class PolicyProcess:
         self.waited = 0.0
 
     def reset(self) -> None:
-        """A new episode: the policy's next observation clears its state.
+        """Start an episode: the next observation clears the policy's state.
 
         Raises:
-            PolicyError: it had to be started and did not start.
+            PolicyError: the process had to be started, and did not start.
         """
         self._new()
         if self._process is None:
             self._start()
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """The action (A,) float32 for an observation (D,), finite, not clipped.
+        """The action (A,) float32 for an observation (D,): finite, not clipped.
 
         Raises:
-            PolicyError: there is none; the policy has been stopped.
+            PolicyError: the policy gave no action, and has been stopped.
         """
         if self._process is None:
             raise PolicyError(Code.CRASH, "the policy is not running")
@@ -124,22 +125,22 @@ class PolicyProcess:
         return self._action.copy()
 
     def _left(self) -> float:
-        """Seconds that the policy still has for this step, were there no limit for one."""
+        """Time left for this step, s, by the episode's limit."""
         return EPISODE_SECONDS + MEAN_STEP_SECONDS * self._steps - self.waited
 
     def _receive(self, into: memoryview, expected: int, deadline: float) -> None:
-        """Read `expected` bytes; `into` may have room for more, which is a fault to fill."""
-        got = 0
-        while got < expected:
+        """Read `expected` bytes. `into` may have room for more, to detect a longer answer."""
+        received = 0
+        while received < expected:
             left = deadline - perf_counter()
             # Rounded up: a wait of 0 ms would spin.
             if left <= 0 or not self._poll(int(1000 * left) + 1):
                 raise self._late()
-            more = os.readv(self._source, [into[got:]])
-            if not more:
+            count = os.readv(self._source, [into[received:]])
+            if not count:
                 raise self._ended("the policy's process closed its output")
-            got += more
-        if got > expected:
+            received += count
+        if received > expected:
             raise PolicyError(Code.CRASH, "the policy answered more than its action")
 
     def _start(self) -> None:
@@ -195,21 +196,21 @@ class PolicyProcess:
         return PolicyError(Code.TIMEOUT, f"the policy took more than {STEP_SECONDS:g} s for a step")
 
     def _ended(self, message: str) -> PolicyError:
-        """What became of a process that does not do its part: its status, its last words."""
+        """The error for a process that does not respond: its exit status, and its last message."""
         assert self._process is not None
         try:
             status = self._process.wait(1)
         except subprocess.TimeoutExpired:
             return PolicyError(Code.CRASH, message)
-        # bwrap answers with 128 + the signal.
+        # The exit status of bwrap is 128 + the signal.
         signal = -status if status < 0 else status - 128
         if status == OUT_OF_MEMORY or signal == _SIGKILL:
             return PolicyError(Code.MEMORY, "the policy took more memory than it may")
         if signal == _SIGXCPU:
             return PolicyError(Code.TIMEOUT, "the policy took more CPU time than it may")
-        words = self._last_words()
+        line = self._last_words()
         reason = f"ended by signal {signal}" if signal > 0 else f"exited with {status}"
-        return PolicyError(Code.CRASH, f"the policy's process {reason}{words and f': {words}'}")
+        return PolicyError(Code.CRASH, f"the policy's process {reason}{line and f': {line}'}")
 
     def _last_words(self) -> str:
         """The last line of stderr, printable and short."""
@@ -224,7 +225,7 @@ class PolicyProcess:
         return "".join(c if c.isprintable() else "?" for c in last[:_LINE])
 
     def close(self) -> None:
-        """Stop the policy; nothing of it is left running."""
+        """Stop the policy and everything that it has started."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -243,11 +244,11 @@ class PolicyProcess:
 
 @contextlib.contextmanager
 def on_one_cpu(number: int) -> Iterator[None]:
-    """Keep this thread, and policies started in it, on one CPU; number i of those there are.
+    """Context that keeps this thread, and policies started in it, on CPU `number`.
 
-    Harness and policy never work at the same time: on one CPU each finds its data in the cache,
-    and no other CPU has to be woken (`benchmarks/scoring_overhead.py`). Without effect where
-    threads cannot be bound.
+    Harness and policy never work at the same time. On one CPU both find their data in the cache,
+    and no other CPU has to be woken (`benchmarks/scoring_overhead.py`). It has no effect if threads
+    cannot be bound.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -261,5 +262,5 @@ def on_one_cpu(number: int) -> Iterator[None]:
 
 
 def largest(numbers: np.ndarray) -> float:
-    """The largest magnitude; NaN if any is. The reduction itself, as `max` costs twice as much."""
+    """The largest magnitude; NaN if any number is NaN. The ufunc takes half the time of `max`."""
     return float(np.maximum.reduce(np.abs(numbers)))

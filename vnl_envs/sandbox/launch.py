@@ -1,9 +1,10 @@
-"""Runs a program that reads foreign bytes where it can do no harm.
+"""Runs programs that read untrusted bytes in a sandbox.
 
-The program sees the interpreter, the few packages it needs, the folder `inside` and the files that
-it is given, all read-only; no network, no other processes, no environment variables, nothing to
-write to. `bubblewrap` makes that view, `confine.py` sets limits and filters system calls before the
-program starts. `docs/scoring_isolation.md` says what this defends against and what not.
+The program sees the interpreter, the few packages that it needs, the folder `inside` and the given
+files, all read-only. It has no network, no other processes, no environment variables and no place
+to write to. `bubblewrap` makes this view. `confine.py` sets limits and filters system calls before
+the program starts. `docs/scoring_isolation.md` says what this protects against, and what it does
+not.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from vnl_envs.sandbox import inside
 from vnl_envs.sandbox.inside import confine
 
 MEMORY = 1 << 30
-"""Bytes of address space of a policy; interpreter, NumPy and ONNX Runtime take 0.15 GB of it."""
+"""Address space of a policy, bytes; interpreter, NumPy and ONNX Runtime take 0.15 GB of it."""
 CPU = 24 * 3600
-"""Seconds of CPU time of a program, a backstop: what counts is the harness's clock."""
+"""CPU time of a program, s. It is a backstop: the harness's clock decides."""
 
-# What the server and the check of a model import.
+# Packages that the server and the check of models import.
 _PACKAGES = (
     "numpy",
     "onnxruntime",
@@ -38,8 +39,8 @@ _PACKAGES = (
     "packaging",
     "typing_extensions",
 )
-# One thread, for the same bits each time. ONNX Runtime sends telemetry since 1.29 unless told not
-# to (its docs/Privacy.md).
+# One thread, for the same bits each time. Since 1.29 ONNX Runtime sends telemetry unless this is
+# disabled (its docs/Privacy.md).
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
@@ -53,7 +54,7 @@ _TRIAL_SECONDS = 20
 
 @functools.cache
 def unavailable_reason() -> str | None:
-    """Why programs cannot be isolated here, in one line; None if they can."""
+    """The reason why programs cannot be isolated here, one line; None if they can."""
     if (reason := confine.refusal()) is not None:
         return reason
     if shutil.which("bwrap") is None:
@@ -82,24 +83,24 @@ def command(
     cpu: int = CPU,
     isolated: bool = True,
 ) -> list[str]:
-    """What to execute for a Python program to run confined; start it with `environment(isolated)`.
+    """The command line of a confined Python program. Start it with `environment(isolated)`.
 
     Args:
-        argv: `-m`, a module of `vnl_envs.sandbox.inside` and its arguments, or a script and its
-            arguments. The script and arguments that are open files are all that it may read beyond
-            the packages; the latter become the places where their contents are inside. Such a
-            file need not be in any folder; it is to be at its start, and its descriptor has to be
-            passed on (`pass_fds` of `subprocess`).
-        memory: bytes of address space.
-        cpu: seconds of CPU time.
-        isolated: False for limits alone, without bwrap.
+        argv: either `-m`, a module of `vnl_envs.sandbox.inside` and its arguments, or a script and
+            its arguments. Beyond the packages, the program may read only the script and arguments
+            that are open files. These arguments become paths inside the sandbox. Such a file may be
+            unnamed. It must be at its start, and its descriptor must be passed on (`pass_fds` of
+            `subprocess`).
+        memory: address space, bytes.
+        cpu: CPU time, s.
+        isolated: whether to use bwrap; False sets limits only.
     """
     limits = [str(memory), str(cpu)]
     options = ["-S", "-s", "-P", "-B"]
     if not isolated:
-        words = [_outside(argument) for argument in argv]
-        return [sys.executable, *options, confine.__file__, *limits, *words]
-    binds, words = _files(argv)
+        arguments = [_outside(argument) for argument in argv]
+        return [sys.executable, *options, confine.__file__, *limits, *arguments]
+    binds, arguments = _files(argv)
     return [
         shutil.which("bwrap") or "bwrap",
         *_namespaces(),
@@ -113,19 +114,19 @@ def command(
         *options,
         "/packages/vnl_envs/sandbox/inside/confine.py",
         *limits,
-        *words,
+        *arguments,
     ]
 
 
 def environment(isolated: bool = True) -> dict[str, str]:
-    """The environment variables for `command`: none of the harness's own."""
+    """The environment variables for `command`, without any of the harness."""
     if isolated:
         return {}
     return _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(_folders()))}
 
 
 def _outside(argument: str | os.PathLike[str] | BinaryIO) -> str:
-    """An argument of a program that sees the files of the harness."""
+    """An argument of a program outside the sandbox."""
     if isinstance(argument, str | os.PathLike):
         return os.fspath(argument)
     return f"/dev/fd/{argument.fileno()}"
@@ -134,24 +135,24 @@ def _outside(argument: str | os.PathLike[str] | BinaryIO) -> str:
 def _files(
     argv: Sequence[str | os.PathLike[str] | BinaryIO],
 ) -> tuple[list[str], list[str]]:
-    """What binds a script and open files to places inside; and the arguments with these places."""
+    """The options that bind a script and open files, and the arguments with their inside paths."""
     binds: list[str] = []
-    words: list[str] = []
+    arguments: list[str] = []
     for i, argument in enumerate(argv):
         if not isinstance(argument, str | os.PathLike):
-            place = f"/files/{i}/{Path(str(argument.name)).name}"
-            binds += ["--ro-bind-data", str(argument.fileno()), place]
+            path = f"/files/{i}/{Path(str(argument.name)).name}"
+            binds += ["--ro-bind-data", str(argument.fileno()), path]
         elif i == 0 and argument != "-m":
-            place = f"/files/{i}/{Path(argument).name}"
-            binds += ["--ro-bind", os.fspath(argument), place]
+            path = f"/files/{i}/{Path(argument).name}"
+            binds += ["--ro-bind", os.fspath(argument), path]
         else:
-            place = os.fspath(argument)
-        words.append(place)
-    return binds, words
+            path = os.fspath(argument)
+        arguments.append(path)
+    return binds, arguments
 
 
 def _namespaces() -> list[str]:
-    """No network, processes, users, host name or IPC in common with the harness."""
+    """Options that share no network, processes, users, host name or IPC with the harness."""
     return [
         "--unshare-all",
         "--unshare-user",
@@ -163,15 +164,15 @@ def _namespaces() -> list[str]:
 
 
 def _view() -> list[str]:
-    """The file system of a program: libraries, interpreter and packages, read-only."""
-    words: list[str] = []
+    """Options for the file system of a program: libraries, interpreter and packages, read-only."""
+    options: list[str] = []
 
-    def bind(source: Path, place: str) -> None:
-        words.extend(("--ro-bind", str(source), place))
+    def bind(source: Path, path: str) -> None:
+        options.extend(("--ro-bind", str(source), path))
 
     for folder in map(Path, ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")):
         if folder.is_symlink():
-            words.extend(("--symlink", os.readlink(folder), str(folder)))
+            options.extend(("--symlink", os.readlink(folder), str(folder)))
         elif folder.exists():
             bind(folder, str(folder))
     base, home = Path(sys.base_prefix), _home()
@@ -181,11 +182,11 @@ def _view() -> list[str]:
     installed = Path(sysconfig.get_path("stdlib")) / "site-packages"
     if installed.is_dir() and installed.is_relative_to(base):
         hidden = f"{home}/{installed.relative_to(base)}"
-        words.extend(("--tmpfs", hidden, "--remount-ro", hidden))
+        options.extend(("--tmpfs", hidden, "--remount-ro", hidden))
     for source in _packages():
         bind(source, f"/packages/{source.name}")
     bind(_INSIDE, "/packages/vnl_envs/sandbox/inside")
-    return [*words, "--chdir", "/"]
+    return [*options, "--chdir", "/"]
 
 
 def _variables() -> list[str]:
@@ -194,8 +195,8 @@ def _variables() -> list[str]:
         "LD_LIBRARY_PATH": f"{_home()}/lib",
         "HOME": "/",
     }
-    words = (("--setenv", name, value) for name, value in inside.items())
-    return ["--clearenv", *(word for triple in words for word in triple)]
+    options = (("--setenv", name, value) for name, value in inside.items())
+    return ["--clearenv", *(word for triple in options for word in triple)]
 
 
 def _interpreter() -> Path:
@@ -204,7 +205,7 @@ def _interpreter() -> Path:
 
 
 def _home() -> str:
-    """Where the interpreter is inside: the system's in its place, another without its path."""
+    """Prefix of the interpreter inside: "/usr" for the system's, "/python" for another one."""
     return "/usr" if sys.base_prefix == "/usr" else "/python"
 
 
@@ -225,11 +226,11 @@ def _installed() -> Iterator[Path]:
             continue
         folder = Path(next(iter(spec.submodule_search_locations)))
         yield folder
-        # Where auditwheel puts what a wheel brings along.
+        # Folder of the shared libraries that auditwheel adds to a wheel.
         if (libraries := folder.with_name(f"{name}.libs")).is_dir():
             yield libraries
 
 
 def _folders() -> Iterator[str]:
-    """Where the packages are found without a sandbox."""
+    """Folders of the packages without a sandbox."""
     yield from (str(source.parent) for source in _packages())

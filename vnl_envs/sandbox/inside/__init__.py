@@ -1,1 +1,1 @@
-"""What runs with the foreign policy: this folder is all of the package that it sees."""
+"""Code that runs with an untrusted policy, the only part of the package that it can see."""

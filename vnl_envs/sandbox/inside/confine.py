@@ -1,8 +1,8 @@
-"""The first program in a sandbox: gives up what a policy has no use for, then runs another one.
+"""The first program in a sandbox: gives up rights that a policy does not need, then runs another.
 
-It runs before any foreign byte is read, as `python confine.py MEMORY CPU [-m MODULE | SCRIPT]
-ARGUMENT ...`, needs the standard library only, and sees `vnl_envs` without its `__init__`, so
-that its modules are imported without what the rest of the package needs.
+It runs before any untrusted byte is read, as `python confine.py MEMORY CPU [-m MODULE | SCRIPT]
+ARGUMENT ...`, and needs only the standard library. It replaces `vnl_envs` by a package without
+`__init__`, so that modules inside are imported without the dependencies of the whole package.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import sys
 import types
 from pathlib import Path
 
-# A hard limit right at the soft one would kill without saying why.
+# Distance of the hard limit to the soft one: at equal limits the kill would give no reason.
 _GRACE = {"RLIMIT_CPU": 5}
-# Descriptors: three pipes, and the files that an import has open.
+# Number of descriptors: three pipes, and files that are open during an import.
 FILES = 64
 
-# System calls that a policy has no use for, as numbers for (x86_64, aarch64); None where there is
-# none. Linux 6.12, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+# System calls that a policy does not need: numbers for (x86_64, aarch64), None if there is none.
+# Linux 6.12, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _DENIED: dict[str, tuple[int | None, int | None]] = {
     # Other processes and threads; programs.
     "fork": (57, None),
@@ -38,7 +38,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "pidfd_open": (434, 434),
     "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424),
-    # Ways out: sockets, and what works without a path.
+    # Sockets, and access to files without a path.
     "socket": (41, 198),
     "socketpair": (53, 199),
     "name_to_handle_at": (303, 264),
@@ -65,7 +65,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "mq_open": (240, 180),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
-    # Wide surfaces of the kernel.
+    # Large attack surfaces of the kernel.
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -93,7 +93,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 _CLONE3 = 435
 # AUDIT_ARCH_* of include/uapi/linux/audit.h, and the column of `_DENIED`.
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-# The first number of the x32 calls, which would pass by other numbers.
+# First number of the x32 calls, which have other numbers.
 _X32 = 0x40000000
 
 # Instructions of include/uapi/linux/bpf_common.h and actions of include/uapi/linux/seccomp.h.
@@ -106,7 +106,7 @@ _FILTER = 2
 
 
 def refusal() -> str | None:
-    """Why system calls cannot be filtered here; None if they can."""
+    """The reason why system calls cannot be filtered here; None if they can."""
     if sys.platform != "linux":
         return f"system calls are filtered on Linux only, not on {sys.platform}"
     if platform.machine() not in _MACHINES or struct.calcsize("P") != 8:
@@ -115,11 +115,11 @@ def refusal() -> str | None:
 
 
 def limit(memory: int, cpu: int) -> None:
-    """Bound what this process may use; a limit that this system lacks is left out.
+    """Set the resource limits of this process, as far as the system has them.
 
     Args:
-        memory: bytes of address space.
-        cpu: seconds.
+        memory: address space, bytes.
+        cpu: CPU time, s.
     """
     limits = {
         "RLIMIT_AS": memory,
@@ -142,10 +142,10 @@ def limit(memory: int, cpu: int) -> None:
 
 
 def filter_calls() -> None:
-    """Have the kernel refuse the system calls of `_DENIED`, for good.
+    """Make the kernel refuse the system calls of `_DENIED`, irrevocably.
 
     Raises:
-        OSError: the kernel does not filter.
+        OSError: the kernel cannot filter system calls.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     program = _program()
@@ -164,7 +164,7 @@ def filter_calls() -> None:
 
 
 def _program() -> bytes:
-    """The filter as instructions for seccomp(2)."""
+    """The instructions of the filter for seccomp(2)."""
     machine, column = _MACHINES[platform.machine()]
     numbers = [row[column] for row in _DENIED.values()]
     denied = [number for number in numbers if number is not None]

@@ -1,12 +1,13 @@
-"""What a policy file may be. Foreign ONNX is parsed here only, in a process of its own.
+"""The check of policy files. Untrusted ONNX is parsed only here, in a separate process.
 
 `python -m vnl_envs.sandbox.inside.model_check` reads files from the standard input, each as its
-length (uint32, little-endian) and its bytes. After "ready", one line of JSON goes out for each: a
-verdict. A file that takes too much time or memory ends the process. The other side is
+length (uint32, little-endian) and its bytes. It writes "ready", and then for each file one line of
+JSON, a verdict. A file that takes too much time or memory ends the process. The other side is
 `scoring/submission/inspection.py`.
 
-A policy is a finite function of fixed shapes: operators of a list without loops, branches, random
-numbers or code of others; every array on the way has a known, bounded size before anything runs.
+A policy must be a finite function of fixed shapes. Its operators are from a list without loops,
+branches, random numbers and custom code. The size of every intermediate array is known and bounded
+before anything runs.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ MOST_BYTES = 20 * 2**20
 MOST_PARAMETERS = 5_000_000
 MOST_NODES = 2_000
 MOST_ELEMENTS, MOST_ELEMENTS_TOGETHER = 5_000_000, 20_000_000
-"""Of one array on the way, and of all."""
+"""Numbers in one intermediate array, and in all of them."""
 MOST_STATE = 65_536
 MOST_METADATA = 64 * 1024
-"""Characters of the model's metadata together."""
+"""Characters of all metadata of the model."""
 MOST_BESIDES = 256 * 1024
-"""Bytes of everything but the numbers of constants: operators, names, metadata, comments."""
+"""Bytes of everything except the numbers of constants: operators, names, metadata, comments."""
 IR_VERSIONS, OPSETS = range(4, 15), range(11, 29)
-"""3 asks for initialisers among the inputs; the upper ends are what the pinned runtime loads."""
+"""IR version 3 requires initialisers among the inputs. The pinned runtime sets the upper ends."""
 
 SECONDS = 1.0
-"""Processor time for one file."""
+"""CPU time for one file, s."""
 
 OPERATORS = frozenset(
     """
@@ -56,11 +57,11 @@ OPERATORS = frozenset(
     Slice Split Squeeze Transpose Unsqueeze
     """.split()  # noqa: SIM905
 )
-"""What feed-forward and recurrent policies of torch, Flax and Stable-Baselines3 are made of.
+"""Operators of feed-forward and recurrent policies of torch, Flax and Stable-Baselines3.
 
-GRU, LSTM and RNN repeat as often as an axis of their input is long, which is known beforehand.
-ConstantOfShape and Expand are bounded as everything is, by `MOST_ELEMENTS`. Not there, as control
-policies do without: Conv, Einsum and Pad, whose buffers are larger than their results.
+The number of repetitions of GRU, LSTM and RNN is the length of an input axis, which is known
+beforehand. `MOST_ELEMENTS` bounds ConstantOfShape and Expand. Conv, Einsum and Pad are left out:
+their buffers are larger than their results, and control policies do not need them.
 """
 _TYPES: dict[int, int] = {
     TensorProto.FLOAT: 4,
@@ -70,7 +71,7 @@ _TYPES: dict[int, int] = {
     TensorProto.INT32: 4,
     TensorProto.BOOL: 1,
 }
-"""Element types -> bytes."""
+"""Element type -> size in bytes."""
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 _NUMBERS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
@@ -80,7 +81,7 @@ _NUMBERS: dict[int, str] = {
     TensorProto.INT32: "int32_data",
     TensorProto.BOOL: "int32_data",
 }
-"""Element types -> where a constant has its numbers, if not in `raw_data`."""
+"""Element type -> field with the numbers of a constant, if they are not in `raw_data`."""
 _GRAPHS = (
     AttributeProto.GRAPH,
     AttributeProto.GRAPHS,
@@ -93,15 +94,16 @@ _MOST_PROBLEMS = 10
 
 
 class RefusedError(Exception):
-    """The model can be judged no further."""
+    """The model is refused, and cannot be checked any further."""
 
 
 def judge(data: bytes) -> dict[str, Any]:
-    """The verdict on a file's bytes, for JSON.
+    """The verdict on the bytes of a file, for JSON.
 
     Returns:
-        `problems` (list of texts, empty if the file may be run), `parameters`, `observation`,
-        `state` and `action` (sizes; 0 if there is none or it is unknown), `metadata` (of texts).
+        `problems` (list of texts, empty if the file may be run), `parameters` (number),
+        `observation`, `state` and `action` (sizes; 0 if there is none, or if it is unknown),
+        `metadata` (key -> text).
     """
     verdict: dict[str, Any] = {
         "problems": [],
@@ -132,7 +134,7 @@ def judge(data: bytes) -> dict[str, Any]:
         problems.append(str(error))
     except MemoryError:
         problems.append("takes too much memory to read")
-    # The libraries have no common base class of errors, and every one of them is a refusal.
+    # The libraries' errors have no common base class, and any error is a refusal.
     except Exception as error:
         problems.append(f"is refused by the ONNX tools: {error}")
     verdict["problems"] = [_line(text) for text in problems[:_MOST_PROBLEMS]]
@@ -164,7 +166,7 @@ def _parsed(data: bytes) -> ModelProto:
 
 
 def _besides(model: ModelProto) -> int:
-    """Bytes of a model without the numbers of its constants."""
+    """Size of a model in bytes, without the numbers of its constants."""
     bare = ModelProto()
     bare.CopyFrom(model)
     for tensor in _tensors(bare.graph):
@@ -179,7 +181,7 @@ def _metadata(model: ModelProto) -> dict[str, str]:
 
 
 def _form_problems(model: ModelProto) -> Iterator[str]:
-    """What is wrong with the model around its operators."""
+    """Problems of the model outside its operators and constants."""
     if model.ir_version not in IR_VERSIONS:
         yield f"has IR version {model.ir_version}, allowed are {_ends(IR_VERSIONS)}"
     domains = [opset.domain for opset in model.opset_import]
@@ -201,7 +203,7 @@ def _form_problems(model: ModelProto) -> Iterator[str]:
 
 
 def _node_problems(graph: GraphProto) -> Iterator[str]:
-    """Operators and settings that are not allowed, each kind once."""
+    """Problems of operators and their attributes, each kind once."""
     wrong: dict[str, None] = {}
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
@@ -228,7 +230,7 @@ def _attribute_problem(node: NodeProto, attribute: AttributeProto) -> str | None
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """All constants: initialisers and those within operators."""
+    """All constants: initialisers, and attributes of operators."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -238,7 +240,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _tensor_problems(graph: GraphProto) -> Iterator[str]:
-    """What is wrong with constants: where they are kept, their types, sizes and numbers."""
+    """Problems of constants: their storage, types, sizes and numbers."""
     tensors = list(_tensors(graph))
     for tensor in tensors:
         found = _form_problem(tensor)
@@ -260,7 +262,7 @@ def _tensor_problems(graph: GraphProto) -> Iterator[str]:
 
 
 def _form_problem(tensor: TensorProto) -> str | None:
-    """What can be said of a constant before its numbers are read."""
+    """The problem of a constant that shows before its numbers are read; None if there is none."""
     if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
         return "is kept in another file"
     if tensor.HasField("segment"):
@@ -278,7 +280,7 @@ def _form_problem(tensor: TensorProto) -> str | None:
 
 
 def _interface(graph: GraphProto) -> tuple[dict[str, int], list[str]]:
-    """Sizes of observation and state, the action's to follow, and what is wrong with their form."""
+    """Sizes of observation and state (that of the action follows later), and their problems."""
     inputs = {value.name: value for value in graph.input}
     sizes = {"observation": 0, "state": 0, "action": 0}
     names = tuple(sorted(value.name for value in values) for values in (graph.input, graph.output))
@@ -304,7 +306,7 @@ def _interface(graph: GraphProto) -> tuple[dict[str, int], list[str]]:
 
 
 def _row_problem(value: ValueInfoProto) -> str | None:
-    """Whether an input is one row of float32, or a batch of them of any number."""
+    """The problem of an input that is not float32 of shape (1, N) or (batch, N); else None."""
     tensor = value.type.tensor_type
     dims = list(tensor.shape.dim)
     batch = len(dims) == 2 and (not dims[0].HasField("dim_value") or dims[0].dim_value == 1)
@@ -316,14 +318,14 @@ def _row_problem(value: ValueInfoProto) -> str | None:
 
 
 def _check_shapes(model: ModelProto, sizes: dict[str, int]) -> None:
-    """Every array on the way has a known type and size; those of the outputs are filled in.
+    """Check that every intermediate array has a known type and size, and fill in output sizes.
 
     Raises:
-        RefusedError: one has not, or is too large.
+        RefusedError: the type or size of an array is unknown, or the array is too large.
     """
     typed = ModelProto()
     typed.CopyFrom(model)
-    # What the file says of its own shapes is not asked.
+    # The file's own claims about shapes are dropped.
     del typed.graph.value_info[:]
     for value in typed.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -355,7 +357,7 @@ def _check_shapes(model: ModelProto, sizes: dict[str, int]) -> None:
 
 
 def _elements(value: ValueInfoProto | None, where: str) -> int:
-    """How many numbers an array has."""
+    """The number of elements of an array."""
     if value is None or value.type.WhichOneof("value") != "tensor_type":
         raise RefusedError(f"{where}, whose type is not known beforehand")
     tensor = value.type.tensor_type
@@ -368,7 +370,7 @@ def _elements(value: ValueInfoProto | None, where: str) -> int:
 
 
 def _row_size(value: ValueInfoProto) -> int:
-    """The numbers in an output of one row of float32."""
+    """The size N of an output of shape (1, N) float32."""
     tensor = value.type.tensor_type
     dims = [d.dim_value for d in tensor.shape.dim]
     if tensor.elem_type != TensorProto.FLOAT or len(dims) != 2 or dims[0] != 1 or dims[1] < 1:
@@ -377,10 +379,10 @@ def _row_size(value: ValueInfoProto) -> int:
 
 
 def _check_runs(data: bytes, sizes: dict[str, int]) -> None:
-    """The runtime can load it, and acts once on zeros.
+    """Check that the runtime loads the model and computes an action from zeros.
 
     Raises:
-        RefusedError: the action has another shape than was inferred.
+        RefusedError: the action does not have the inferred shape.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -407,7 +409,7 @@ def _line(text: str) -> str:
 
 
 def _warm() -> None:
-    """Load what judging needs, so that no file is blamed for it."""
+    """Load everything that a check needs, so that no file's limits pay for it."""
     ends = [
         onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1])
         for name in (OBSERVATION, ACTION)

@@ -2,13 +2,14 @@
 
 It needs the standard library, NumPy and ONNX Runtime.
 
-Frames over pipes, little-endian, of lengths that both sides know; `sandbox/client.py` is the other:
+The protocol uses little-endian frames over pipes, whose lengths both sides know. The other side is
+`sandbox/client.py`.
 
-- once, out: `VNLP1`, then the numbers D, A and S of observation, action and state, uint32;
-- each step, in: one byte, 1 for the first observation of an episode, which clears the state, then
-  D float32; out: A float32.
+- Once, out: `VNLP1`, then the sizes D, A and S of observation, action and state, uint32.
+- Each step, in: one byte, which is 1 for the first observation of an episode and clears the state,
+  then D float32. Out: A float32.
 
-Exits with 0 when there is no more to read, with `MEMORY` when memory ran out.
+The exit status is 0 when the input ends, and `MEMORY` when memory runs out.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ MEMORY = 66
 
 
 def session(path: str) -> Any:
-    """An ONNX Runtime session that gives the same bits each time and grows no pools."""
-    # It sends telemetry since 1.29 unless told not to before it is imported (its docs/Privacy.md).
+    """An ONNX Runtime session that gives the same bits each time, without memory pools."""
+    # Since 1.29 it sends telemetry, unless disabled before the import (its docs/Privacy.md).
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -39,17 +40,17 @@ def session(path: str) -> Any:
     options.enable_cpu_mem_arena = False
     options.use_deterministic_compute = True
     options.log_severity_level = 4
-    # Not its own flatbuffer format, which it would recognise and which nothing has checked.
+    # Without this it would also accept its own flatbuffer format, which was not checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(Path(path).read_bytes(), options, providers=providers)
 
 
 def sizes(session: Any) -> tuple[int, int, int]:
-    """Numbers in an observation, an action and the state of a policy.
+    """The sizes D, A and S of a policy's observation, action and state.
 
     Raises:
-        ValueError: it has other inputs or outputs than a policy.
+        ValueError: the inputs or outputs are not those of a policy.
     """
     inputs = {value.name: value.shape for value in session.get_inputs()}
     outputs = {value.name: value.shape for value in session.get_outputs()}
@@ -63,19 +64,20 @@ def sizes(session: Any) -> tuple[int, int, int]:
 
 
 class Server:
-    """A policy bound to buffers that are made once.
+    """A policy bound to fixed buffers.
 
     Args:
-        path: of the ONNX file: `obs` and optional `state_in`; `action` and optional `state_out`.
+        path: path of the ONNX file. Inputs are `obs` and optionally `state_in`, outputs `action`
+            and optionally `state_out`.
 
     Raises:
-        ValueError: it has other inputs or outputs.
+        ValueError: the inputs or outputs are others.
     """
 
     def __init__(self, path: str) -> None:
         self._session = session(path)
         observation, action, state = sizes(self._session)
-        # One byte of flag, aligned so that the numbers after it are.
+        # One flag byte, placed so that the numbers after it are aligned.
         self._frame = bytearray(4 + 4 * observation)
         self._in = memoryview(self._frame)[3:]
         self._obs = np.frombuffer(self._frame, np.float32, offset=4)[None]
@@ -97,24 +99,24 @@ class Server:
 
     @property
     def hello(self) -> bytes:
-        """What is told once."""
+        """The first frame."""
         return HELLO.pack(MAGIC, self._obs.size, self._action.size, self._state.size)
 
     def run(self) -> None:
-        """One inference on what is in the buffers."""
+        """Run one inference on the buffers."""
         self._session.run_with_iobinding(self._binding)
 
     def serve(self, source: int, sink: int) -> None:
-        """Answer observations until there are no more."""
-        whole = len(self._in)
+        """Answer observations until the input ends."""
+        length = len(self._in)
         action = self._action.data.cast("B")
         stateful = bool(self._state.size)
-        while got := os.readv(source, [self._in]):
-            while got < whole:
-                more = os.readv(source, [self._in[got:]])
-                if not more:
+        while received := os.readv(source, [self._in]):
+            while received < length:
+                count = os.readv(source, [self._in[received:]])
+                if not count:
                     return
-                got += more
+                received += count
             if stateful and self._in[0]:
                 self._state[:] = 0
             self.run()
@@ -124,7 +126,7 @@ class Server:
 
 
 def _size(name: str, shapes: dict[str, Any]) -> int:
-    """The length of a row; 0 for one that is not there. The batch may be a symbol."""
+    """The length of a row; 0 if there is no such value. The batch size may be symbolic."""
     if name not in shapes:
         return 0
     shape = shapes[name]
@@ -136,7 +138,7 @@ def _size(name: str, shapes: dict[str, Any]) -> int:
 def main(path: str) -> None:
     """Serve a policy on standard input and output."""
     server = Server(path)
-    # The first inference is the slowest; it belongs to the start.
+    # The first inference is the slowest one, and counts as part of the start.
     server.run()
     os.write(1, server.hello)
     server.serve(0, 1)
@@ -149,6 +151,7 @@ if __name__ == "__main__":
         sys.exit(MEMORY)
     except Exception as error:
         text = " ".join(str(error).split())
-        short = any(word in text for word in ("bad_alloc", "Failed to allocate", "bad allocation"))
+        markers = ("bad_alloc", "Failed to allocate", "bad allocation")
+        out_of_memory = any(marker in text for marker in markers)
         print(f"{type(error).__name__}: {text}"[:500], file=sys.stderr)
-        sys.exit(MEMORY if short else 1)
+        sys.exit(MEMORY if out_of_memory else 1)

@@ -1,1 +1,1 @@
-"""The documents of the leaderboard: what they hold and how they are read."""
+"""The documents of the leaderboard: their forms, and how they are read."""

@@ -1,4 +1,4 @@
-"""JSON from strangers: what other readers would take differently, or take long over, is refused."""
+"""Untrusted JSON. Ambiguous or very deep documents are refused."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from vnl_envs.problems import Code, problem
 from vnl_envs.utils.texts import shown
 
 MOST_DEPTH = 20
-# A text, or a bracket outside of texts. The closing quote may be missing: else every escaped one
-# would be tried as an opening one.
+# A string, or a bracket outside strings. The closing quote is optional: otherwise every escaped
+# quote would be tried as an opening one.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|([\[{])|([\]}])', re.S)
 
 
 def parse_json(data: bytes | str, where: str) -> Any:
-    """JSON without repeated keys, numbers that are not finite, or deep nesting.
+    """Parse JSON without repeated keys, non-finite numbers and deep nesting.
+
+    Args:
+        data: text, or UTF-8 bytes.
+        where: name of the document, for messages.
 
     Raises:
-        ScoringError: (`Code.SCHEMA`) it is not.
+        ScoringError: (`Code.SCHEMA`) the data are not such JSON.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")

@@ -1,4 +1,4 @@
-"""Suites: frozen lists of episodes, and the seeds of each of them."""
+"""Suites: frozen lists of episodes, and their seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vnl_envs.tasks.task import Task
 
 NOMINAL = "nominal"
-"""The tier in which nothing is perturbed."""
+"""Name of the tier without perturbations."""
 
 _KEY = re.compile(rb"[0-9a-f]{64}\s*")
 _MOST_KEY = 100
@@ -35,9 +35,9 @@ class Spec:
     Attributes:
         task: id of a registered task.
         tier: name of the tier.
-        cell: its options are the episode's.
-        number: which of the cell's episodes, from 0.
-        primary: what counts in the task.
+        cell: cell, whose options the episode has.
+        number: number of the episode in its cell, from 0.
+        primary: primary metric of the task.
     """
 
     task: str
@@ -48,33 +48,33 @@ class Spec:
 
     @property
     def id(self) -> str:
-        """Unique in the suite: "task/tier/cell/number"."""
+        """The unique id in the suite, "task/tier/cell/number"."""
         return f"{self.task}/{self.tier}/{self.cell.id}/{self.number}"
 
     def seed(self, key: bytes) -> np.random.SeedSequence:
-        """What the episode and the policy's own generator are drawn from; see `seed`."""
+        """The seed of the episode and of the policy's own generator; see the function `seed`."""
         return seed(key, self.task, self.tier, f"{self.cell.id}/{self.number}")
 
 
 def seed(key: bytes, task: str, tier: str, episode: str) -> np.random.SeedSequence:
     """The seed whose entropy is HMAC-SHA256(key, "task|tier|episode"), read big-endian.
 
-    Without the key nobody knows the episodes; with it everybody can recompute them.
+    Without the key the episodes are secret. With it anybody can recompute them.
     """
     digest = hmac.digest(key, f"{task}|{tier}|{episode}".encode(), "sha256")
     return np.random.SeedSequence(int.from_bytes(digest, "big"))
 
 
 def suite_names() -> list[str]:
-    """The suites that ship with the package."""
+    """Names of the packaged suites."""
     return sorted(path.stem for path in packaged("suites").glob("*.json"))
 
 
 def load_suite(suite: str | Path) -> Suite:
-    """A suite by its name, or from a file (`Path`, or `str` ending in .json).
+    """Load a suite by its name, or from a file (`Path`, or `str` ending in .json).
 
     Raises:
-        ScoringError: there is none, or its file is not one.
+        ScoringError: there is no such suite, or its file is invalid.
     """
     if (path := _file(suite)) is not None:
         if not path.is_file():
@@ -88,13 +88,13 @@ def load_suite(suite: str | Path) -> Suite:
 
 
 def _file(suite: str | Path | None) -> Path | None:
-    """The file that is meant, if it is not a name."""
+    """The file of a suite; None if `suite` is a name."""
     is_file = isinstance(suite, Path) or (suite is not None and suite.endswith(".json"))
     return Path(str(suite)) if is_file else None
 
 
 def episodes(suite: Suite) -> tuple[Spec, ...]:
-    """Every episode of a suite, in its order; those of a cell follow one another."""
+    """Every episode of a suite, in its order. Episodes of a cell are contiguous."""
     return tuple(
         Spec(task.id, tier, cell, number, task.primary)
         for task in suite.tasks
@@ -105,15 +105,15 @@ def episodes(suite: Suite) -> tuple[Spec, ...]:
 
 
 def dev_key(suite: Suite) -> bytes:
-    """The key of the seeds that everybody knows."""
+    """The public key of the split "dev"."""
     return bytes.fromhex(suite.dev_key)
 
 
 def read_season_key(path: Path) -> bytes:
-    """The key of a season's seeds, from a file of 64 hexadecimal digits.
+    """Read the key of a season's seeds from a file of 64 hexadecimal digits.
 
     Raises:
-        ScoringError: there is no such file, or it holds something else.
+        ScoringError: there is no such file, or it is invalid.
     """
     text = read_regular(path, _MOST_KEY) if path.is_file() else b""
     if not _KEY.fullmatch(text):
@@ -123,26 +123,26 @@ def read_season_key(path: Path) -> bytes:
 
 
 def version_problems(suite: Suite) -> list[Problem]:
-    """Packages that are installed in another version than the suite's numbers are of."""
-    found = []
-    for package, wanted in suite.pins.items():
+    """A problem for each package whose installed version differs from the suite's pin."""
+    problems = []
+    for package, pinned in suite.pins.items():
         try:
-            here = metadata.version(package)
+            installed = metadata.version(package)
         except metadata.PackageNotFoundError:
-            here = "none"
-        if here != wanted:
-            message = f"the suite is of version {wanted}, installed is {here}"
-            found.append(Problem(Code.VERSION, f"{suite.name}: {package}", message))
-    return found
+            installed = "none"
+        if installed != pinned:
+            message = f"the suite is of version {pinned}, installed is {installed}"
+            problems.append(Problem(Code.VERSION, f"{suite.name}: {package}", message))
+    return problems
 
 
 def make_cell(task_id: str, cell: Cell) -> Task:
-    """The task of a cell, compiled.
+    """Make the task of a cell.
 
     Raises:
-        ScoringError: it is not the task that the suite was made with.
+        ScoringError: its `env_hash` differs from that in the suite.
     """
-    # Not above: reading a suite takes no physics.
+    # Imported here, as reading a suite needs no physics.
     from vnl_envs.identity import env_hash
     from vnl_envs.registry import make_task
 
@@ -155,10 +155,10 @@ def make_cell(task_id: str, cell: Cell) -> Task:
 
 
 def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
-    """Least and greatest figure of each metric of a task, by name.
+    """Least and greatest value of each metric of a task, by name.
 
     Raises:
-        ScoringError: there is no such task here.
+        ScoringError: the task is not registered.
     """
     from vnl_envs.registry import get_row, task_class
     from vnl_envs.tasks.metrics import STANDARD
@@ -171,22 +171,22 @@ def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
 
 
 def anchors_path(suite: Suite, file: Path) -> Path:
-    """Where the anchors of a suite file of one's own are.
+    """The path of the anchors for a user's suite file.
 
-    As on a board: its folder `suites` has a folder `anchors` beside it.
+    As on a board, the folder `anchors` is beside the folder of the suite.
     """
     return file.absolute().parent.parent / "anchors" / f"{suite.name}.json"
 
 
 def load_anchors(suite: Suite, source: str | Path | None = None) -> Anchors:
-    """The anchors of a suite: those that ship with the package, but for a file of one's own.
+    """Load the anchors of a suite: those beside its own file if they exist, else packaged ones.
 
     Args:
-        suite: whose.
-        source: what `load_suite` read it from, see `anchors_path`; None for a packaged one.
+        suite: suite.
+        source: name or file that `load_suite` read, see `anchors_path`; None for a packaged suite.
 
     Raises:
-        ScoringError: there are none.
+        ScoringError: there are no anchors.
     """
     file = _file(source)
     path = anchors_path(suite, file) if file else None

@@ -1,1 +1,1 @@
-"""What the documents of the leaderboard hold."""
+"""The forms of the leaderboard's documents."""

@@ -23,14 +23,14 @@ from vnl_envs.scoring.documents.schema.text import key_digest
 
 
 class Video(Document):
-    """A video of an episode, in `videos.json` beside it.
+    """A video of an episode, listed in `videos.json` beside it.
 
     Attributes:
-        task: its id.
-        which: of the task's nominal episodes that count.
-        episode: its id.
-        score: its primary metric.
-        file: address on the board.
+        task: task id.
+        which: rank of the episode among the task's counted nominal episodes.
+        episode: episode id.
+        score: primary metric of the episode.
+        file: address of the video on the board.
     """
 
     task: TaskId
@@ -43,14 +43,19 @@ class Video(Document):
 
 
 class Anchor(Document):
-    """The random policy on a task: normalised 0. Written by `leaderboard/make_anchors.py`."""
+    """The scores of the random policy on a task, which are normalised to 0.
+
+    Attributes:
+        primary: primary metric in the nominal tier.
+        tiers: primary metric by tier.
+    """
 
     primary: Estimate
     tiers: dict[Slug, Estimate]
 
 
 class Anchors(Document):
-    """`vnl_envs/data/anchors/<suite>.json`."""
+    """`vnl_envs/data/anchors/<suite>.json`, written by `leaderboard/make_anchors.py`."""
 
     schema_version: Version
     suite: SuiteStamp
@@ -59,16 +64,17 @@ class Anchors(Document):
 
 
 class Verified(Document):
-    """`<result>.verified.json` beside a result: what `verify --record` did with it.
+    """`<result>.verified.json` beside a result: the record of `verify --record`.
 
     Attributes:
-        schema_version: of this document.
-        result: `Result.sha256`.
-        episodes: of the result, for whose task there is a policy.
-        run_again: how many of these were; all of them, or as many as `seed` draws.
-        seed: of the choice; None where every one was run.
-        same_to_the_bit: how many came out so; the others within the tolerance.
-        stamps: what ran them.
+        schema_version: version of this document.
+        result: `Result.sha256` of the verified result.
+        episodes: number of the result's episodes whose task has a policy.
+        run_again: number of these that were run again: all, or a sample drawn with `seed`.
+        seed: seed of the sample; None if all were run.
+        same_to_the_bit: number of those that gave the same bits; the others are within the
+            tolerance.
+        stamps: versions and processor of the verification.
     """
 
     schema_version: Version
@@ -90,9 +96,9 @@ class BoardEntry(Document):
     """A row of `leaderboard/board.json`.
 
     Attributes:
-        result: file in `leaderboard/results`.
-        pinned: shown on top of the board's table whatever it is sorted by.
-        cross_checks: further results of the same entrant on other engines.
+        result: name of a file in `leaderboard/results`.
+        pinned: whether the row stays on top of the table for any sorting.
+        cross_checks: names of further results of the same entrant on other engines.
     """
 
     result: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,120}\.json$")]
@@ -103,21 +109,22 @@ class BoardEntry(Document):
 
 
 class Board(Document):
-    """`leaderboard/board.json`: what is shown, in any order."""
+    """`leaderboard/board.json`: the rows of the board, in any order."""
 
     schema_version: Version
     entries: Annotated[list[BoardEntry], Field(max_length=10_000)]
 
 
 class OpenedSeason(Document):
-    """A season, known to everybody from the day that it opens.
+    """A season, published on the day that it opens.
 
     Attributes:
-        name: for people, e.g. "2027-spring".
-        sha256: of its key.
-        opened: when.
-        closed: when; None while it is open.
-        key: hexadecimal, from when it is closed on: its episodes can be run by everybody.
+        name: name for people, e.g. "2027-spring".
+        sha256: SHA-256 of its key.
+        opened: day on which it opened.
+        closed: day on which it closed; None while it is open.
+        key: key, hexadecimal, published when it is closed, so that anybody can run its episodes;
+            else None.
     """
 
     name: Slug
@@ -138,7 +145,7 @@ class OpenedSeason(Document):
 
 
 class Seasons(Document):
-    """`leaderboard/seasons.json`: every season that was opened, the oldest first."""
+    """`leaderboard/seasons.json`: all opened seasons, the oldest first."""
 
     schema_version: Version
     seasons: list[OpenedSeason]

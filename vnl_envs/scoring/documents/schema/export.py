@@ -24,14 +24,14 @@ SCHEMAS: dict[str, Any] = {
     "seasons": Seasons,
     "verified": Verified,
 }
-"""Name of the exported file -> the document."""
+"""Name of the exported file -> document class."""
 
 
 def write_schemas(folder: str | Path) -> list[Path]:
-    """Write every document's form as `<name>.schema.json`, and return the files.
+    """Write the JSON Schema of every document as `<name>.schema.json`, and return the files.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
     written = []
     for name, document in SCHEMAS.items():

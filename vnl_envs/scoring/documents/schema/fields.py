@@ -1,6 +1,6 @@
-"""What documents are made of: types of fields, checked strictly.
+"""Types of fields in documents, checked strictly.
 
-Unknown keys, wrong types, numbers out of bounds and texts of other characters than stated are
+Unknown keys, wrong types, numbers out of bounds and texts with other characters than stated are
 refused.
 """
 
@@ -24,7 +24,7 @@ from vnl_envs.utils.texts import is_visible, normalised
 
 
 class Document(BaseModel):
-    """What every part of a document has: strict types, no unknown keys, no change afterwards."""
+    """Base class of all parts of documents: strict types, no unknown keys, immutable."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
@@ -61,7 +61,7 @@ def _whole(value: Any) -> Any:
 
 
 def _calendar(value: Any) -> Any:
-    # Left to itself pydantic would take seconds since 1970 and times at midnight, too.
+    # pydantic itself would also accept seconds since 1970 and times at midnight.
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return datetime.date.fromisoformat(value)
     if type(value) is not datetime.date:
@@ -70,11 +70,11 @@ def _calendar(value: Any) -> Any:
 
 
 MOST_EPISODES = 100_000
-"""Of a suite."""
+"""Greatest number of episodes of a suite."""
 MOST_BYTES = 16 * 2**20
-"""Of a document's file."""
+"""Greatest size of a document's file, bytes."""
 Version = Annotated[Literal[1], BeforeValidator(_whole)]
-"""Of a document's form."""
+"""Version of a document's form."""
 Line = Annotated[
     str,
     StringConstraints(min_length=1, max_length=120, strip_whitespace=True),
@@ -82,14 +82,14 @@ Line = Annotated[
 ]
 """Visible characters of any script, in one line."""
 Name = Annotated[str, BeforeValidator(_name), StringConstraints(pattern=f"^{_NAME}$")]
-"""What entries and algorithms are told apart by: ASCII alone, as other scripts have letters that
-look like its own. Compatibility forms and repeated spaces are normalised."""
+"""Name that identifies an entry or an algorithm: ASCII only, as other scripts have letters that
+look like ASCII ones. Compatibility forms and repeated spaces are normalised."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]
-"""Of a metric or a stamp."""
+"""Key of a metric or a stamp."""
 Plain = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,200}$")]
-"""ASCII, in one line."""
+"""One line of ASCII."""
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
-"""Any that a score or a metric can be."""
+"""Value of a score or a metric."""
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Date = Annotated[datetime.date, BeforeValidator(_calendar)]
 """YYYY-MM-DD."""

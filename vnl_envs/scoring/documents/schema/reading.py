@@ -1,4 +1,4 @@
-"""Documents from JSON, which may be anybody's."""
+"""Documents from untrusted JSON."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _Kind = TypeVar("_Kind")
 
 
 def parse(kind: type[_Kind], text: bytes | str, where: str) -> _Kind:
-    """A document from its JSON, which may be anybody's.
+    """Parse a document from untrusted JSON.
 
     Args:
-        kind: of document, or another type that pydantic knows.
-        text: what a file holds; bytes are UTF-8.
-        where: its name, for messages.
+        kind: class of the document, or another type that pydantic knows.
+        text: content of a file; bytes are UTF-8.
+        where: name of the file, for messages.
 
     Raises:
-        ScoringError: (`Code.SCHEMA`) it is not one, every fault is a problem of its own;
-            (`Code.VERSION`) it is of another schema version.
+        ScoringError: (`Code.SCHEMA`) it is invalid, with one problem per fault; (`Code.VERSION`)
+            it has another schema version.
     """
     value = parse_json(text, where)
     try:
@@ -38,17 +38,17 @@ def parse(kind: type[_Kind], text: bytes | str, where: str) -> _Kind:
 
 
 def read(kind: type[_Kind], path: Path) -> _Kind:
-    """A document from its file.
+    """Read a document from its file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or larger than `MOST_BYTES`.
+        OSError: the file cannot be read, is not a regular one, or is larger than `MOST_BYTES`.
         ScoringError: see `parse`.
     """
     return parse(kind, read_regular(path, MOST_BYTES), path.name)
 
 
 def _problems(error: ValidationError, where: str) -> list[Problem]:
-    """One for each thing that is wrong, with its place in the document."""
+    """One problem per fault, with its place in the document."""
     details = error.errors(include_url=False, include_input=False, include_context=False)
     problems = []
     for detail in details[:_MOST_PROBLEMS]:

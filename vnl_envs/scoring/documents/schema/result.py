@@ -1,4 +1,4 @@
-"""A result: who was scored, how each episode went, the scores."""
+"""A result: the entrant, the episodes and the scores."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from vnl_envs.scoring.documents.schema.suite import SuiteStamp
 from vnl_envs.scoring.documents.schema.text import canonical
 
 Reason = Annotated[str, one_of(*(c.slug for c in Code if Code.CRASH <= c <= Code.INCOMPLETE))]
-"""Why an episode counts 0."""
+"""Reason why an episode counts 0."""
 EpisodeId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_:.-]+(/[A-Za-z0-9_:.-]+){3,}$", max_length=300)
 ]
-"""As in `Spec.id`."""
+"""Id of an episode, see `Spec.id`."""
 
 
 class EpisodeResult(Document):
-    """How one episode went.
+    """The record of one episode.
 
     Attributes:
         id: "task/tier/cell/number".
-        end: "terminated", "truncated", "diverged", or "failed" where the policy did.
-        reason: of an episode that counts 0, else None.
-        score: the primary metric in natural units, 0 where there is a reason.
-        steps: control steps.
-        clipped: numbers of its actions that lay outside [-1, 1].
-        metrics: the task's, by name; None where not finite.
+        end: "terminated", "truncated", "diverged", or "failed" if the policy failed.
+        reason: reason why the episode counts 0, else None.
+        score: primary metric in natural units; 0 if there is a reason.
+        steps: number of control steps.
+        clipped: number of action components outside [-1, 1].
+        metrics: metrics of the task by name; None for values that are not finite.
     """
 
     id: EpisodeId
@@ -67,8 +67,12 @@ Episodes = Annotated[list[EpisodeResult], Field(max_length=MOST_EPISODES)]
 
 
 class Estimate(Document):
-    """A mean with its 95 % interval over `units` independent units; None where there are none.
-    One unit shows no spread: the interval takes two.
+    """A mean and its 95 % interval.
+
+    Attributes:
+        value: mean; None without episodes.
+        low, high: ends of the interval; None with fewer than two units, which show no spread.
+        units: number of independent units.
     """
 
     value: Number | None
@@ -78,18 +82,19 @@ class Estimate(Document):
 
 
 class TierScore(Document):
-    """A task in one tier.
+    """The scores of a task in one tier.
 
     Attributes:
-        primary: in natural units, counted cells only.
-        normalised: 0 is the random policy in the nominal tier, 1 the ceiling; not clipped.
-        aggregates: further figures by name, where there are any: "retention", the primary over
-            that of the nominal tier on as many units; "half_width" of gaps, the width at which half
-            of them are cleared, m, by a logistic curve over the ladder.
-        metrics: every metric of the task, counted cells only.
-        strata: the primary by stratum, all cells, those that do not count included.
-        episodes: how many there are.
-        failed: reason -> how many.
+        primary: primary metric in natural units, counted cells only.
+        normalised: primary metric, normalised: 0 is the random policy in the nominal tier, 1 the
+            ceiling; not clipped.
+        aggregates: further aggregates by name: "retention" is the primary metric divided by that of
+            the nominal episodes on the same clips or widths; "half_width" is the gap width at which
+            a logistic curve over the ladder passes 1/2, m.
+        metrics: metrics of the task by name, counted cells only.
+        strata: primary metric by stratum, including cells that are not counted.
+        episodes: number of episodes.
+        failed: reason -> number of episodes.
     """
 
     primary: Estimate
@@ -102,11 +107,12 @@ class TierScore(Document):
 
 
 class TaskScore(Document):
-    """A task of a result.
+    """The scores of a task.
 
     Attributes:
-        tiers: by name.
-        uncounted: the primary over nominal cells that do not count (clips of the training split).
+        tiers: scores by tier.
+        uncounted: primary metric over nominal cells that are not counted (clips of the training
+            split); None without such cells.
     """
 
     tiers: dict[Slug, TierScore]
@@ -114,7 +120,13 @@ class TaskScore(Document):
 
 
 class Policy(Document):
-    """What is known of a policy file, and what its authors say of it."""
+    """Facts about a policy file.
+
+    Attributes:
+        sha256: SHA-256 of the file.
+        parameters: number of parameters.
+        training: facts about its training, as its authors state them.
+    """
 
     sha256: Sha256
     parameters: Annotated[int, Field(ge=0, le=10**9)]
@@ -122,12 +134,12 @@ class Policy(Document):
 
 
 class Entrant(Document):
-    """Who was scored.
+    """The entrant of a result.
 
     Attributes:
-        identity: SHA-256 of the canonical manifest; "reference:<name>" of a policy that needs no
+        identity: SHA-256 of the canonical manifest; "reference:<name>" for a policy that needs no
             training.
-        name, authors, licence, date, description: from the submission.
+        name, authors, licence, date, description: as in the submission.
         policies: task id -> policy.
     """
 
@@ -147,11 +159,11 @@ Stamps = Annotated[dict[Key, Plain], Field(max_length=50)]
 
 
 class Records(Document):
-    """The per-episode records of a result, in a file of their own beside it.
+    """The file of per-episode records beside a result.
 
     Attributes:
-        episodes: how many there are.
-        sha256: of the uncompressed file.
+        episodes: number of episodes.
+        sha256: SHA-256 of the uncompressed file.
     """
 
     episodes: Annotated[int, Field(ge=0, le=MOST_EPISODES)]
@@ -159,19 +171,20 @@ class Records(Document):
 
 
 class _Scores(Document):
-    """What a result and its summary share.
+    """The common part of a result and its summary.
 
     Attributes:
-        schema_version: of this document.
-        suite: which, and its hash.
-        split: whose seeds. season: SHA-256 of the season's key ("test"), else None.
-        entrant: who.
+        schema_version: version of this document.
+        suite: name and hash of the suite.
+        split: split of the seeds, "dev" or "test".
+        season: SHA-256 of the season's key for "test", else None.
+        entrant: entrant.
         engine: "native", or an implementation of MJX in a cross-check.
-        stamps: what computed it: versions, processor and its flags.
+        stamps: versions, processor and its flags that computed the result.
         isolated: whether the policy ran in the sandbox.
-        complete: whether every episode was run; else it is not ranked.
+        complete: whether every episode was run on the native engine; else it is not ranked.
         overall: mean over the suite's tasks of the normalised nominal score.
-        tasks: task id -> score.
+        tasks: task id -> scores.
     """
 
     schema_version: Version
@@ -188,39 +201,39 @@ class _Scores(Document):
 
 
 class Summary(_Scores):
-    """`result.json`: a result but for its episodes.
+    """`result.json`: a result without its episodes.
 
     Attributes:
-        records: of the file that has these.
+        records: file of the episodes.
     """
 
     records: Records
 
     @property
     def sha256(self) -> str:
-        """Of its canonical text."""
+        """SHA-256 of its canonical text."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 class Result(_Scores):
-    """What a run gave; the same bundle gives the same bytes on the same machine.
+    """The result of a run. The same bundle gives the same bytes on the same machine.
 
     Attributes:
-        episodes: all, in the suite's order.
+        episodes: all episodes, in the suite's order.
     """
 
     episodes: Episodes
 
     @property
     def summary(self) -> Summary:
-        """All but the episodes, and the digest of these."""
+        """The result without episodes, but with their digest."""
         digest = hashlib.sha256(episodes_text(self.episodes).encode()).hexdigest()
         shared = {name: getattr(self, name) for name in _Scores.model_fields}
         return Summary(**shared, records=Records(episodes=len(self.episodes), sha256=digest))
 
     @property
     def sha256(self) -> str:
-        """Of the summary, which has the digest of the episodes."""
+        """SHA-256 of the summary, which covers the episodes by their digest."""
         return self.summary.sha256
 
 
@@ -228,14 +241,15 @@ Amount = Annotated[float, Field(ge=0, le=1e15)]
 
 
 class Rates(Document):
-    """How fast some episodes were.
+    """The speed of some episodes.
 
     Attributes:
-        episodes, steps: how many.
-        seconds: of all workers together; policy_seconds: waiting for the policy,
-            simulation_seconds: on the rest of the episodes themselves.
-        steps_per_second: of a worker's time.
-        overhead: the share of the seconds that went into neither of these.
+        episodes, steps: numbers of episodes and control steps.
+        seconds: time of all workers together, s.
+        policy_seconds: part of it that was spent waiting for the policy, s.
+        simulation_seconds: part of it that the rest of the episodes took, s.
+        steps_per_second: control steps per second of a worker's time.
+        overhead: fraction of the time outside policy and simulation.
     """
 
     episodes: Count
@@ -248,7 +262,13 @@ class Rates(Document):
 
 
 class Speed(Document):
-    """`speed.json`: how fast a run was. No part of its result, as it never is the same twice."""
+    """`speed.json`: the speed of a run. It is not part of the result, as it always varies.
+
+    Attributes:
+        workers: number of workers.
+        all: speed of all episodes.
+        tasks: task id -> speed.
+    """
 
     workers: Annotated[int, Field(ge=1, le=10**6)]
     all: Rates
@@ -256,6 +276,6 @@ class Speed(Document):
 
 
 def episodes_text(episodes: Sequence[EpisodeResult]) -> str:
-    """A list of episodes as JSON, one a line: the same text every time."""
+    """A list of episodes as JSON, one episode per line, always the same text."""
     rows = (json.dumps(e.model_dump(mode="json"), allow_nan=False) for e in episodes)
     return "[\n" + ",\n".join(rows) + "\n]\n"

@@ -1,4 +1,4 @@
-"""A submission and the file that it is packed from."""
+"""A submission."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vnl_envs.scoring.documents.schema.fields import (
 
 
 class Training(Document):
-    """How a policy came about, as its authors say.
+    """The training of a policy, as its authors state it.
 
     Attributes:
-        algorithm: its name.
-        env_steps: control steps of all environments together.
-        backend: what simulated, e.g. "MuJoCo C" or "MJX-Warp".
-        hardware: e.g. "2 cores, no GPU".
-        seeds: of the training runs behind it; the policy itself is of the first.
+        algorithm: name of the algorithm.
+        env_steps: number of control steps of all environments together.
+        backend: name of the simulator, e.g. "MuJoCo C" or "MJX-Warp".
+        hardware: description of the hardware, e.g. "2 cores, no GPU".
+        seeds: seeds of the training runs; the policy itself is from the first.
     """
 
     algorithm: Name
@@ -41,7 +41,12 @@ class Training(Document):
 
 
 class Entry(Document):
-    """A submission's policy for one task."""
+    """The policy of a submission for one task.
+
+    Attributes:
+        policy: path of the policy in the bundle.
+        training: facts about its training.
+    """
 
     policy: PolicyPath
     training: Training
@@ -51,10 +56,11 @@ class Submission(Document):
     """`submission.json` of a bundle.
 
     Attributes:
-        schema_version: of this document.
-        name, authors, licence, description, date: for the board; the licence as SPDX expression.
-        suite: which one it is for, e.g. "core-v1".
-        tasks: task id -> its policy; tasks of the suite that are not here count 0.
+        schema_version: version of this document.
+        name, authors, licence, description, date: texts for the board; the licence is an SPDX
+            expression.
+        suite: name of the suite, e.g. "core-v1".
+        tasks: task id -> policy; other tasks of the suite count 0.
     """
 
     schema_version: Version

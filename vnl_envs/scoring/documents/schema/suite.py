@@ -22,16 +22,15 @@ from vnl_envs.scoring.documents.schema.text import canonical
 
 
 class Primary(Document):
-    """How an episode becomes the number that counts, at least 0 and at most `ceiling` if it is
-    nature's.
+    """The primary metric, the score of an episode: from 0 to `ceiling`.
 
     Attributes:
-        metric: of the task.
-        form: "capped": the metric, at most `cap`, over `cap` (gaps or goals of a number of them);
-            "per_step": the metric over the steps that the episode could have had (return).
-        cap: of "capped", else None.
-        name, unit, formula: for people.
-        ceiling: normalised 1.
+        metric: name of the task metric.
+        form: "capped" is min(metric, cap) / cap (for gaps or goals); "per_step" is the metric
+            divided by the number of steps that the episode could have had (for the return).
+        cap: cap for "capped", else None.
+        name, unit, formula: texts for people.
+        ceiling: score that is normalised to 1.
     """
 
     metric: Key
@@ -47,15 +46,16 @@ class Cell(Document):
     """Episodes that share a task, a tier and options.
 
     Attributes:
-        id: unique within task and tier, e.g. "width-0.04" or "clip-walk".
-        options: of the task, as for `vnl_envs.make_task`, those of the tier included.
-        env_hash: of the task with these options.
-        episodes: how many; numbered from 0.
-        counted: whether they are part of the primary metric (clips of the training split are not).
-        stratum: the group that the cell belongs to in the bootstrap and in tables: a width in m as
-            text, or a behaviour label; "" where there is one only.
-        unit: the independent unit that all of its episodes are of, such as a clip; None where each
-            episode is one of its own (corridors, goal sequences).
+        id: id, unique within task and tier, e.g. "width-0.04" or "clip-walk".
+        options: options for `vnl_envs.make_task`, including those of the tier.
+        env_hash: hash of the task with these options.
+        episodes: number of episodes; they are numbered from 0.
+        counted: whether the episodes count in the primary metric (clips of the training split do
+            not).
+        stratum: stratum of the cell in the bootstrap and in tables: a width in m as text, or a
+            behaviour label; "" if there is only one.
+        unit: independent unit of all its episodes, such as a clip; None if each episode is its own
+            unit (corridors, goal sequences).
     """
 
     id: Key
@@ -71,10 +71,10 @@ class SuiteTask(Document):
     """A task of a suite.
 
     Attributes:
-        id: registered.
-        observation, action: numbers in each.
-        primary: what counts.
-        tiers: tier name -> its cells; "nominal" is there always.
+        id: registered task id.
+        observation, action: sizes of observation and action.
+        primary: primary metric.
+        tiers: tier name -> cells; there is always "nominal".
     """
 
     id: TaskId
@@ -90,12 +90,13 @@ class Suite(Document):
     """A frozen list of episodes: `vnl_envs/data/suites/<name>.json`.
 
     Attributes:
-        schema_version, name: of it.
-        description: what it is for.
+        schema_version: version of this document.
+        name: name of the suite.
+        description: purpose of the suite.
         pins: package -> version with which its numbers were measured.
-        dev_key: the key of the seeds of the split "dev", hexadecimal.
-        tiers: name -> what it is, in order; "nominal" first.
-        tasks: in order.
+        dev_key: key of the seeds of the split "dev", hexadecimal.
+        tiers: tier name -> description, in order; "nominal" first.
+        tasks: tasks, in order.
     """
 
     schema_version: Version
@@ -115,12 +116,12 @@ class Suite(Document):
 
     @property
     def sha256(self) -> str:
-        """Of its canonical text."""
+        """SHA-256 of its canonical text."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 class SuiteStamp(Document):
-    """Which suite."""
+    """The name and the SHA-256 of a suite."""
 
     name: Slug
     sha256: Sha256
