@@ -260,6 +260,8 @@ _IMITATION = "vnl_envs.tasks.imitation:Imitation"
 _JUMP_GAP = "vnl_envs.tasks.jump_gap:JumpGap"
 _GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
 _GOAL_RACE = "vnl_envs.tasks.goal_race:GoalRace"
+_ESCAPE = "vnl_envs.tasks.escape:Escape"
+_TWO_TOUCH = "vnl_envs.tasks.two_touch:TwoTouch"
 _VELOCITY = "vnl_envs.tasks.velocity:Velocity"
 _HORIZON = 1000
 _40_DEGREES, _90_DEGREES = 0.6981317007977318, 1.5707963267948966
@@ -368,6 +370,56 @@ register_task(
     standing=0.05,
     duration=(2.0, 6.0),
     averaging=1.0,
+)
+
+# Touches and times are dm_control's (`locomotion.tasks.reach.TwoTouch` with the settings of
+# `examples.basic_rodent_2020`); the humanoid's lengths are an arm's.
+_TIMING: dict[str, Any] = {"interval": 0.8, "tolerance": 0.1, "debounce": 0.2, "rest": 1.2}
+register_task(
+    "vnl/RodentTwoTouch-v0",
+    body="rodent",
+    task=_TWO_TOUCH,
+    horizon=_HORIZON,
+    radius=0.025,
+    height=0.14,
+    distance=(0.3, 1.5),
+    falloff=3.0,
+    **_TIMING,
+)
+register_task(
+    "vnl/HumanoidTwoTouch-v0",
+    body="humanoid",
+    task=_TWO_TOUCH,
+    horizon=_HORIZON,
+    radius=0.1,
+    height=1.3,
+    distance=(1.0, 4.0),
+    falloff=1.0,
+    **_TIMING,
+)
+
+# The rat's bowl is that of vnl-playground, the humanoid's dm_control's.
+register_task(
+    "vnl/RodentEscape-v0",
+    body="rodent",
+    task=_ESCAPE,
+    horizon=_HORIZON,
+    radius=2.0,
+    height=0.2,
+    spacing=0.6,
+    curvature=0.75,
+    seen=(0.15, 0.3),
+)
+register_task(
+    "vnl/HumanoidEscape-v0",
+    body="humanoid",
+    task=_ESCAPE,
+    horizon=_HORIZON,
+    radius=6.0,
+    height=0.5,
+    spacing=2.5,
+    curvature=3.8,
+    seen=(0.75, 1.5),
 )
 
 register_task(

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 import vnl_envs
 from vnl_envs.motion.clip import write_clips
 from vnl_envs.registry import get_row
-from vnl_envs.tasks import GoalReaching, Imitation, Velocity
+from vnl_envs.tasks import Escape, GoalReaching, Imitation, TwoTouch, Velocity
 from vnl_envs.tasks.task import Carry, Episode, Task
 from vnl_envs.testing import BodyContract, TaskContract
 from vnl_envs.testing.comparison import assert_same
@@ -52,6 +52,16 @@ class TestRegistered(TaskContract):
         """Goals and clips move along; a corridor stays where it is."""
         if isinstance(task, Velocity):
             return task, episode, carry
+        if isinstance(task, Escape):
+            hills = carry["hills"].copy()
+            hills[..., :2] = turned(hills[..., :2], yaw) + shift
+            there = {**carry, "hills": hills, "origin": turned(carry["origin"], yaw) + shift}
+            return task, episode, there
+        if isinstance(task, TwoTouch):
+            targets = episode["targets"].reshape(len(episode["yaw"]), -1, 2)
+            targets = (turned(targets, yaw) + shift).reshape(episode["targets"].shape)
+            there = {**carry, "target": turned(carry["target"], yaw) + shift}
+            return task, {**episode, "targets": targets}, there
         if isinstance(task, GoalReaching):
             there = {**carry, "target": turned(carry["target"], yaw) + shift}
             return task, {**episode, "goals": turned(episode["goals"], yaw) + shift}, there

@@ -23,6 +23,7 @@ from vnl_envs.tasks.task import (
     Overlay,
     Start,
     Task,
+    named,
 )
 
 
@@ -174,6 +175,10 @@ class PerturbedTask(Task):
         """That of the inner task."""
         return self.inner.clearance(points, _inner(carry))
 
+    def elevation(self, physics: Physics, carry: Carry) -> Array | None:
+        """The task's."""
+        return self.inner.elevation(physics, _inner(carry))
+
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """Those of the inner task."""
         return self.inner.overlays(physics, _inner(episode), _inner(carry))
@@ -220,13 +225,10 @@ class PerturbedTask(Task):
     ) -> Observation:
         """The observations of the policy, and those that only a critic may see."""
         drawn, remembered = _added(episode), _added(carry)
+        observed = {group: part for group, part in observed.items() if group != PRIVILEGED}
         for kind in self._kinds:
             observed = kind.sensed(observed, physics, lambda p: self.clearance(p, carry), drawn)
-        privileged = {
-            f"{group}/{name}": value
-            for group in observed
-            for name, value in observed[group].items()
-        }
+        privileged = named(observed) | self.inner.hidden(_inner(carry))
         privileged |= self._privileged(physics, own, episode, carry)
         for kind in self._kinds:
             observed = kind.perceived(observed, drawn, remembered)

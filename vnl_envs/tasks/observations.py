@@ -78,7 +78,11 @@ class Proprioception:
         )
 
     def __call__(
-        self, physics: Physics, own: Frame, clearance: Callable[[Array], Array]
+        self,
+        physics: Physics,
+        own: Frame,
+        clearance: Callable[[Array], Array],
+        elevation: Array | None = None,
     ) -> dict[str, Array]:
         """Observations by name, in order.
 
@@ -87,10 +91,11 @@ class Proprioception:
             own: frame of the body.
             clearance: function for the signed distance of world points (..., n, 3) to the ground,
                 (..., n), m.
+            elevation: height of the ground under the root, (...,), m; None is 0.
 
         Returns:
             joint_position (nj, rad), joint_velocity (nj, rad/s), actuator_activation (na),
-            root_height (1, m above the ground's level), world_up (3, unit vector),
+            root_height (1, m above the ground), world_up (3, unit vector),
             linear_velocity (3, m/s), angular_velocity (3, rad/s), limb_position (3 per hand, foot
             and head, m), touch (1 per sensor, 0 or 1). Vectors are in the body's own frame.
         """
@@ -105,11 +110,12 @@ class Proprioception:
         )
         vectors = vectors @ own.rotation
         batch = qpos.shape[:-1]
+        height = qpos[..., 2:3]
         return {
             "joint_position": qpos[..., 7:],
             "joint_velocity": qvel[..., 6:],
             "actuator_activation": physics.act,
-            "root_height": qpos[..., 2:3],
+            "root_height": height if elevation is None else height - elevation[..., None],
             "world_up": own.rotation[..., 2, :],
             "linear_velocity": vectors[..., 0, :],
             "angular_velocity": (qvel[..., None, 3:6] @ self._body.ego)[..., 0, :],

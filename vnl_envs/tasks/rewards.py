@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from vnl_envs.physics import Array, namespace
 from vnl_envs.tasks.observations import Frame
 
@@ -42,6 +44,16 @@ def uprightness(own: Frame, kind: str) -> Array:
         return xp.maximum(up_z, 0.0)
     # A rearing or grooming rat tilts to 120 degrees, where the cosine is -0.5.
     return xp.where(up_z > -0.5, xp.sqrt(xp.maximum(1.0 - left_z * left_z, 0.0)), 0.0)
+
+
+def upright_within(own: Frame, angle: float) -> Array:
+    """1 within an angle (rad) of upright, falling to 0 upside down with the cosine.
+
+    `dm_control.locomotion.tasks.escape` has it for the root and, of the rat, the pelvis too.
+    """
+    up_z = own.rotation[..., 2, 2]
+    xp = namespace(up_z)
+    return xp.minimum(xp.maximum((1.0 + up_z) / (1.0 + math.cos(angle)), 0.0), 1.0)
 
 
 def comic(

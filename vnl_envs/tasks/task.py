@@ -25,14 +25,16 @@ Carry = Mapping[str, Array]
 """The task's memory during an episode: name -> (..., *)."""
 
 Observation = dict[str, dict[str, Array]]
-"""Group -> name -> (..., size). Policies see the groups "proprioception" and "task". Perturbed
-tasks add `PRIVILEGED`, which is not part of an environment's observation."""
+"""Group -> name -> (..., size). The groups are "proprioception" and "task", which policies see.
+Tasks that hide something (`Task.hidden`) and perturbed ones add `PRIVILEGED`, which is no part of
+an environment's observation."""
 
 ReferenceAction = Literal["track", "feedforward"]
 """Kind of action that follows a pose, see `Task.reference_action`."""
 
 PRIVILEGED = "privileged"
-"""Group of observations for asymmetric critics only, see `vnl_envs.perturbations.PerturbedTask`."""
+"""Group of what an asymmetric critic may see: all that policies see, without noise, and more; see
+`Task.hidden` and `vnl_envs.perturbations.PerturbedTask`."""
 
 
 class Start(NamedTuple):
@@ -200,6 +202,10 @@ class Task(ABC):
     ) -> dict[str, Array]:
         """The observations of group "task", by name, each (..., size)."""
 
+    def hidden(self, carry: Carry) -> dict[str, Array]:
+        """What only a critic may see, by name, each (..., size); {} where nothing is hidden."""
+        return {}
+
     @property
     def unwrapped(self) -> Task:
         """The innermost task, without wrappers."""
@@ -224,6 +230,10 @@ class Task(ABC):
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance of world points to the ground, (..., n, 3) -> (..., n), m."""
         return points[..., 2]
+
+    def elevation(self, physics: Physics, carry: Carry) -> Array | None:
+        """Height of the ground under the root, (...,), m; None where it is 0 everywhere."""
+        return None
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """The overlays to draw for one simulation (no batch axis)."""
@@ -270,20 +280,23 @@ class Task(ABC):
     def observe(
         self, physics: Physics, episode: Episode, carry: Carry, own: Frame | None = None
     ) -> Observation:
-        """The observations of a state, by group and name.
+        """Both groups of observations of a state, and `PRIVILEGED` where something is hidden.
 
-        Args:
-            physics: state of the body.
-            episode: episode, see `Episode`.
-            carry: carry at this state.
-            own: frame of the body; None computes it.
+        `own` is its frame, if already known.
         """
         own = own or frame(self.body, physics)
-        body = self._proprioception(physics, own, lambda points: self.clearance(points, carry))
-        return {
+        elevation = self.elevation(physics, carry)
+        body = self._proprioception(
+            physics, own, lambda points: self.clearance(points, carry), elevation
+        )
+        observed = {
             "proprioception": body,
             "task": self.observe_task(physics, own, episode, carry),
         }
+        hidden = self.hidden(carry)
+        if hidden:
+            observed[PRIVILEGED] = {**named(observed), **hidden}
+        return observed
 
     def standing_start(self, batch: tuple[int, ...], x: Array, y: Array, yaw: Array) -> Start:
         """The standing pose at position (x, y), m, turned by yaw, rad, each of shape `batch`."""
@@ -303,3 +316,8 @@ class Task(ABC):
             qvel=xp.zeros((*batch, self.body.nv), dtype=qpos.dtype),
             act=xp.broadcast_to(act, (*batch, self.body.na)),
         )
+
+
+def named(observed: Observation) -> dict[str, Array]:
+    """Observations by "group/name", in order."""
+    return {f"{group}/{name}": v for group, part in observed.items() for name, v in part.items()}
