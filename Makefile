@@ -6,22 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := sb3,jax,warp,parallel,motion,score,ray
-# The modules of the API reference; vnl_envs itself imports its names only when used.
-DOCUMENTED := registry identity physics problems bodies bodies.body bodies.constants \
-  scenes.world scenes.floor scenes.gap_corridor tasks tasks.task tasks.metrics tasks.cells \
-  perturbations perturbations.kind perturbations.factors perturbations.kinds perturbations.counter_rng \
-  perturbations.limb_geometry \
-  engines.native engines.mjx envs.core envs.single envs.vector envs.member envs.parallel envs.sb3 \
-  envs.functional envs.autoreset envs.jax_vector rendering.renderer rendering.video \
-  evaluation.evaluate evaluation.simulations evaluation.policies evaluation.record evaluation.play \
-  statistics.intervals statistics.across_seeds sandbox.launch \
-  scoring.documents.schema.submission scoring.documents.schema.suite scoring.documents.schema.result scoring.documents.schema.board scoring.documents.suites scoring.results.scores scoring.results.compare \
-  scoring.submission.bundles scoring.run.runner benchmarking.parity testing \
-  motion.clip motion.datasets motion.kinematics motion.readers motion.resample motion.splits \
-  motion.downloads motion.checking.check motion.checking.ground motion.checking.dynamics \
-  motion.checking.report motion.generate.draw motion.generate.journey motion.fitting.keypoints \
-  motion.fitting.markers motion.fitting.refit
-.PHONY: demo test coverage lint bench docs clean system browser
+.PHONY: demo test coverage lint bench site clean system browser
 
 demo: $(VENV)/.package system
 	$(BIN)/vnl-envs demo --out out
@@ -46,9 +31,11 @@ lint: $(VENV)/.tools
 bench: $(VENV)/.tools system
 	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks $(ARGS)
 
-docs: $(VENV)/.tools
+# Documentation, gallery with replays, leaderboard.
+site: $(VENV)/.tools system
 	$(PIP) --group docs
-	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc -d google $(addprefix vnl_envs.,$(DOCUMENTED)) -o site
+	$(BIN)/python -m leaderboard.make_submissions
+	$(BIN)/python -m website.build
 
 clean:
 	rm -rf $(VENV) out site build dist

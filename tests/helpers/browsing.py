@@ -33,7 +33,7 @@ def visit(browser: Any, root: str, width: int = WIDE, **options: Any) -> Visit:
     """A new page, whose faults are collected."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     page, faults = context.new_page(), []
-    page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
+    page.on("console", lambda message: faults.extend(_remark(message)))
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (faults.append("dialog"), dialog.dismiss()))
     page.on("requestfailed", lambda request: faults.extend(_failure(request)))
@@ -42,6 +42,12 @@ def visit(browser: Any, root: str, width: int = WIDE, **options: Any) -> Visit:
         lambda request: request.url.startswith(root) or faults.append(f"left: {request.url}"),
     )
     return Visit(page, root, faults)
+
+
+def _remark(message: Any) -> list[str]:
+    """What a message is a sign of: nothing where software draws more slowly than a driver likes."""
+    driver = "GL Driver Message" in message.text and "Performance" in message.text
+    return [] if driver else [f"{message.type}: {message.text}"]
 
 
 def _failure(request: Any) -> list[str]:

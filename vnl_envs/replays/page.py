@@ -40,19 +40,19 @@ def write_page(
         ValueError: another suffix.
     """
     path = check_name(path)
-    scripts = [_file(THREE), _viewer()]
-    style = _file("style.css")
+    scripts = [file(THREE), viewer()]
+    style = file("style.css")
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; "
         f"style-src {_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    page = Template(_file("page.html")).substitute(
+    page = Template(file("page.html")).substitute(
         policy=policy,
         style=f"<style>{style}</style>",
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
         navigation="",
         still=f"data:image/jpeg;base64,{base64.b64encode(jpeg(still)).decode()}",
-        **_content(replays, still, title, facts, inline=True),
+        **content(replays, still, title, facts, inline=True),
     )
     with written_whole(path) as partial:
         partial.write_text(page, "utf-8")
@@ -77,10 +77,10 @@ def jpeg(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _content(
+def content(
     replays: Sequence[Replay], still: np.ndarray, title: str, facts: str, inline: bool
 ) -> dict[str, str]:
-    """What a page says; `inline`, with its skins."""
+    """What the template's places say; `inline`: with its skins."""
     height, width = still.shape[:2]
     return {
         "title": html.escape(shown(title)),
@@ -116,12 +116,14 @@ def _json(value: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _viewer() -> str:
-    parts = "\n".join(_file(name) for name in SCRIPTS)
+def viewer() -> str:
+    """The scripts of the viewer but the library, as one."""
+    parts = "\n".join(file(name) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\n{parts}\n}})();\n'
 
 
-def _file(name: str) -> str:
+def file(name: str) -> str:
+    """A text of the viewer's folder."""
     return resources.files("vnl_envs.replays").joinpath("viewer", name).read_text("utf-8")
 
 

@@ -40,7 +40,7 @@ class Built(NamedTuple):
     problems: list[Problem]
 
 
-def build(board: Path, out: Path) -> Built:
+def build(board: Path, out: Path, home: str = "") -> Built:
     """Write the site of a board into a folder, made if need be.
 
     What is wrong with the board is left out and named. Of files, only those are copied that it
@@ -50,13 +50,14 @@ def build(board: Path, out: Path) -> Built:
         board: see `tables`.
         out: what a build before wrote there and this one does not is removed, unless somebody has
             changed it; nothing else is touched but what has the same name.
+        home: address of the site that the pages are part of, seen from them; "" for none.
 
     Raises:
         ScoringError: see `read_board`.
         OSError: something cannot be written.
     """
     tables, seasons, problems = read_board(board)
-    pages = _pages(tables, seasons)
+    pages = _pages(tables, seasons, home)
     out.mkdir(parents=True, exist_ok=True)
     before, written = _listed(out), {}
 
@@ -121,11 +122,15 @@ def _remove(out: Path, before: Mapping[str, str], written: Iterable[str]) -> Non
                 (out / name).unlink()
 
 
-def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason]) -> dict[str, str]:
+def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason], home: str) -> dict[str, str]:
     """File name -> page."""
     env = report.templates()
     env.globals.update(
-        boards=tables, version=vnl_envs.__version__, efficiency=_efficiency, estimate=_estimate
+        boards=tables,
+        version=vnl_envs.__version__,
+        efficiency=_efficiency,
+        estimate=_estimate,
+        home=home,
     )
     pages = {}
 

@@ -1,0 +1,86 @@
+"""The site as one folder: built from the registry, by keyboard, on a phone, without a host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsing import NARROW, Visit, browsing, visit
+
+import vnl_envs
+from vnl_envs.scoring.board.views import slug
+from website import build, gallery
+from website.checking import broken_links
+
+SHOWN = "vnl/RodentJumpGap-v0", "vnl/RodentGoalRace-v0"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, gl) -> Iterator[Path]:
+    """The site with some of its tasks and modules; the command itself does not take fewer."""
+    out = tmp_path_factory.mktemp("site") / "built"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gallery, "ids", lambda: [*SHOWN])
+        patched.setattr(gallery, "SECONDS", 0.5)
+        patched.setattr(gallery, "EPISODES", 1)
+        patched.setattr(gallery, "POLICIES", ("baselines/checkpoints/ppo/RodentJumpGap-v0.onnx",))
+        patched.setattr(build, "MODULES", ["tasks.task", "envs.single"])
+        build.build(out)
+    yield out
+
+
+@pytest.fixture
+def at(browser, site) -> Iterator[Visit]:
+    opened = visit(browser, site.as_uri(), NARROW, color_scheme="dark", reduced_motion="reduce")
+    yield opened
+    opened.page.context.close()
+    assert opened.faults == []
+
+
+@browsing
+def test_all_kinds_of_pages_work_from_a_folder_on_a_phone(at):
+    jump = slug(SHOWN[0])
+    pages = ("index.html", "gallery/index.html", f"gallery/{jump}.html", "docs/replays.html",
+             "api/tasks.task.html", "leaderboard/index.html", f"replays/{jump}.html")  # fmt: skip
+    for name in pages:
+        at.open(name)
+        assert at.page.evaluate("document.documentElement.scrollWidth") == NARROW, name
+        assert at.page.locator("h1").count() == 1, name
+    at.page.wait_for_selector("#stage.drawn")
+
+
+@browsing
+def test_a_reader_gets_about_by_keyboard_and_search(at):
+    at.open(f"gallery/{slug(SHOWN[0])}.html")
+    replay = at.page.locator("a.replay")
+    replay.focus()
+    at.page.keyboard.press("Enter")
+    at.page.wait_for_selector("#stage.drawn")
+    at.page.locator("a.back").focus()
+    at.page.keyboard.press("Enter")
+    at.page.wait_for_selector("a.replay")
+    at.open("search.html?q=ghost")
+    at.page.wait_for_selector(".search a")
+    assert any("Ghost" in text for text in at.texts(".search a"))
+    at.open("leaderboard/index.html")
+    at.page.click(".brand")
+    assert at.page.url == f"{at.root}/index.html"
+
+
+@pytest.mark.parametrize("task_id", [*vnl_envs.task_ids(), *vnl_envs.parallel_ids()])
+def test_a_page_says_all_of_its_task(task_id):
+    text = gallery.page(task_id, "somebody")
+    for name in vnl_envs.task_options(task_id):
+        assert f"| `{name}` |" in text
+    assert task_id in text
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#x"></a><a href="c.html"></a><img src="../d">')
+    (tmp_path / "b.html").write_text('<p id="y"></p><a href="a.html"></a>')
+    assert broken_links(tmp_path) == [
+        "a.html: b.html#x: there is no such place on the page",
+        "a.html: c.html leads nowhere",
+        "a.html: ../d leads nowhere",
+    ]

@@ -1,0 +1,88 @@
+"""Pages of replays in one folder, which share the viewer and the skins."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from vnl_envs.replays.page import THREE, content, file, jpeg, viewer
+from vnl_envs.replays.recording import Replay
+from vnl_envs.utils.files import written_whole
+
+VIEWER, STYLE = "viewer.js", "replay.css"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+
+def write_shared(folder: Path) -> None:
+    """Write what all pages of a folder load; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in shared_files().items():
+        _write(folder / name, text.encode())
+
+
+def shared_files() -> dict[str, str]:
+    """Name -> text of what all pages load."""
+    return {THREE: file(THREE), VIEWER: viewer(), STYLE: file("style.css")}
+
+
+def write_into(
+    folder: Path,
+    name: str,
+    replays: Sequence[Replay],
+    still: np.ndarray,
+    title: str,
+    facts: str,
+    back: tuple[str, str],
+) -> None:
+    """Write NAME.html, its still picture NAME.jpg, and the skins that it shares with others.
+
+    Args:
+        folder: where `write_shared` was.
+        name: of the page, without suffix.
+        replays, still, title, facts: see `vnl_envs.replays.page.write_page`.
+        back: address and text of a link to where the reader comes from.
+    """
+    files = page_files(name, replays, still, title, facts, back)
+    for file_name, data in files.items():
+        _write(folder / file_name, data)
+
+
+def page_files(
+    name: str,
+    replays: Sequence[Replay],
+    still: np.ndarray,
+    title: str,
+    facts: str,
+    back: tuple[str, str],
+) -> dict[str, bytes]:
+    """File name -> content of what `write_into` writes."""
+    skins = {key: skin for replay in replays for key, skin in replay.skins.items()}
+    files = {f"skin-{key}.js": _skin_script(key, skin).encode() for key, skin in skins.items()}
+    scripts = [*sorted(files), THREE, VIEWER]
+    href, text = map(html.escape, back)
+    page = Template(file("page.html")).substitute(
+        policy=_POLICY,
+        style=f'<link rel="stylesheet" href="{STYLE}">',
+        scripts="".join(f'<script src="{script}"></script>\n' for script in scripts),
+        navigation=f'<a class="back" href="{href}">← {text}</a>',
+        still=f"{name}.jpg",
+        **content(replays, still, title, facts, inline=False),
+    )
+    return {**files, f"{name}.html": page.encode(), f"{name}.jpg": jpeg(still)}
+
+
+def _skin_script(key: str, skin: object) -> str:
+    return f"(globalThis.replaySkins ??= {{}})[{json.dumps(key)}] = {json.dumps(skin)};\n"
+
+
+def _write(path: Path, data: bytes) -> None:
+    with written_whole(path) as partial:
+        partial.write_bytes(data)

@@ -1,0 +1,1 @@
+"""The site: documentation, gallery and leaderboard as one folder of static pages."""

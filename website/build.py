@@ -1,0 +1,115 @@
+"""Build the site: `python -m website.build [OUT]`, by default into `site/`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+import typer
+from sphinx.cmd.build import main as sphinx
+
+from vnl_envs.replays.folder import write_shared
+from vnl_envs.scoring.board.site import build as build_board
+from website import gallery
+from website.checking import broken_links
+from website.policy import confine
+
+ROOT = Path(__file__).parents[1]
+BOARD, HOME = "leaderboard", "../index.html"
+PAGES = "*.md", "docs/**/*.md", "vnl_envs/data/clips/*.md"
+# Of the API reference; `vnl_envs` itself imports its names only when they are used.
+MODULES = (Path(__file__).parent / "modules.txt").read_text().split()
+_TARGET = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def build(out: Path) -> None:
+    """Build all of it into a new folder in the place of `out`.
+
+    Raises:
+        ValueError: a page has something wrong, or a link leads nowhere; the message lists all.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sources, pages = Path(folder, "sources"), Path(folder, "site")
+        write_shared(pages / gallery.REPLAYS)
+        who = {id: gallery.write_replay(id, pages / gallery.REPLAYS) for id in gallery.ids()}
+        copy_sources(sources)
+        gallery.write_pages(sources / "gallery", who)
+        write_api(sources / "api")
+        render(sources, pages)
+        problems = [
+            str(problem) for problem in build_board(ROOT / BOARD, pages / BOARD, HOME).problems
+        ]
+        problems += broken_links(pages)
+        if problems:
+            raise ValueError("\n".join(problems))
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(pages, out)
+
+
+def copy_sources(sources: Path) -> None:
+    """The repository's pages, and what they link to, in the same places."""
+    for pattern in PAGES:
+        for page in sorted(ROOT.glob(pattern)):
+            text = page.read_text("utf-8")
+            _copy(page, sources)
+            for target in _TARGET.findall(text):
+                path = page.parent / unquote(urlsplit(target).path)
+                if not urlsplit(target).scheme and path.is_file() and path.suffix != ".md":
+                    _copy(path, sources)
+    for name in ("index.md", "leaderboard.md"):
+        shutil.copy(ROOT / "website" / name, sources / name)
+
+
+def _copy(path: Path, sources: Path) -> None:
+    place = sources / path.resolve().relative_to(ROOT)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, place)
+
+
+def write_api(folder: Path) -> None:
+    """A page for each module of the reference, and one that lists them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for module in MODULES:
+        text = f"# {module}\n\n```{{eval-rst}}\n.. automodule:: vnl_envs.{module}\n```\n"
+        (folder / f"{module}.md").write_text(text)
+    names = "\n".join(MODULES)
+    (folder / "index.md").write_text(
+        "# API reference\n\nThe public names of each module of `vnl_envs`, from their docstrings. "
+        "[The short list](../docs/api.md) has those that most users need.\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    )
+
+
+def render(sources: Path, pages: Path) -> None:
+    """Sources to pages under a content security policy.
+
+    Raises:
+        ValueError: Sphinx has something to say.
+    """
+    flags = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "website")]
+    with tempfile.TemporaryDirectory() as cache:
+        if sphinx([*flags, "-d", cache, str(sources), str(pages)]):
+            raise ValueError("the documentation has warnings, see above")
+    for page in pages.rglob("*.html"):
+        if page.parent != pages / gallery.REPLAYS:
+            page.write_text(confine(page.read_text("utf-8")), "utf-8")
+
+
+def main(out: Annotated[Path, typer.Argument(help="the folder")] = ROOT / "site") -> None:
+    """Build the site: documentation, gallery and leaderboard."""
+    try:
+        build(out)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    typer.echo(f"wrote {size / 1e6:.1f} MB: open {out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,207 @@
+"""The gallery: a page and a replay of each registered task, made from the registry."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vnl_envs
+from vnl_envs.envs.core import Core
+from vnl_envs.evaluation.play import Player, record_episodes
+from vnl_envs.evaluation.policies import NAMES
+from vnl_envs.registry import get_row, make_task, task_about, task_class
+from vnl_envs.replays.folder import write_into
+from vnl_envs.replays.recording import Recording
+from vnl_envs.scoring.board.views import slug, title
+from vnl_envs.tasks.metrics import STANDARD
+from vnl_envs.tasks.task import Task
+
+ROOT = Path(__file__).parents[1]
+POLICIES = "baselines/checkpoints/**/*.onnx", "baselines/unfinished/**/*.onnx"
+EPISODES, SECONDS, RACE_SECONDS = 4, 16.0, 4.0
+REPLAYS = "replays"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A policy that could be shown: a name or a file, and the options that it was trained on."""
+
+    policy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For readers."""
+        if self.policy in NAMES:
+            return f"{self.policy}, untrained"
+        path = Path(self.policy).relative_to(ROOT / "baselines")
+        return str(Path(*path.parts[1:]))
+
+
+def entrants(task_id: str) -> Iterator[Entrant]:
+    """The committed policies of a task, and those that need no training."""
+    for pattern in POLICIES:
+        for path in sorted(ROOT.glob(pattern)):
+            about = metadata(path)
+            if about.get("task") == task_id:
+                yield Entrant(str(path), json.loads(about.get("options", "{}")))
+    for name in NAMES:
+        yield Entrant(name)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a policy file says of itself."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    return {prop.key: prop.value for prop in model.metadata_props}
+
+
+def best(task_id: str) -> Entrant:
+    """The entrant of the greatest mean return over `EPISODES` episodes of seed 0.
+
+    Those that do not fit, as a policy of another version of the task, do not take part.
+    """
+    scored: list[tuple[float, Entrant]] = []
+    for entrant in entrants(task_id):
+        # What learnt nothing is shown where nothing that did is there.
+        if entrant.policy in NAMES and any(e.policy not in NAMES for _, e in scored):
+            break
+        with contextlib.suppress(ValueError):
+            done = vnl_envs.evaluate(
+                task_id, entrant.policy, EPISODES, num_envs=EPISODES, **entrant.options
+            )
+            scored.append((float(done.values["return"].mean()), entrant))
+    return max(scored, key=lambda pair: pair[0])[1]
+
+
+def write_replay(task_id: str, folder: Path) -> str:
+    """Write a task's replay among those of a folder; return whose it is."""
+    back = f"../gallery/{slug(task_id)}.html", title(task_id)
+    if get_row(task_id).num_agents > 1:
+        recordings, who = [("standing", race(task_id))], "zero, untrained"
+    else:
+        entrant = best(task_id)
+        player = Player(task_id, entrant.policy, 0, dict(entrant.options))
+        recordings, who = record_episodes(player, SECONDS, task_id), entrant.name
+    replays = [recording.replay(name) for name, recording in recordings]
+    still = max(recordings, key=lambda pair: len(pair[1]))[1].still()
+    write_into(folder, slug(task_id), replays, still, title(task_id), f"policy {who}", back)
+    return who
+
+
+def race(task_id: str) -> Recording:
+    """Some seconds of a race in which nobody moves."""
+    from vnl_envs.envs.parallel import RaceCore
+
+    core = RaceCore(make_task(task_id, get_row(task_id).num_agents), 1, 1)
+    core.reset(np.array([0]), core.draw([np.random.default_rng(0)]))
+    recording = Recording(core.task.world)
+    recording.add(core.engine.data(0), core.overlays(0))
+    still = np.zeros((1, get_row(task_id).num_agents, core.task.body.nu), np.float32)
+    for _ in range(round(RACE_SECONDS / core.task.dt)):
+        core.step(still)
+        recording.add(core.engine.data(0), core.overlays(0))
+    return recording
+
+
+def page(task_id: str, who: str) -> str:
+    """A task's page, Markdown."""
+    agents = get_row(task_id).num_agents
+    options = vnl_envs.task_options(task_id)
+    if agents > 1:
+        task: Any = make_task(task_id, agents)
+        made, size = f"vnl_envs.parallel_env({task_id!r})", None
+    else:
+        task = make_task(task_id)
+        made, size = f"gym.make({task_id!r})", Core(task, 1, 1).size
+    return "\n".join([*_head(task_id, who), *_facts(task, made, size), *_tables(task, options)])
+
+
+def _head(task_id: str, who: str) -> list[str]:
+    name = slug(task_id)
+    about = (task_class(get_row(task_id)).__doc__ or "").split("\n\n    Args:")[0]
+    text = "\n".join(line.strip() for line in about.splitlines())
+    return [
+        f"# {title(task_id)}",
+        "",
+        text,
+        "",
+        f'<a class="replay" href="../{REPLAYS}/{name}.html"><img src="../{REPLAYS}/{name}.jpg" '
+        f'alt="{title(task_id)}: open the replay" width="960" height="540"></a>',
+        "",
+        f"The picture opens a replay to turn and scrub. Policy: {who}.",
+        "",
+    ]
+
+
+def _facts(task: Task, made: str, size: int | None) -> list[str]:
+    rows = {
+        "make": f"`{made}`",
+        "body": f"{task.body.body.name}",
+        "actions": f"{task.body.nu} in [-1, 1], 0 is the standing pose",
+        "control": f"{1 / task.dt:g} Hz, {task.horizon} steps at most",
+    }
+    if size is not None:
+        rows["observation"] = f"{size} numbers, egocentric"
+    return ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items()), ""]
+
+
+def _tables(task: Task, options: Mapping[str, str]) -> list[str]:
+    metrics = {m.name: f"{m.unit}, {m.reduce}, {m.direction}" for m in STANDARD + task.metrics}
+    parts = (
+        ("Reward", "term", task.reward_terms),
+        ("Options", "option", options),
+        ("Metrics", "metric", metrics),
+    )
+    lines = []
+    for heading, column, pairs in parts:
+        lines += [f"## {heading}", "", f"| {column} | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {_cell(text)} |" for name, text in pairs.items()]
+        lines.append("")
+    return lines
+
+
+def index(ids: list[str]) -> str:
+    """The page of all tasks, Markdown."""
+    cards = [
+        f'<li><a href="{slug(id)}.html"><img src="../{REPLAYS}/{slug(id)}.jpg" alt="" width="960" '
+        f'height="540"><strong>{title(id)}</strong></a><code>{id}</code><span>{_about(id)}'
+        "</span></li>"
+        for id in ids
+    ]
+    names = "\n".join(slug(id) for id in ids)
+    return (
+        "# Gallery\n\nEvery registered task. A picture leads to spaces, rewards and options, and to "
+        'a replay in 3-D of the best policy that the repository has.\n\n<ul class="gallery">\n'
+        + "\n".join(cards)
+        + f"\n</ul>\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+    )
+
+
+def _about(task_id: str) -> str:
+    agents = get_row(task_id).num_agents
+    return task_about(task_id) or (f"{agents} animals or more" if agents > 1 else "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").replace("\n", " ")
+
+
+def ids() -> list[str]:
+    """Of all tasks, the single animal's first."""
+    return [*vnl_envs.task_ids(), *vnl_envs.parallel_ids()]
+
+
+def write_pages(folder: Path, who: Mapping[str, str]) -> None:
+    """Write the sources of all pages; `who` is whose replay each task has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.md").write_text(index(ids()), "utf-8")
+    for task_id in ids():
+        (folder / f"{slug(task_id)}.md").write_text(page(task_id, who[task_id]), "utf-8")
