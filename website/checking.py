@@ -38,9 +38,8 @@ def _of_page(folder: Path, page: Path) -> Iterator[str]:
         where = f"{page.relative_to(folder)}: {link}"
         if not target.is_relative_to(folder.resolve()) or not target.is_file():
             yield f"{where} leads nowhere"
-        elif parts.fragment and target.suffix == ".html":
-            if unquote(parts.fragment) not in _read(target).ids:
-                yield f"{where}: there is no such place on the page"
+        elif target.suffix == ".html" and unquote(parts.fragment) not in _read(target).ids:
+            yield f"{where}: there is no such place on the page"
 
 
 @functools.lru_cache(maxsize=1024)

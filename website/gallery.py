@@ -177,12 +177,13 @@ def index(ids: list[str]) -> str:
         for id in ids
     ]
     names = "\n".join(slug(id) for id in ids)
-    return (
-        "# Gallery\n\nEvery registered task. A picture leads to spaces, rewards and options, and to "
-        'a replay in 3-D of the best policy that the repository has.\n\n<ul class="gallery">\n'
-        + "\n".join(cards)
-        + f"\n</ul>\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+    head = (
+        "# Gallery\n\nEvery registered task. A picture leads to spaces, rewards and options, and "
+        "to a replay in 3-D of the best policy that the repository has.\n\n"
     )
+    toc = f"```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+    listed = "\n".join(cards)
+    return f'{head}<ul class="gallery">\n{listed}\n</ul>\n\n{toc}'
 
 
 def _about(task_id: str) -> str:

@@ -17,7 +17,7 @@ SHOWN = "vnl/RodentJumpGap-v0", "vnl/RodentGoalRace-v0"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, gl) -> Iterator[Path]:
+def site(tmp_path_factory, gl) -> Path:
     """The site with some of its tasks and modules; the command itself does not take fewer."""
     out = tmp_path_factory.mktemp("site") / "built"
     with pytest.MonkeyPatch.context() as patched:
@@ -27,7 +27,7 @@ def site(tmp_path_factory, gl) -> Iterator[Path]:
         patched.setattr(gallery, "POLICIES", ("baselines/checkpoints/ppo/RodentJumpGap-v0.onnx",))
         patched.setattr(build, "MODULES", ["tasks.task", "envs.single"])
         build.build(out)
-    yield out
+    return out
 
 
 @pytest.fixture
