@@ -1,1 +1,1 @@
-"""The leaderboard: tables, reports, pages."""
+"""The leaderboard: tables, reports and pages."""

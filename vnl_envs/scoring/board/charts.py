@@ -1,7 +1,7 @@
-"""Drawings for the pages of scores, as inline SVG.
+"""Charts for the pages of scores, as inline SVG.
 
-They have no colours or sizes of their own: the page's style sheet gives these by class, for light
-and dark, and a strict content security policy leaves no other way.
+The page's style sheet sets colours and sizes by class, for light and dark. The strict content
+security policy allows no inline styles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Domain(NamedTuple):
     high: float
 
     def share(self, value: float) -> float:
-        """Where a number lies, from 0 to 100."""
+        """The position of a number, from 0 to 100, clipped."""
         return 100 * min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
@@ -35,7 +35,7 @@ class Series(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A point of a scatter plot: what it is, its position (above 0) and height."""
+    """A point of a scatter plot: its name, its position (above 0) and its estimate."""
 
     name: str
     x: float
@@ -43,20 +43,20 @@ class Dot(NamedTuple):
 
 
 LINES = 6
-"""How many lines of a plot the style sheet tells apart."""
+"""Number of lines of a plot that the style sheet distinguishes."""
 
 _WIDTH, _HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 12, 10, 36
 
 
 def domain(estimates: Sequence[Estimate]) -> Domain:
-    """From 0 to 1, or as much further as estimates reach."""
+    """The domain from 0 to 1, extended to include all estimates."""
     values = [e.value for e in estimates if e.value is not None]
     return Domain(min([0.0, *values]), max([1.0, *values]))
 
 
 def bar(estimate: Estimate, over: Domain) -> Markup:
-    """A bar from 0 to the estimate with its interval as whisker; the number stands beside it."""
+    """A bar from 0 to the estimate, with the interval as whisker, without the number."""
     root = _element(
         None,
         "svg",
@@ -82,7 +82,7 @@ def bar(estimate: Estimate, over: Domain) -> Markup:
 
 
 def plot(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
-    """Estimates between 0 and 1 over a position, a line for each series, at most `LINES`."""
+    """A plot of estimates in [0, 1] over a position, with a line for each of `LINES` series."""
     positions = [x for line in series for x, _ in line.points]
     over = _padded(min(positions), max(positions))
     root = _frame(f"{y_label} by {x_label}", x_label)
@@ -102,7 +102,7 @@ def plot(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
 
 
 def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
-    """Estimates between 0 and 1 over a position on a logarithmic axis."""
+    """A plot of estimates in [0, 1] over a position on a logarithmic axis."""
     logs = [math.log10(dot.x) for dot in dots]
     low, high = math.floor(min(logs)), math.ceil(max(logs))
     over = _padded(low, max(high, low + 1))
@@ -123,7 +123,7 @@ def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
 
 
 def heat(value: float | None) -> int:
-    """The shade, 0 to 10, of a number between 0 and 1."""
+    """The shade, 0 to 10, of a number in [0, 1]."""
     return 0 if value is None else round(10 * min(max(value, 0.0), 1.0))
 
 
@@ -168,7 +168,7 @@ def _text(parent: ElementTree.Element, text: str, x: float, y: float, anchor: st
 def _element(
     parent: ElementTree.Element | None, tag: str, **attributes: object
 ) -> ElementTree.Element:
-    """A new child; "class_" and "text_anchor" are "class" and "text-anchor"."""
+    """A new child. Attributes "class_" and "text_anchor" become "class" and "text-anchor"."""
     names = {k.rstrip("_").replace("_", "-"): _plain(v) for k, v in attributes.items()}
     if parent is None:
         return ElementTree.Element(tag, names)
@@ -180,5 +180,5 @@ def _plain(value: object) -> str:
 
 
 def _markup(root: ElementTree.Element) -> Markup:
-    # Names came in as texts and attributes of elements, which are written escaped.
+    # ElementTree escapes names, as they are texts and attributes of elements.
     return Markup(ElementTree.tostring(root, encoding="unicode"))

@@ -1,4 +1,4 @@
-"""What the commands print of comparisons, bundles and verified results; `report.py` has results."""
+"""Terminal output for comparisons, bundles and verifications. `report.py` has that for results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LEGEND = (
 
 
 def foreign(text: str, style: str = "") -> Text:
-    """A text of others as it may be printed: neither terminals nor Rich obey it."""
+    """Untrusted text in printable form, without control of terminals or Rich."""
     return Text(shown(text, None), style)
 
 
 def differences(found: Comparison, a: float | None, b: float | None) -> Table:
-    """Scores of both, and by how much A is ahead in the same episodes."""
+    """A table of both scores and of their paired differences."""
     table = Table(
         "task",
         "A",
@@ -58,7 +58,7 @@ def _difference(paired: Paired) -> tuple[str, str, str, str]:
 
 
 def _interval(found: Paired | Difference, digits: int) -> str:
-    """Such as "+0.120 to +0.310"; "" where there is none."""
+    """An interval such as "+0.120 to +0.310"; "" if there is none."""
     if math.isnan(found.low) or found.low == found.high:
         return ""
     return f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
@@ -72,7 +72,7 @@ def _kept(found: Difference | None) -> str:
 
 
 def aggregates(found: Comparison) -> list[Table]:
-    """Differences of the aggregates that are compared, by tier."""
+    """A table for each compared aggregate, with differences by tier."""
     return [_aggregate(aggregate, found) for aggregate in AGGREGATES if aggregate.difference]
 
 
@@ -86,8 +86,8 @@ def _aggregate(aggregate: Aggregate, found: Comparison) -> Table:
 
 
 def bundle(checked: Bundle) -> Table:
-    """The policies of a bundle."""
-    said = checked.submission
+    """A table of the policies of a bundle."""
+    submission = checked.submission
     table = Table(
         "task",
         "parameters",
@@ -96,11 +96,11 @@ def bundle(checked: Bundle) -> Table:
         "action",
         "algorithm",
         "steps",
-        title=foreign(f"{said.name}, for {said.suite}"),
+        title=foreign(f"{submission.name}, for {submission.suite}"),
         title_justify="left",
     )
     for task, policy in checked.policies.items():
-        training = said.tasks[task].training
+        training = submission.tasks[task].training
         numbers = (policy.parameters, policy.observation, policy.state, policy.action)
         table.add_row(
             task, *map(str, numbers), foreign(training.algorithm), str(training.env_steps)
@@ -109,12 +109,11 @@ def bundle(checked: Bundle) -> Table:
 
 
 def bundle_record(checked: Bundle) -> dict[str, Any]:
-    """The same as plain values for JSON."""
-    said = checked.submission
+    """The policies of a bundle as plain values for JSON."""
     return {
         "identity": checked.identity,
-        "name": said.name,
-        "suite": said.suite,
+        "name": checked.submission.name,
+        "suite": checked.submission.suite,
         "policies": {
             task: {
                 "path": policy.path,
@@ -129,18 +128,18 @@ def bundle_record(checked: Bundle) -> dict[str, Any]:
     }
 
 
-def verified(told: Mapping[str, Any]) -> list[str]:
-    """Lines on how a result was found to be sound; `told` is what `verify --json` says."""
-    lines = [f"sound: all sums follow from its {told['episodes']} episodes"]
-    if "not_run_again" in told:
-        return [*lines, f"no episode was run again: {told['not_run_again']}"]
-    chosen = "all" if told["seed"] is None else f"drawn with --seed {told['seed']}"
-    counts = f"{told['run_again']} of {told['playable']}, {chosen}"
-    same = f"{told['same_to_the_bit']} of them the same to the bit"
+def verified(record: Mapping[str, Any]) -> list[str]:
+    """Lines that describe a successful verification; `record` is the output of `verify --json`."""
+    lines = [f"sound: all sums follow from its {record['episodes']} episodes"]
+    if "not_run_again" in record:
+        return [*lines, f"no episode was run again: {record['not_run_again']}"]
+    sample = "all" if record["seed"] is None else f"drawn with --seed {record['seed']}"
+    counts = f"{record['run_again']} of {record['playable']}, {sample}"
+    same = f"{record['same_to_the_bit']} of them the same to the bit"
     lines.append(f"episodes run again: {counts}; {same}")
-    if told["differing_stamps"]:
-        names = ", ".join(map(shown, told["differing_stamps"]))
+    if record["differing_stamps"]:
+        names = ", ".join(map(shown, record["differing_stamps"]))
         lines.append(f"computed elsewhere ({names} differ): compared within the tolerance")
-    if "record" in told:
-        lines.append(f"wrote {told['record']}")
+    if "record" in record:
+        lines.append(f"wrote {record['record']}")
     return lines

@@ -1,9 +1,9 @@
-"""A board read from its folder, which may hold anything.
+"""Reading of a board from its folder, which is untrusted.
 
-A board is a folder with `board.json` and `results/`; if there are any, with `seasons.json`,
-`submissions/*.zip`, `videos/`, `suites/*.json` and `anchors/*.json` of its own, and beside a result
-`*.speed.json` and `*.verified.json`. Results are comparable within one suite and one set of seeds
-only, so each such group has a table of its own.
+A board is a folder with `board.json` and `results/`. Optional parts are `seasons.json`,
+`submissions/*.zip`, `videos/`, its own `suites/*.json` and `anchors/*.json`, and `*.speed.json` and
+`*.verified.json` beside a result. Results are comparable only within one suite and one set of
+seeds, so each such group has its own table.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _OTHER = "is another than the result says"
 
 
 class Read(NamedTuple):
-    """What a board shows.
+    """The content of a board.
 
     Attributes:
-        tables: in the order of `_place`; the first is the front page.
-        seasons: that were opened, the oldest first.
-        problems: why something that it lists is left out.
+        tables: tables in the order of `_place`; the first is the front page.
+        seasons: opened seasons, the oldest first.
+        problems: reasons why listed parts are left out.
     """
 
     tables: list[Table]
@@ -61,10 +61,10 @@ class Read(NamedTuple):
 
 
 def read_board(board: Path) -> Read:
-    """The tables of a board, without what is wrong: that is named.
+    """Read the tables of a board. Invalid parts are left out and reported.
 
     Raises:
-        ScoringError: there is no `board.json`, or that or `seasons.json` is not what it has to be.
+        ScoringError: `board.json` is missing, or it or `seasons.json` is invalid.
     """
     published = _read(Board, board, "board.json").entries
     problems = _twice(name for e in published for name in (e.result, *e.cross_checks))
@@ -92,10 +92,10 @@ def read_board(board: Path) -> Read:
 
 
 def _suite(board: Path, name: str) -> tuple[Suite, Anchors]:
-    """A suite and its anchors: the board's own if it has a folder `suites`, else the package's.
+    """A suite and its anchors: the board's own if it has a folder `suites`, else the packaged ones.
 
     Raises:
-        ScoringError: there is no such suite, or the anchors are another's.
+        ScoringError: there is no such suite, or the anchors are of another one.
     """
     if (board / "suites").is_dir():
         suite = _read(Suite, board, f"suites/{name}.json")
@@ -109,7 +109,7 @@ def _suite(board: Path, name: str) -> tuple[Suite, Anchors]:
 
 @contextlib.contextmanager
 def _left_out(problems: list[Problem]) -> Iterator[None]:
-    """What fails within is named in `problems`, and the board goes without it."""
+    """Context whose scoring errors are added to `problems` instead of raised."""
     try:
         yield
     except ScoringError as error:
@@ -123,7 +123,7 @@ def _check_season(entry: BoardEntry, result: Result, opened: Sequence[str]) -> N
 
 
 def _check_name(entry: BoardEntry, result: Result, names: dict[str, Result]) -> None:
-    """Whether readers can tell an entry from those before it, which are kept in `names`."""
+    """Check that the name of an entry cannot be confused with earlier ones, kept in `names`."""
     name = result.entrant.name
     first = names.setdefault(skeleton(name), result).entrant
     if first.identity != result.entrant.identity:
@@ -134,7 +134,7 @@ def _check_name(entry: BoardEntry, result: Result, names: dict[str, Result]) -> 
 def _check_identity(
     entry: BoardEntry, result: Result, before: Sequence[tuple[BoardEntry, Result]]
 ) -> None:
-    """Whether the entries before it in its table are of other entrants."""
+    """Check that earlier entries of the table are of other entrants."""
     identity = result.entrant.identity
     for other, known in before:
         if known.entrant.identity == identity:
@@ -143,7 +143,7 @@ def _check_identity(
 
 
 class _Group(NamedTuple):
-    """What results of one table share."""
+    """The common key of the results in one table."""
 
     suite: str
     split: str
@@ -151,8 +151,10 @@ class _Group(NamedTuple):
 
 
 def _place(group: _Group, opened: Sequence[str]) -> tuple[str, int, int]:
-    """Where a table stands: suites by name ("core" before "quick"), of each the newest version
-    first, and its newest season before others and before the split whose seeds everybody knows.
+    """The sort key of a table.
+
+    Suites are sorted by name ("core" before "quick"), then by version, the newest first, then by
+    season, the newest first and the public split last.
     """
     family, _, version = group.suite.rpartition("-v")
     age = -opened.index(group.season) if group.season in opened else 1
@@ -160,10 +162,10 @@ def _place(group: _Group, opened: Sequence[str]) -> tuple[str, int, int]:
 
 
 def read_seasons(board: Path) -> list[OpenedSeason]:
-    """The seasons of a board, the oldest first; none where it has no list of them.
+    """The seasons of a board, the oldest first; empty if it has no list of them.
 
     Raises:
-        ScoringError: the list is none, or has a season twice.
+        ScoringError: the list is invalid, or has a season twice.
     """
     seasons = _read(Seasons, board, SEASONS).seasons if (board / SEASONS).exists() else []
     twice = [k for k, n in Counter(season.sha256 for season in seasons).items() if n > 1]
@@ -173,7 +175,7 @@ def read_seasons(board: Path) -> list[OpenedSeason]:
 
 
 def _twice(names: Iterable[str]) -> list[Problem]:
-    """Names that would be one file where upper and lower case are the same."""
+    """Problems of names that differ only in case, which can be one file."""
     counts = Counter(name.casefold() for name in names)
     return [
         Problem(Code.SCHEMA, "board.json", f"lists {name!r} {count} times")
@@ -189,16 +191,14 @@ def _rows(
     entries: Sequence[tuple[BoardEntry, Result]],
     problems: list[Problem],
 ) -> list[Row]:
-    """The rows of a table, in its order, without what contradicts itself or its entry: that is
-    named in `problems`.
-    """
-    sound = []
+    """The sorted rows of a table. Results with contradictions are reported in `problems`."""
+    valid = []
     for entry, result in entries:
         with _left_out(problems):
             _check_claims(entry.result, result, suite, anchors)
-            sound.append((entry, result))
-    ranked = [i for i, (_, result) in enumerate(sound) if _is_ranked(result)]
-    groups = rank_groups([sound[i][1] for i in ranked], suite, anchors) if ranked else []
+            valid.append((entry, result))
+    ranked = [i for i, (_, result) in enumerate(valid) if _is_ranked(result)]
+    groups = rank_groups([valid[i][1] for i in ranked], suite, anchors) if ranked else []
     ranks = dict(zip(ranked, groups, strict=True))
     rows = [
         Row(
@@ -209,7 +209,7 @@ def _rows(
             rank=ranks.get(i),
             beside=_beside(board, entry, result, problems),
         )
-        for i, (entry, result) in enumerate(sound)
+        for i, (entry, result) in enumerate(valid)
     ]
     return sorted(rows, key=_order)
 
@@ -231,12 +231,12 @@ def _crosses(
     crosses = []
     for file in entry.cross_checks:
         with _left_out(problems):
-            there = _read_result(board, file)
-            other = [*_cross_problems(there, result)]
-            if other:
-                raise ScoringError([p._replace(where=f"{file}: {p.where}") for p in other])
-            _check_claims(file, there, suite, anchors)
-            crosses.append(_cross(there, result, suite, anchors))
+            cross = _read_result(board, file)
+            found = [*_cross_problems(cross, result)]
+            if found:
+                raise ScoringError([p._replace(where=f"{file}: {p.where}") for p in found])
+            _check_claims(file, cross, suite, anchors)
+            crosses.append(_cross(cross, result, suite, anchors))
     return crosses
 
 
@@ -247,7 +247,7 @@ def _beside(board: Path, entry: BoardEntry, result: Result, problems: list[Probl
     with _left_out(problems):
         speed = _speed(board, entry, result)
     with _left_out(problems):
-        has_bundle = _hasbundle_path(board, entry, result)
+        has_bundle = _has_bundle(board, entry, result)
     with _left_out(problems):
         videos = read_videos(board, entry.result.removesuffix(".json"), result)
     return Beside(verified, speed, has_bundle, videos)
@@ -283,11 +283,11 @@ def _order(row: Row) -> tuple[bool, bool, int, float, str]:
     )
 
 
-def _hasbundle_path(board: Path, entry: BoardEntry, result: Result) -> bool:
-    """Whether a board has the policies of a result; they are not looked into.
+def _has_bundle(board: Path, entry: BoardEntry, result: Result) -> bool:
+    """Whether a board has the bundle of a result. Its policies are not parsed.
 
     Raises:
-        ScoringError: what it has is something else.
+        ScoringError: the bundle is invalid, or of another result.
     """
     name = bundle_path(entry)
     if not (board / name).exists():
@@ -303,100 +303,105 @@ def _hasbundle_path(board: Path, entry: BoardEntry, result: Result) -> bool:
     if identity != result.entrant.identity:
         message = f"is the bundle {identity}, the result is of {result.entrant.identity}"
         raise problem(Code.CLAIM, where, message)
-    said = parse(Submission, files.get(archive.SUBMISSION, b""), where)
-    other = [*_other_words(result, said, files)]
-    if other:
-        raise ScoringError([Problem(Code.CLAIM, f"{where}: {name}", _OTHER) for name in other])
+    submission = parse(Submission, files.get(archive.SUBMISSION, b""), where)
+    differing = [*_differing_fields(result, submission, files)]
+    if differing:
+        raise ScoringError([Problem(Code.CLAIM, f"{where}: {name}", _OTHER) for name in differing])
     return True
 
 
-def _other_words(result: Result, said: Submission, files: Mapping[str, bytes]) -> Iterator[str]:
-    """What a result says of its entrant otherwise than its bundle does, but for what takes reading
-    a policy.
+def _differing_fields(
+    result: Result, submission: Submission, files: Mapping[str, bytes]
+) -> Iterator[str]:
+    """Names of the entrant's fields that differ between a result and its bundle.
+
+    Facts that need parsing of a policy are left out.
     """
     for name in ("name", "authors", "licence", "date", "description"):
-        if getattr(result.entrant, name) != getattr(said, name):
+        if getattr(result.entrant, name) != getattr(submission, name):
             yield name
     policies = {
         task: (archive.sha256(files.get(entry.policy, b"")), entry.training)
-        for task, entry in said.tasks.items()
+        for task, entry in submission.tasks.items()
     }
     if policies != {t: (p.sha256, p.training) for t, p in result.entrant.policies.items()}:
         yield "policies"
 
 
-def _cross_problems(there: Result, here: Result) -> Iterator[Problem]:
-    """Why a result is no cross-check of another one."""
-    for name, was, expected in (
-        ("entrant", there.entrant.identity, here.entrant.identity),
-        ("split", there.split, here.split),
-        ("season", there.season, here.season),
+def _cross_problems(cross: Result, native: Result) -> Iterator[Problem]:
+    """Reasons why a result is not a cross-check of another one."""
+    for name, actual, expected in (
+        ("entrant", cross.entrant.identity, native.entrant.identity),
+        ("split", cross.split, native.split),
+        ("season", cross.season, native.season),
     ):
-        if was != expected:
-            yield Problem(Code.CLAIM, name, f"is {was}, of the entry it is {expected}")
-    if there.engine == NATIVE:
+        if actual != expected:
+            yield Problem(Code.CLAIM, name, f"is {actual}, of the entry it is {expected}")
+    if cross.engine == NATIVE:
         yield Problem(Code.CLAIM, "engine", f"is {NATIVE}: a cross-check is of another one")
 
 
-def _cross(there: Result, here: Result, suite: Suite, anchors: Anchors) -> Cross:
-    """A result held against that of the same entrant on another engine."""
-    own = {episode.id: episode.score for episode in here.episodes}
+def _cross(cross: Result, native: Result, suite: Suite, anchors: Anchors) -> Cross:
+    """The comparison of a result with that of the same entrant on another engine."""
+    scores = {episode.id: episode.score for episode in native.episodes}
     gaps = []
     shared = 0
     for task in suite.tasks:
         differences = [
-            episode.score - own[episode.id]
-            for episode in there.episodes
-            if episode.id in own and episode_task(episode.id) == task.id
+            episode.score - scores[episode.id]
+            for episode in cross.episodes
+            if episode.id in scores and episode_task(episode.id) == task.id
         ]
         shared += len(differences)
         if differences:
             scale = task.primary.ceiling - (anchors.tasks[task.id].primary.value or 0.0)
             gaps.append(float(np.mean(differences)) / scale)
-    return Cross(there.engine, float(np.mean(gaps)) if gaps else None, shared)
+    return Cross(cross.engine, float(np.mean(gaps)) if gaps else None, shared)
 
 
 def _speed(board: Path, entry: BoardEntry, result: Result) -> Speed | None:
-    """What `score run` wrote beside a result; None where there is no such file.
+    """The speed that `score run` wrote beside a result; None if there is no such file.
 
     Raises:
-        ScoringError: it is of another run.
+        ScoringError: the file is invalid, or of another run.
     """
     name = f"results/{entry.result.removesuffix('.json')}.speed.json"
     if not (board / name).exists():
         return None
     speed: Speed = _read(Speed, board, name)
     run = [e for e in result.episodes if e.reason != Code.INCOMPLETE.slug]
-    has, told = (len(run), sum(e.steps for e in run)), (speed.all.episodes, speed.all.steps)
-    if has != told:
+    expected = len(run), sum(e.steps for e in run)
+    actual = speed.all.episodes, speed.all.steps
+    if actual != expected:
         message = (
-            f"is of {told[0]} episodes of {told[1]} steps, the result has {has[0]} of {has[1]}"
+            f"is of {actual[0]} episodes of {actual[1]} steps, the result has {expected[0]} of "
+            f"{expected[1]}"
         )
         raise problem(Code.CLAIM, Path(name).name, message)
     return speed
 
 
 def _read(kind: Any, board: Path, name: str) -> Any:
-    """A document of a board.
+    """Read a document of a board.
 
     Raises:
-        ScoringError: there is none, or it is something else.
+        ScoringError: the file is missing or invalid.
     """
     return parse(kind, read_file(board, name, MOST_BYTES), Path(name).name)
 
 
 def _read_result(board: Path, file: str) -> Result:
-    """A result of a board; see `_read`."""
+    """Read a result of a board; see `_read`."""
     names = f"results/{file}", f"results/{records_name(file)}"
     summary, records = (read_file(board, name, MOST_BYTES) for name in names)
     return parse_result(summary, records, file)
 
 
 def read_file(board: Path, name: str, most: int) -> bytes:
-    """A file of a board, which no link leads to.
+    """Read a file of a board. Links are refused.
 
     Raises:
-        ScoringError: there is none, or it cannot be read, is no regular file, or larger than
+        ScoringError: the file is missing, cannot be read, is not a regular one, or is larger than
             `most` bytes.
     """
     try:

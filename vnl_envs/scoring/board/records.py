@@ -1,4 +1,4 @@
-"""Every figure of a table as plain values, and as CSV."""
+"""All numbers of a table as plain values, and as CSV."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import AGGREGATES
 
-# A spreadsheet would compute a text that starts so.
+# A spreadsheet evaluates texts that start with these.
 _FORMULAS = ("=", "+", "-", "@", "\t")
 
 
 def records(table: Table) -> list[dict[str, Any]]:
-    """Every figure of every row as plain values, under the same names in each."""
+    """All numbers of each row as plain values, with the same keys in every row."""
     return [_record(table, row) for row in table.rows]
 
 
@@ -65,7 +65,7 @@ def _spread(name: str, estimate: Estimate) -> dict[str, float | None]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Records as CSV (RFC 4180); nothing in it is a formula to a spreadsheet."""
+    """Records as CSV (RFC 4180). Texts that a spreadsheet would evaluate are quoted."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else [])
     writer.writeheader()

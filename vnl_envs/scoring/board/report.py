@@ -1,4 +1,4 @@
-"""A result for people (a text table, one HTML page) and for programs (a record)."""
+"""Reports of a result: text tables and an HTML page for people, a record for programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "vnl_envs-score-report", 1
 MOST_LISTED = 30
-"""Episodes that count 0 which a page lists, of each reason."""
+"""Greatest number of episodes that a page lists for each reason why episodes count 0."""
 
 _LEGEND = (
     "In brackets: 95 % intervals over independent units. Normalised: 0 is the random policy, 1 the "
@@ -39,18 +39,18 @@ _LEGEND = (
 
 
 class Drawing(NamedTuple):
-    """A plot and the lines that its legend names."""
+    """A plot, and the series of its legend."""
 
     svg: Markup
     series: Sequence[charts.Series]
 
 
 def summary(result: Result, suite: Suite) -> Group:
-    """Tables for a terminal of 80 columns or more: scores, and what perturbations leave of them."""
+    """Tables for a terminal of 80 columns or more: scores, and aggregates under perturbations."""
     tasks = by_task(result, suite)
-    who = foreign(result.entrant.name, "bold")
-    who.append(f"  {result.suite.name}, {result.split}, {result.engine}", "not bold")
-    parts: list[Any] = [who, Text(""), _scores(result, tasks)]
+    heading = foreign(result.entrant.name, "bold")
+    heading.append(f"  {result.suite.name}, {result.split}, {result.engine}", "not bold")
+    parts: list[Any] = [heading, Text(""), _scores(result, tasks)]
     tiers = [tier for tier in suite.tiers if tier != NOMINAL]
     if tiers:
         for aggregate in AGGREGATES:
@@ -106,7 +106,7 @@ def _with_interval(estimate: Estimate, style: str = "") -> Text:
 
 
 def _remarks(result: Result, suite: Suite, tasks: Sequence[TaskFigures]) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Remarks that a reader needs to judge the numbers."""
     lines = [] if result.complete else ["incomplete: not ranked"]
     for name, pin in suite.pins.items():
         if (has := result.stamps.get(name, "unknown")) != pin:
@@ -122,16 +122,16 @@ def _remarks(result: Result, suite: Suite, tasks: Sequence[TaskFigures]) -> list
 
 
 def record(result: Result, suite: Suite) -> dict[str, Any]:
-    """The figures as plain values for JSON, without the single episodes."""
+    """The scores as plain values for JSON, without single episodes."""
     content = result.model_dump(mode="json", exclude={"episodes"})
     for task in by_task(result, suite):
-        told = content["tasks"].setdefault(task.task.id, {})
-        told["primary"] = task.task.primary.model_dump(mode="json")
-        told["failures"] = [
+        entry = content["tasks"].setdefault(task.task.id, {})
+        entry["primary"] = task.task.primary.model_dump(mode="json")
+        entry["failures"] = [
             {"tier": tier, "reason": reason, "episodes": ids}
             for tier, reason, _, ids in task.failures
         ]
-        told["cells"] = {
+        entry["cells"] = {
             cell.cell.id: {"mean": cell.mean, "counted": cell.cell.counted, "ends": cell.ends}
             for cell in task.cells
         }
@@ -139,23 +139,23 @@ def record(result: Result, suite: Suite) -> dict[str, Any]:
 
 
 def page(result: Result, suite: Suite) -> str:
-    """One HTML page with everything in it; it loads nothing and runs no scripts."""
+    """One self-contained HTML page without scripts."""
     from markupsafe import Markup
 
     style = resources.files("vnl_envs.scoring.board").joinpath("templates/style.css")
     template = templates().get_template("report.html")
-    # Our own style sheet: escaped quotes in it would not be read.
+    # The style sheet is trusted, and must not be escaped.
     return template.render(style=Markup(style.read_text("utf-8")), **context(result, suite))
 
 
 def context(
     result: Result, suite: Suite, file: str = "result.json", bundle: str = "BUNDLE.zip"
 ) -> dict[str, Any]:
-    """What `entry_body.html` shows of a result.
+    """The variables of `entry_body.html`.
 
     Args:
-        result, suite: what and of which suite.
-        file, bundle: names of the result and of the policies in commands.
+        result, suite: result and its suite.
+        file, bundle: names of the result and of the bundle in commands.
     """
     tasks = by_task(result, suite)
     return {
@@ -169,24 +169,24 @@ def context(
 
 
 def reproduce(result: Result, suite: Suite, file: str, bundle: str) -> str:
-    """The commands that compute a result again, and that hold one against its policies.
+    """The commands that compute a result again, and that verify it with its policies.
 
-    Only the second where no options of the first give just those episodes.
+    The first one is left out if no options of `run` give exactly the result's episodes.
     """
     kind, _, name = result.entrant.identity.rpartition(":")
     season = " --season-key KEY" if result.season else ""
-    who, judged = (f"--reference {name}", file) if kind else (bundle, f"{file} {bundle}")
-    commands = [f"verify {judged}{season}"]
+    candidate, files = (f"--reference {name}", file) if kind else (bundle, f"{file} {bundle}")
+    commands = [f"verify {files}{season}"]
     part = _part_options(result, suite)
     if part is not None:
         engine = "" if result.engine == NATIVE else f" --engine {result.engine}"
         split = f"--suite {result.suite.name} --split {result.split}{season}"
-        commands.insert(0, f"run {who} {split}{engine}{part} --out run")
+        commands.insert(0, f"run {candidate} {split}{engine}{part} --out run")
     return "\n".join(f"vnl-envs score {command}" for command in commands)
 
 
 def _part_options(result: Result, suite: Suite) -> str | None:
-    """The options of `run` for the episodes of a result, "" for all; None where there are none."""
+    """The options of `run` for the episodes of a result; None if no options give them."""
     ids = [episode.id for episode in result.episodes]
     counts = Counter(spec.task for spec in episodes(restricted(suite, ids)))
     tasks = list(counts) if len(counts) < len(suite.tasks) else []
@@ -199,7 +199,7 @@ def _part_options(result: Result, suite: Suite) -> str | None:
 
 
 def ladder(tasks: Sequence[tuple[str, TaskFigures]]) -> Drawing | None:
-    """Success over the width of gaps, a line for each name; None where there are no widths."""
+    """A plot of scores over gap widths with a line for each name; None if there are no widths."""
     series = [charts.Series(name, task.widths) for name, task in tasks if task.widths]
     series = series[: charts.LINES]
     if not series:
@@ -208,19 +208,19 @@ def ladder(tasks: Sequence[tuple[str, TaskFigures]]) -> Drawing | None:
 
 
 def natural(task: TaskFigures) -> charts.Domain:
-    """From 0 to the ceiling of a task's primary metric."""
+    """The domain from 0 to the ceiling of a task's primary metric."""
     return charts.Domain(0.0, task.task.primary.ceiling)
 
 
 def ordered_strata(task: TaskFigures) -> list[tuple[str, Estimate]]:
-    """The strata, widths by width."""
+    """The strata of a task; widths are sorted."""
     ladder = views.widths(task.strata)
     names = list(task.strata) if ladder is None else [text for _, text in ladder]
     return [(name, task.strata[name]) for name in names]
 
 
 def templates() -> jinja2.Environment:
-    """The templates of the pages of scores, with what these call."""
+    """The templates of the pages of scores, with their filters and functions."""
     env = environment("vnl_envs.scoring.board")
     env.filters.update(
         number=views.number,

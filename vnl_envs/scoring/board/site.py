@@ -29,32 +29,33 @@ from vnl_envs.statistics.across_seeds import MIN_SEEDS, Aggregate
 from vnl_envs.utils.files import read_inside, written_whole
 
 LIST = ".site.json"
-"""What a build wrote, for the next one."""
+"""File with the list of files that a build wrote, for the next build."""
 STATIC = ("style.css", "board.js", "icon.svg")
 
 
 class Built(NamedTuple):
-    """A site: how many pages it has, and why something that its board lists is not on it."""
+    """A site: its number of pages, and reasons why listed parts of the board are left out."""
 
     pages: int
     problems: list[Problem]
 
 
 def build(board: Path, out: Path, home: str = "") -> Built:
-    """Write the site of a board into a folder, made if need be.
+    """Write the site of a board into a folder, made if necessary.
 
-    What is wrong with the board is left out and named. Of files, only those are copied that it
-    lists, and has checked: results, bundles and videos.
+    Invalid parts of the board are left out and reported. Only listed and checked files are copied:
+    results, bundles and videos.
 
     Args:
-        board: see `tables`.
-        out: what a build before wrote there and this one does not is removed, unless somebody has
-            changed it; nothing else is touched but what has the same name.
-        home: address of the site that the pages are part of, seen from them; "" for none.
+        board: folder of the board, see `vnl_envs.scoring.board.reading`.
+        out: folder of the site. Files of the same names are replaced. Files that the previous
+            build wrote and this one does not are removed, unless they were changed since. Other
+            files stay.
+        home: relative address of the site that the pages belong to; "" if there is none.
 
     Raises:
         ScoringError: see `read_board`.
-        OSError: something cannot be written.
+        OSError: a file cannot be written.
     """
     tables, seasons, problems = read_board(board)
     pages = _pages(tables, seasons, home)
@@ -78,7 +79,7 @@ def build(board: Path, out: Path, home: str = "") -> Built:
         for row in table.rows:
             for name, data in _downloads(board, row):
                 write(name, data)
-    # What lies in the board's own folder is the board's.
+    # In the board's own folder nothing is removed.
     if not out.samefile(board):
         _remove(out, before, written)
     _write(out / LIST, json.dumps(written, indent=1).encode())
@@ -86,7 +87,7 @@ def build(board: Path, out: Path, home: str = "") -> Built:
 
 
 def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
-    """What is published of an entry as it is: address and content."""
+    """Files of an entry that are published unchanged: address and content."""
     for name in (row.download, row.records):
         yield name, read_file(board, name, MOST_BYTES)
     if row.bundle:
@@ -102,7 +103,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _listed(out: Path) -> dict[str, str]:
-    """What the build before wrote, with the SHA-256 of each; empty where that is not known."""
+    """Files of the previous build: name -> SHA-256; empty if unknown."""
     try:
         found = json.loads(read_inside(out, LIST, MOST_BYTES))
     except (OSError, ValueError):
@@ -111,8 +112,8 @@ def _listed(out: Path) -> dict[str, str]:
 
 
 def _remove(out: Path, before: Mapping[str, str], written: Iterable[str]) -> None:
-    """Remove what the build before wrote and this one did not, where it is as it was written."""
-    # Upper and lower case may be the same file.
+    """Remove unchanged files of the previous build that this one did not write."""
+    # Names that differ only in case may be the same file.
     kept = {name.casefold() for name in written}
     for name in before:
         if name.casefold() in kept or Path(name).is_absolute():
@@ -158,7 +159,7 @@ def _pages(tables: Sequence[Table], seasons: Sequence[OpenedSeason], home: str) 
 
 
 def _task(table: Table, task: SuiteTask) -> dict[str, Any]:
-    """What `task.html` shows."""
+    """The variables of `task.html`."""
     index = table.suite.tasks.index(task)
     entries = [(row, row.tasks[index]) for row in table.rows]
     entries.sort(key=lambda pair: -(pair[1].primary.value or 0.0))
@@ -193,10 +194,10 @@ class Algorithms:
     """The algorithms of a table over their training seeds.
 
     Attributes:
-        table: whose entries are their runs.
-        board: those with enough runs.
-        refused: name -> why not, of the others.
-        profile: the share of runs above each score; None where there are no algorithms.
+        table: table whose entries are the runs.
+        board: algorithms with enough runs.
+        refused: name -> reason, for the others.
+        profile: plot of the share of runs above each score; None without algorithms.
     """
 
     table: Table
@@ -223,7 +224,7 @@ def _estimate(figure: Aggregate) -> Estimate:
 
 
 def _efficiency(table: Table) -> report.Drawing | None:
-    """Overall score over the environment steps of all policies together."""
+    """A plot of overall scores over the environment steps of all policies of an entry."""
     rows: list[Row] = [r for r in table.rows if r.steps and r.result.overall.value is not None]
     if not rows:
         return None

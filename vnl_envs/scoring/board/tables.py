@@ -1,6 +1,6 @@
-"""The tables of a leaderboard: which results are compared with which, and all figures of each.
+"""The tables of a leaderboard, and all numbers of their rows.
 
-Results are comparable within one suite and one set of seeds only: each such group has a table.
+Results are comparable only within one suite and one set of seeds: each such group has a table.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from vnl_envs.scoring.results.files import records_name
 
 
 class Cross(NamedTuple):
-    """An entry on another engine.
+    """The cross-check of an entry on another engine.
 
     Attributes:
-        engine: its name.
-        gap: how much higher the normalised score is there, in the mean over tasks of the episodes
-            that both have; None where there are none.
-        episodes: how many these are.
+        engine: name of the engine.
+        gap: normalised score there minus that of the entry, on common episodes, averaged over
+            tasks; None without common episodes.
+        episodes: number of common episodes.
     """
 
     engine: str
@@ -38,13 +38,13 @@ class Cross(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """What a board has beside a result.
+    """Further files of a board for a result.
 
     Attributes:
-        verified: the record of running episodes again.
-        speed: of its run.
-        has_bundle: whether its policies are there.
-        videos: of its episodes.
+        verified: record of a verification; None without one.
+        speed: speed of the run; None if unknown.
+        has_bundle: whether the board has the bundle of policies.
+        videos: videos of episodes.
     """
 
     verified: Verified | None
@@ -58,12 +58,12 @@ class Row:
     """An entry of a table.
 
     Attributes:
-        published: its row in `board.json`.
-        result: its result.
-        tasks: the suite's tasks, in order.
-        crosses: what other engines make of it.
-        rank: of its group; None where it is not ranked.
-        beside: what else the board has of it.
+        published: row in `board.json`.
+        result: result of the entry.
+        tasks: scores of the suite's tasks, in order.
+        crosses: cross-checks on other engines.
+        rank: rank, shared within a group; None if it is not ranked.
+        beside: further files of the board for the result.
     """
 
     published: BoardEntry
@@ -75,61 +75,61 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Unique on the board."""
+        """The key of the entry, unique on the board."""
         return self.published.result.removesuffix(".json")
 
     @property
     def page(self) -> str:
-        """Address of its page."""
+        """Address of the entry's page."""
         return f"entry-{self.key}.html"
 
     @property
     def download(self) -> str:
-        """Address of its result."""
+        """Address of the result."""
         return f"results/{self.published.result}"
 
     @property
     def records(self) -> str:
-        """Address of its episodes."""
+        """Address of the per-episode records."""
         return records_name(self.download)
 
     @property
     def name(self) -> str:
-        """Of the entrant."""
+        """Name of the entrant."""
         return self.result.entrant.name
 
     @property
     def authors(self) -> str:
-        """In one line."""
+        """Names of the authors, in one line."""
         return ", ".join(self.result.entrant.authors)
 
     @property
     def status(self) -> str:
-        """Reference; verified, if the board's keepers ran every episode again; or self-reported."""
+        """The status: reference, verified (every episode was run again) or self-reported."""
         if self.result.entrant.identity.startswith("reference:"):
             return "reference"
         found = self.beside.verified
-        whole = found is not None and 0 < found.run_again == found.episodes
-        return "verified" if whole else "self-reported"
+        complete = found is not None and 0 < found.run_again == found.episodes
+        return "verified" if complete else "self-reported"
 
     @property
     def verification(self) -> str:
-        """How it was verified, for people."""
+        """Description of the verification for people."""
         found = self.beside.verified
         if found is None:
             return "not run again"
-        whole = found.run_again == found.episodes
-        count = f"all {found.episodes}" if whole else f"{found.run_again} of {found.episodes}"
+        complete = found.run_again == found.episodes
+        count = f"all {found.episodes}" if complete else f"{found.run_again} of {found.episodes}"
         return f"{count} episodes run again, {found.same_to_the_bit} the same to the bit"
 
     @property
     def speed(self) -> Speed | None:
-        """How fast its run was, if that is known."""
+        """Speed of the run; None if unknown."""
         return self.beside.speed
 
     @property
     def bundle(self) -> str | None:
-        """Address of its policies, if the board has them."""
+        """Address of the bundle of policies; None if the board does not have it."""
         return bundle_path(self.published) if self.beside.has_bundle else None
 
     @property
@@ -139,27 +139,27 @@ class Row:
 
     @property
     def ranked(self) -> bool:
-        """Whether it has a rank."""
+        """Whether the entry has a rank."""
         return self.rank is not None
 
     def aggregate(self, name: str) -> float | None:
-        """The mean of an aggregate over tasks and tiers."""
+        """Mean of an aggregate over tasks and tiers."""
         return views.mean_aggregate(name, self.tasks)
 
     @property
     def gap(self) -> float | None:
-        """The overall's largest change on another engine."""
+        """Largest gap on another engine by magnitude; None without cross-checks."""
         gaps = [cross.gap for cross in self.crosses if cross.gap is not None]
         return max(gaps, key=abs) if gaps else None
 
     @property
     def steps(self) -> int:
-        """Of training."""
+        """Number of training steps of all policies together."""
         return views.environment_steps(self.result)
 
     @property
     def parameters(self) -> int:
-        """Of all policies."""
+        """Number of parameters of all policies together."""
         return views.parameters(self.result)
 
 
@@ -168,10 +168,10 @@ class Table:
     """The entries of one suite and one set of seeds.
 
     Attributes:
-        suite: theirs.
-        split, season: whose seeds.
-        anchors: the suite's.
-        rows: pinned ones first, then by rank and score.
+        suite: suite of the entries.
+        split, season: split and season of the seeds.
+        anchors: anchors of the suite.
+        rows: rows: pinned ones first, then by rank and score.
         front: whether it is the board's front page.
     """
 
@@ -184,50 +184,50 @@ class Table:
 
     @property
     def page(self) -> str:
-        """Address of its page."""
+        """Address of the table's page."""
         return "index.html" if self.front else f"board-{self.slug}.html"
 
     @property
     def slug(self) -> str:
-        """For addresses."""
+        """Name of the table in addresses."""
         season = f"-{self.season[:8]}" if self.season else ""
         return f"{self.suite.name}-{self.split}{season}"
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name of the table for people."""
         season = f" {self.season[:8]}" if self.season else ""
         return f"{self.suite.name} · {self.split}{season}"
 
     @property
     def data(self) -> str:
-        """Address of the whole table, without suffix."""
+        """Address of the table's data files, without suffix."""
         return f"data/{self.slug}"
 
     @property
     def pinned(self) -> list[Row]:
-        """What stays on top."""
+        """Rows that stay on top."""
         return [row for row in self.rows if row.published.pinned]
 
     @property
     def others(self) -> list[Row]:
-        """What is sorted."""
+        """Rows that are sorted."""
         return [row for row in self.rows if not row.published.pinned]
 
     @property
     def episodes(self) -> int:
-        """Of the suite."""
+        """Number of episodes of the suite."""
         cells = (c for task in self.suite.tasks for tier in task.tiers.values() for c in tier)
         return sum(cell.episodes for cell in cells)
 
     @cached_property
     def domain(self) -> charts.Domain:
-        """Of all bars of normalised scores."""
+        """Common domain of all bars of normalised scores."""
         overall = [row.result.overall for row in self.rows]
         return charts.domain(overall + [t.normalised for row in self.rows for t in row.tasks])
 
     def random(self, task: SuiteTask) -> Estimate:
-        """What the random policy gets in a task."""
+        """Score of the random policy in a task."""
         return self.anchors.tasks[task.id].primary
 
     def task_page(self, task: SuiteTask) -> str:
@@ -236,7 +236,7 @@ class Table:
 
     @property
     def trained(self) -> list[tuple[Row, TaskFigures, Policy]]:
-        """Every policy with training behind it, with the entry and task it is of."""
+        """All trained policies, each with its entry and task."""
         return [
             (row, task, row.result.entrant.policies[task.task.id])
             for row in self.rows
@@ -251,5 +251,5 @@ class Table:
 
 
 def bundle_path(entry: BoardEntry) -> str:
-    """Address of an entry's policies, which a board need not have."""
+    """Address of an entry's bundle, which a board need not have."""
     return f"submissions/{entry.result.removesuffix('.json')}.zip"

@@ -1,4 +1,4 @@
-"""Videos of a result's episodes, and the list of those that a board has."""
+"""Videos of a result's episodes, and their list on a board."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ INDEX = "videos.json"
 SECONDS = 8
 SIZE = 384, 288
 BITRATE = 250_000
-"""So that `SECONDS` take a quarter of a megabyte."""
+"""Bits per second; `SECONDS` then take a quarter of a megabyte."""
 MOST_VIDEO = 8 * 2**20
-"""Bytes of one on a board."""
+"""Greatest size of a video on a board, bytes."""
 # The type of the first box of an MP4 file (ISO/IEC 14496-12, 4.3).
 _MP4 = b"ftyp"
 
 
 def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
-    """Run some episodes of a result again, drawn, and write the list of them beside the videos.
+    """Run some episodes of a result again, and write their videos and the list of them.
 
     Args:
-        result: of the whole suite or a part of it.
-        what: the same candidate, suite and seeds; on the native engine.
-        out: the folder `videos` of a board; its parts are made if need be.
+        result: result of the whole suite or a part of it.
+        what: run with the same candidate, suite and seeds, on the native engine.
+        out: folder `videos` of a board, made if necessary.
         key: name of the result on the board, without suffix.
 
     Raises:
-        ScoringError: the suite is not of this version.
+        ScoringError: the suite is of another version.
         RuntimeError: there is no OpenGL library.
     """
     folder = out / key
@@ -75,7 +75,7 @@ def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
 
 
 def _draw(states: Iterator[Core], path: Path) -> None:
-    """The first seconds of an episode."""
+    """Write a video of the first seconds of an episode."""
     core = next(states)
     rate = round(1 / core.task.dt)
     with open_video(path, core.task.world, rate, SIZE, BITRATE) as add:
@@ -85,16 +85,15 @@ def _draw(states: Iterator[Core], path: Path) -> None:
 
 
 def read_videos(board: Path, key: str, result: Result) -> list[Video]:
-    """The videos of an entry whose files a board has.
+    """The videos of an entry whose files exist.
 
     Args:
-        board: its folder.
+        board: folder of the board.
         key: name of the result on the board, without suffix.
-        result: whose episodes these are.
+        result: result with the episodes.
 
     Raises:
-        ScoringError: the list of them is none, or tells other things of an episode than the
-            result; or see `read_video`.
+        ScoringError: the list is invalid, or contradicts the result; or see `read_video`.
     """
     name = f"{FOLDER}/{key}/{INDEX}"
     if not (board / name).exists():
@@ -119,10 +118,10 @@ def read_videos(board: Path, key: str, result: Result) -> list[Video]:
 
 
 def read_video(board: Path, video: Video) -> bytes:
-    """A video's file.
+    """The bytes of a video.
 
     Raises:
-        ScoringError: it is no video, no regular file, or larger than `MOST_VIDEO`.
+        ScoringError: the file is not a video, not a regular one, or larger than `MOST_VIDEO`.
     """
     try:
         data = read_inside(board, video.file, MOST_VIDEO)
@@ -136,7 +135,7 @@ def read_video(board: Path, video: Video) -> bytes:
 def chosen(
     task: TaskFigures,
 ) -> list[tuple[Literal["best", "median", "worst"], EpisodeResult]]:
-    """The best, median and worst nominal episode of a task among those that count."""
+    """The best, median and worst of the counted nominal episodes of a task."""
     counted = {cell.id for cell in task.task.tiers[NOMINAL] if cell.counted}
     places = ((episode_place(episode.id), episode) for episode in task.episodes)
     nominal = [e for (tier, cell), e in places if tier == NOMINAL and cell in counted]

@@ -1,4 +1,4 @@
-"""What a result says, ready to be shown: by task, tier, stratum and cell, and as short texts."""
+"""Views of a result for display: by task, tier, stratum and cell, and as short texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class CellFigures:
-    """The nominal episodes of a cell: the mean of their primary metric, and how they ended."""
+    """The nominal episodes of a cell.
+
+    Attributes:
+        cell: cell of the suite.
+        mean: mean of the primary metric; None without episodes.
+        ends: end or reason -> number of episodes.
+    """
 
     cell: Cell
     mean: float | None
@@ -36,12 +42,12 @@ class CellFigures:
 
 @dataclass(frozen=True)
 class TaskFigures:
-    """A task of a result, beside what its suite says of it.
+    """A task of a result, with its suite's description.
 
     Attributes:
-        task: of the suite.
-        score: None where the result has none.
-        episodes: of this task, in the suite's order.
+        task: task of the suite.
+        score: scores; None if the result has none.
+        episodes: episodes of the task, in the suite's order.
     """
 
     task: SuiteTask
@@ -49,41 +55,41 @@ class TaskFigures:
     episodes: tuple[EpisodeResult, ...]
 
     def tier(self, name: str) -> TierScore | None:
-        """The score in a tier."""
+        """The score in a tier; None if there is none."""
         return self.score.tiers.get(name) if self.score else None
 
     def aggregate(self, name: str, tier: str = NOMINAL) -> Estimate | None:
-        """One of `AGGREGATES` in a tier."""
+        """The estimate of one of `AGGREGATES` in a tier; None if there is none."""
         score = self.tier(tier)
         return score.aggregates.get(name) if score else None
 
     @property
     def primary(self) -> Estimate:
-        """In the nominal tier, natural units."""
+        """Primary metric in the nominal tier, natural units."""
         tier = self.tier(NOMINAL)
         return tier.primary if tier else NOTHING
 
     @property
     def normalised(self) -> Estimate:
-        """In the nominal tier."""
+        """Normalised primary metric in the nominal tier."""
         tier = self.tier(NOMINAL)
         return tier.normalised if tier else NOTHING
 
     @property
     def strata(self) -> dict[str, Estimate]:
-        """The nominal primary by stratum: widths in their order, behaviours in the suite's."""
+        """Primary metric in the nominal tier by stratum, in the suite's order."""
         tier = self.tier(NOMINAL)
         return tier.strata if tier else {}
 
     @property
     def widths(self) -> list[tuple[float, Estimate]] | None:
-        """`strata` of a ladder of widths in m; None where strata are something else."""
+        """`strata` of a ladder, sorted by width, m; None if strata are not widths."""
         ladder = widths(self.strata)
         return None if ladder is None else [(w, self.strata[text]) for w, text in ladder]
 
     @cached_property
     def cells(self) -> list[CellFigures]:
-        """Of the nominal tier."""
+        """Cells of the nominal tier."""
         by_cell: dict[str, list[EpisodeResult]] = {}
         for episode in self.episodes:
             tier, cell = episode_place(episode.id)
@@ -96,7 +102,7 @@ class TaskFigures:
 
     @property
     def failures(self) -> list[tuple[str, str, int, list[str]]]:
-        """Tier, reason, how many episodes count 0 for it, and the ids of those."""
+        """Tier, reason, number of episodes that count 0 for it, and their ids."""
         found: dict[tuple[str, str], list[str]] = {}
         for episode in self.episodes:
             if episode.reason is not None:
@@ -106,7 +112,7 @@ class TaskFigures:
 
 
 def by_task(result: Result, suite: Suite) -> list[TaskFigures]:
-    """The tasks of a suite as a result has them."""
+    """The tasks of a suite with a result's scores and episodes."""
     episodes: dict[str, list[EpisodeResult]] = {}
     for episode in result.episodes:
         episodes.setdefault(episode_task(episode.id), []).append(episode)
@@ -134,7 +140,7 @@ def _cell_figures(cell: Cell, episodes: list[EpisodeResult]) -> CellFigures:
 
 
 def widths(strata: Iterable[str]) -> list[tuple[float, str]] | None:
-    """Strata that are widths in m, by width; None where they are not."""
+    """Strata that are widths, sorted by width, m; None if they are not widths."""
     try:
         found = sorted((float(text), text) for text in strata)
     except ValueError:
@@ -145,7 +151,7 @@ def widths(strata: Iterable[str]) -> list[tuple[float, str]] | None:
 def mean_aggregate(
     name: str, tasks: Iterable[TaskFigures], tier: str | None = None
 ) -> float | None:
-    """The mean of an aggregate over tasks, in one tier or in all."""
+    """Mean of an aggregate over tasks, in one tier or in all; None if there are no values."""
     values = [
         figure.value
         for task in tasks
@@ -158,17 +164,17 @@ def mean_aggregate(
 
 
 def environment_steps(result: Result) -> int:
-    """Of the training of all its policies."""
+    """Number of training steps of all policies of a result together."""
     return sum(policy.training.env_steps for policy in result.entrant.policies.values())
 
 
 def parameters(result: Result) -> int:
-    """Of all its policies."""
+    """Number of parameters of all policies of a result together."""
     return sum(policy.parameters for policy in result.entrant.policies.values())
 
 
 def algorithms(result: Result) -> str:
-    """Of its policies, each once."""
+    """Names of the algorithms of a result's policies, each once."""
     found = dict.fromkeys(policy.training.algorithm for policy in result.entrant.policies.values())
     return ", ".join(found)
 
@@ -177,7 +183,7 @@ def algorithms(result: Result) -> str:
 
 
 def plain(text: str) -> str:
-    """A text without what a reader cannot see, such as characters that turn its direction."""
+    """A text in which invisible characters, such as those that change direction, are replaced."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -194,42 +200,42 @@ def slug(task_id: str) -> str:
 
 
 def metric(primary: Primary) -> str:
-    """The primary metric's name, with its unit if it has one."""
+    """Name of the primary metric, with its unit if it has one."""
     return primary.name if primary.unit == "1" else f"{primary.name}, {primary.unit}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three decimals by default, with a minus sign as wide as a digit."""
+    """A number with three decimals by default, and a minus sign as wide as a digit."""
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def significant(value: float | None) -> str:
-    """Three digits, for metrics of any size."""
+    """A number with three digits, for metrics of any size."""
     return NONE if value is None else f"{value:.3g}".replace("-", "−")
 
 
 def percent(value: float | None) -> str:
-    """A share."""
+    """A fraction in percent."""
     return NONE if value is None else f"{100 * value:.0f} %".replace("-", "−")
 
 
 def raw(value: float | None) -> str:
-    """For programs; "" where there is none."""
+    """A number for programs; "" if there is none."""
     return "" if value is None else repr(value)
 
 
 def interval(estimate: Estimate) -> str:
-    """Such as "[0.120, 0.310]"; "" where there is none."""
+    """An interval such as "[0.120, 0.310]"; "" if there is none."""
     return _brackets(estimate, number)
 
 
 def significants(estimate: Estimate) -> str:
-    """`interval` in three digits."""
+    """`interval` with three digits."""
     return _brackets(estimate, significant)
 
 
 def percents(estimate: Estimate) -> str:
-    """`interval` of a share."""
+    """`interval` in percent."""
     return _brackets(estimate, percent)
 
 
@@ -246,7 +252,7 @@ def ranged(aggregate: Aggregate, estimate: Estimate) -> str:
 
 
 def ends(estimate: Estimate) -> tuple[float, float] | None:
-    """Of an interval; None where there is none, as the values are all the same."""
+    """The ends of an interval; None if they are unknown or equal."""
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return None
     return estimate.low, estimate.high
@@ -258,7 +264,7 @@ def _brackets(estimate: Estimate, text: Callable[[float | None], str]) -> str:
 
 
 def count(value: int) -> str:
-    """A large count in three digits, such as "20 M"."""
+    """A count with three digits, such as "20 M"."""
     for size, suffix in ((10**12, " T"), (10**9, " G"), (10**6, " M"), (10**3, " k")):
         if value >= size:
             return f"{value / size:.3g}{suffix}"

@@ -1,1 +1,1 @@
-"""Results: scores from episodes, and results side by side."""
+"""Results: scores from episodes, and comparisons of results."""

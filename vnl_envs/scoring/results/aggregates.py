@@ -1,7 +1,7 @@
-"""Figures of a task beside its primary metric.
+"""Aggregates of a task beside its primary metric.
 
-A new one is a function and an entry of `AGGREGATES`: results, comparisons, tables and pages take
-them from there.
+A new one is a function and an entry of `AGGREGATES`, from which results, comparisons, tables and
+pages take them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vnl_envs.statistics.intervals import bootstrap_ratio, bootstrap_ratio_diffe
 
 
 class Difference(NamedTuple):
-    """A difference with its 95 % interval; NaN where there is but one unit."""
+    """A difference with its 95 % interval, whose ends are NaN if there is only one unit."""
 
     difference: float
     low: float
@@ -29,16 +29,17 @@ SHARE = "%"
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A figure of a task in a tier.
+    """An aggregate of a task in a tier.
 
     Attributes:
-        name: in results.
-        heading: of its column.
-        unit: `SHARE`, else of its value, such as "m".
-        of: a tier's episodes and the nominal tier's -> the figure, None where there is none.
-        nominal: whether it is one of the nominal tier, else of all others.
-        difference: of two policies: episodes of a tier and nominal ones of the first, then of the
-            second; None for figures that are not compared.
+        name: name in results.
+        heading: heading of its column.
+        unit: `SHARE`, or the unit of its value, such as "m".
+        of: function of the tier's episodes and the nominal ones that returns the estimate; None if
+            there is none.
+        nominal: whether it belongs to the nominal tier, else to all others.
+        difference: function of the tier's and the nominal episodes of one policy, then of another,
+            that returns their difference; None if the aggregate is not compared.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Aggregate:
 
 
 def retention(table: Table, nominal: Table) -> Estimate | None:
-    """The mean over that of the nominal episodes beside it; None where that is 0."""
+    """The mean divided by that of the matching nominal episodes; None if the latter is 0."""
     both, in_tier = table.beside(nominal)
     if not in_tier.any() or not both.score[~in_tier].any():
         return None
@@ -62,19 +63,19 @@ def retention(table: Table, nominal: Table) -> Estimate | None:
 def retention_difference(
     a: Table, a_nominal: Table, b: Table, b_nominal: Table
 ) -> Difference | None:
-    """How much higher the retention of `a` is, in the same episodes."""
-    (ours, in_tier), (theirs, _) = a.beside(a_nominal), b.beside(b_nominal)
-    if not (ours.score[~in_tier].any() and theirs.score[~in_tier].any()):
+    """The retention of `a` minus that of `b`, in the same episodes."""
+    (both_a, in_tier), (both_b, _) = a.beside(a_nominal), b.beside(b_nominal)
+    if not (both_a.score[~in_tier].any() and both_b.score[~in_tier].any()):
         return None
     ends = bootstrap_ratio_difference(
-        ours.score, theirs.score, in_tier, ours.unit, ours.resampling()
+        both_a.score, both_b.score, in_tier, both_a.unit, both_a.resampling()
     )
-    kept = [float(x[in_tier].mean() / x[~in_tier].mean()) for x in (ours.score, theirs.score)]
-    return Difference(kept[0] - kept[1], *ends)
+    values = [float(x[in_tier].mean() / x[~in_tier].mean()) for x in (both_a.score, both_b.score)]
+    return Difference(values[0] - values[1], *ends)
 
 
 def half_width(table: Table, nominal: Table) -> Estimate | None:
-    """Where the strata are widths: the width at which half of the gaps are cleared."""
+    """The width, m, at which the score is 1/2; None if the strata are not widths."""
     if not _is_ladder(table):
         return None
     found = threshold.half_width(table.score, table.stratum, table.unit)

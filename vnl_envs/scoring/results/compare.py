@@ -1,4 +1,4 @@
-"""Results side by side: paired differences, rank groups, and algorithms over their seeds."""
+"""Comparison of results: paired differences, rank groups, and algorithms over training seeds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(21))
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """A task.
+    """The comparison of `a` and `b` in a task.
 
     Attributes:
-        a, b: the primary metric of either, nominal tier.
-        primary: how much higher `a`'s is.
-        aggregates: name of an aggregate -> tier -> how much higher `a`'s is; None where a policy
-            has none.
+        a, b: primary metrics in the nominal tier.
+        primary: difference of the primary metrics, `a` minus `b`.
+        aggregates: name of an aggregate -> tier -> difference, `a` minus `b`; None if a policy has
+            no such aggregate.
     """
 
     a: float
@@ -44,12 +44,12 @@ class TaskComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`a` against `b` in the same episodes.
+    """The comparison of `a` and `b` in the same episodes.
 
     Attributes:
-        a, b: their names.
-        overall: how much higher `a`'s overall score is.
-        tasks: by id.
+        a, b: names of the entrants.
+        overall: difference of the overall scores, `a` minus `b`.
+        tasks: task id -> comparison.
     """
 
     a: str
@@ -58,7 +58,7 @@ class Comparison:
     tasks: dict[str, TaskComparison]
 
     def record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The comparison as plain values for JSON."""
         return {
             "a": self.a,
             "b": self.b,
@@ -78,7 +78,7 @@ class Comparison:
 
 
 def _plain(difference: Difference | Paired) -> dict[str, float | None]:
-    """By name; the ends are None where they are not known, or no spread was seen."""
+    """The values by name. The ends are None if they are unknown or show no spread."""
     values = difference._asdict()
     if math.isnan(difference.low) or difference.low == difference.high:
         values |= {"low": None, "high": None}
@@ -86,43 +86,42 @@ def _plain(difference: Difference | Paired) -> dict[str, float | None]:
 
 
 def compare(a: Result, b: Result, suite: Suite, anchors: Anchors) -> Comparison:
-    """Compare two results by the episodes that both ran.
+    """Compare two results in the same episodes.
 
     Args:
-        a, b: of the same suite and seeds; the engines may differ.
-        suite: theirs.
-        anchors: the suite's.
+        a, b: results of the same suite and seeds; the engines may differ.
+        suite: suite of both.
+        anchors: anchors of the suite.
 
     Raises:
-        ScoringError: they are of another suite, or of other seeds than each other, or episodes
-            are missing.
+        ScoringError: a result is of another suite, the seeds differ, or episodes are missing.
     """
     _check([a, b], suite)
-    ours, theirs = (tabulate(suite, result.episodes) for result in (a, b))
+    tables_a, tables_b = (tabulate(suite, result.episodes) for result in (a, b))
     return Comparison(
         a.entrant.name,
         b.entrant.name,
-        _compare_overall(*(overall_sample(suite, anchors, t) for t in (ours, theirs))),
-        {task.id: _compare_task(ours[task.id], theirs[task.id]) for task in suite.tasks},
+        _compare_overall(*(overall_sample(suite, anchors, t) for t in (tables_a, tables_b))),
+        {task.id: _compare_task(tables_a[task.id], tables_b[task.id]) for task in suite.tasks},
     )
 
 
 def rank_groups(results: Sequence[Result], suite: Suite, anchors: Anchors) -> list[int | None]:
-    """Ranks that entries share where a paired test on their episodes does not separate them.
+    """Ranks of results. Results that a paired test does not separate share a rank.
 
-    An entry's rank is 1 plus the number of entries that are significantly better overall, but
-    never better than that of an entry with a higher overall score. So rank 1 is whatever nothing
-    is significantly better than. "Not separated" is not transitive: of A, B and C, A may beat C
-    while B is separated from neither; then A and B share rank 1 and C has rank 2, although B and C
-    are not separated. Tests are at 5 % each, not corrected for their number: a rank would else
-    depend on how many others are on the board.
+    The rank of a result is 1 plus the number of results that are significantly better overall, but
+    never better than the rank of a result with a higher overall score. So rank 1 are the results
+    to which none is significantly better. "Not separated" is not transitive: A may beat C while B
+    is separated from neither. Then A and B share rank 1 and C has rank 2, although B and C are not
+    separated. Each test is at 5 %, without a correction for their number: with one, a rank would
+    depend on the number of other results.
 
     Args:
-        results: of the same suite and seeds.
-        suite, anchors: theirs.
+        results: results of the same suite and seeds.
+        suite, anchors: suite of the results, and its anchors.
 
     Returns:
-        Rank of each, in the order given; None where it is incomplete.
+        The rank of each result, in the order given; None if it is incomplete.
 
     Raises:
         ScoringError: see `compare`.
@@ -147,15 +146,15 @@ def rank_groups(results: Sequence[Result], suite: Suite, anchors: Anchors) -> li
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm over its training seeds; scores are normalised, of the nominal tier.
+    """An algorithm over its training seeds. Scores are normalised, of the nominal tier.
 
     Attributes:
-        name: as its entries have it.
-        runs: results, each of another training seed.
+        name: name of the algorithm, as in its entries.
+        runs: number of results, each from another training seed.
         iqm: mean of the middle half of all runs of all tasks.
-        optimality_gap: mean of what is missing to 1.
+        optimality_gap: mean distance below 1.
         profile: fraction of runs above each of `THRESHOLDS`.
-        improvement: other algorithm -> probability that a run of this one beats one of it.
+        improvement: other algorithm -> probability that a run of this one beats one of the other.
     """
 
     name: str
@@ -171,15 +170,15 @@ def algorithm_board(
 ) -> tuple[list[Algorithm], dict[str, str]]:
     """Algorithms over training seeds, the highest interquartile mean first.
 
-    Complete results whose policies all name the same algorithm are runs of it; those of training
-    seeds that an earlier result has are left out.
+    The runs of an algorithm are the complete results whose policies all name it. Results with the
+    training seeds of an earlier one are left out.
 
     Args:
-        results: of the same suite and seeds of episodes.
-        suite: theirs.
+        results: results of the same suite and seeds of episodes.
+        suite: suite of the results.
 
     Returns:
-        The algorithms with enough runs, and name -> why not of the others.
+        The algorithms with enough runs; and name -> reason, for the others.
 
     Raises:
         ScoringError: see `compare`.
@@ -207,8 +206,8 @@ def algorithm_board(
             across_seeds.optimality_gap(own),
             across_seeds.performance_profile(own, THRESHOLDS),
             {
-                other: across_seeds.probability_of_improvement(own, theirs)
-                for other, theirs in scores.items()
+                other: across_seeds.probability_of_improvement(own, others)
+                for other, others in scores.items()
                 if other != name
             },
         )
@@ -218,14 +217,16 @@ def algorithm_board(
 
 
 def _compare_task(a: Mapping[str, Table], b: Mapping[str, Table]) -> TaskComparison:
-    ours, theirs = a[NOMINAL].counted(), b[NOMINAL].counted()
+    nominal_a, nominal_b = a[NOMINAL].counted(), b[NOMINAL].counted()
     return TaskComparison(
-        float(ours.score.mean()),
-        float(theirs.score.mean()),
-        paired_test(ours.score, theirs.score, ours.unit, ours.resampling()),
+        float(nominal_a.score.mean()),
+        float(nominal_b.score.mean()),
+        paired_test(nominal_a.score, nominal_b.score, nominal_a.unit, nominal_a.resampling()),
         {
             aggregate.name: {
-                tier: aggregate.difference(a[tier].counted(), ours, b[tier].counted(), theirs)
+                tier: aggregate.difference(
+                    a[tier].counted(), nominal_a, b[tier].counted(), nominal_b
+                )
                 for tier in a
                 if tier != NOMINAL
             }
@@ -240,10 +241,10 @@ def _compare_overall(a: OverallSample, b: OverallSample) -> Paired:
 
 
 def _algorithm(result: Result, suite: Suite) -> str | None:
-    """The one that made all policies of a complete result, if there is one."""
+    """The algorithm of all policies of a complete result; None if there is not exactly one."""
     names = {policy.training.algorithm for policy in result.entrant.policies.values()}
-    whole = all(task.id in result.entrant.policies for task in suite.tasks)
-    return names.pop() if result.complete and whole and len(names) == 1 else None
+    has_all = all(task.id in result.entrant.policies for task in suite.tasks)
+    return names.pop() if result.complete and has_all and len(names) == 1 else None
 
 
 def _normalised(result: Result, suite: Suite) -> list[float]:
@@ -252,7 +253,7 @@ def _normalised(result: Result, suite: Suite) -> list[float]:
 
 
 def _check(results: Sequence[Result], suite: Suite) -> None:
-    """Whether results can be held against each other episode by episode.
+    """Check that results can be compared episode by episode.
 
     Raises:
         ScoringError: they cannot.

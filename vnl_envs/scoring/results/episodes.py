@@ -1,4 +1,4 @@
-"""The record of an episode: its score, and what a record may not say."""
+"""The record of an episode: its score, and the check of its consistency."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MOST_STEPS = 10**9
 
 
 def episode_score(primary: Primary, figures: Mapping[str, float], available: int) -> float:
-    """What an episode earned, in the primary metric's natural units.
+    """The score of an episode, in natural units.
 
     Args:
-        primary: of the task.
-        figures: the episode's metrics by name.
-        available: control steps that it could have had.
+        primary: primary metric of the task.
+        figures: metrics of the episode by name.
+        available: number of control steps that it could have had.
     """
     value = float(figures[primary.metric])
     if primary.form == "per_step":
@@ -32,12 +32,12 @@ def episode_score(primary: Primary, figures: Mapping[str, float], available: int
 
 
 def episode_result(spec: Spec, finished: Finished, clipped: int = 0) -> EpisodeResult:
-    """The record of an episode; one with a reason counts 0, whatever it had earned.
+    """The record of an episode. With a reason, its score is 0.
 
     Args:
-        spec: which episode.
-        finished: how it went.
-        clipped: numbers of its actions that lay outside [-1, 1].
+        spec: episode of the suite.
+        finished: outcome of the episode.
+        clipped: number of action components outside [-1, 1].
     """
     reason = finished.reason
     score = episode_score(spec.primary, finished.figures, finished.available)
@@ -55,13 +55,12 @@ def episode_result(spec: Spec, finished: Finished, clipped: int = 0) -> EpisodeR
 
 
 def contradiction(spec: Spec, result: EpisodeResult, metrics: Sequence[str]) -> str | None:
-    """Where an episode's record contradicts itself: its score, its end and its metrics follow from
-    each other. None if they do not.
+    """A contradiction between score, end and metrics in the record of an episode; None if none.
 
     Args:
-        spec: which episode.
+        spec: episode of the suite.
         result: its record.
-        metrics: names of the task's.
+        metrics: names of the task's metrics.
     """
     ends = {None: ("terminated", "truncated"), Code.DIVERGED.slug: ("diverged",)}
     if result.end not in ends.get(result.reason, ("failed",)):
@@ -85,8 +84,10 @@ def contradiction(spec: Spec, result: EpisodeResult, metrics: Sequence[str]) -> 
 
 
 def _available(result: EpisodeResult, value: float) -> int:
-    """How many steps an episode could have had, which is not recorded: as many as it had where it
-    was not cut short, else the whole number of at least these that comes nearest to its score.
+    """The number of steps that an episode could have had, which is not recorded.
+
+    For a truncated episode it is the number of steps that it had. Otherwise it is the integer, at
+    least this number, that best explains the score.
     """
     if result.end == "truncated" or not result.score:
         return max(1, result.steps)
@@ -94,11 +95,11 @@ def _available(result: EpisodeResult, value: float) -> int:
 
 
 def completed(suite: Suite, results: Iterable[EpisodeResult]) -> list[EpisodeResult]:
-    """Every episode of a suite in its order; those that are missing count 0 as incomplete.
+    """The records of all episodes of a suite, in its order. Missing ones count 0 as incomplete.
 
     Raises:
-        ScoringError: an episode is none of the suite's, is there twice, or has a score or metric
-            that no episode can have.
+        ScoringError: an episode is not in the suite, is there twice, or has an impossible score or
+            metric.
     """
     specs = {spec.id: spec for spec in episodes(suite)}
     ranges = {task.id: metric_ranges(task.id) for task in suite.tasks}
@@ -134,5 +135,5 @@ def missing(id: str) -> EpisodeResult:
 
 
 def finite(value: float) -> float | None:
-    """A number as documents have it: None where it is none."""
+    """A number for a document; None if it is not finite."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Results: what stamps them, how they are read and written."""
+"""Files of results: stamps, reading and writing."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from vnl_envs.utils.machine import cpu_name
 from vnl_envs.utils.texts import shown
 
 PACKAGES = ("vnl_envs", "mujoco", "numpy", "onnxruntime", "dm-control")
-"""What the numbers depend on."""
+"""Packages on which the numbers depend."""
 NATIVE = "native"
-"""The engine whose results count."""
+"""Engine whose results are ranked."""
 ENGINE_PACKAGES = {
     "jax": ("jax", "mujoco-mjx"),
     "warp": ("jax", "mujoco-mjx", "warp-lang"),
 }
-"""And those of a cross-check, by engine."""
+"""Further packages in a cross-check, by engine."""
 FLAGS = (
     "sse4_2",
     "avx",
@@ -54,17 +54,17 @@ FLAGS = (
     "asimd",
     "sve",
 )
-"""Instructions that NumPy, ONNX Runtime and the C library choose their code by."""
+"""Processor flags by which NumPy, ONNX Runtime and the C library choose their code."""
 _MOST_CHARACTERS = 200
 _PRESET = 6 | lzma.PRESET_EXTREME
 _MOST_MEMORY = 64 * 2**20
-"""To unpack records with; those packed here take 9 MiB."""
-# No text in JSON has a line break.
+"""Memory for unpacking records, bytes; those packed here need 9 MiB."""
+# An object without inner ones. Strings in JSON have no line breaks.
 _INNERMOST = re.compile(r"{\n[^{}\[\]]*}")
 
 
 def stamps(engine: str = NATIVE) -> dict[str, str]:
-    """What computes results of an engine here: versions, processor and its flags."""
+    """The stamps of results of an engine here: versions, processor and its flags."""
     versions = {name: _version(name) for name in PACKAGES + ENGINE_PACKAGES.get(engine, ())}
     return {
         **{name: version for name, version in versions.items() if version},
@@ -94,15 +94,15 @@ def _flags() -> list[str]:
 
 
 def records_name(result: str) -> str:
-    """The file of the per-episode records beside a result's."""
+    """Name of the file of per-episode records beside the file of a result."""
     return f"{result.removesuffix('.json')}.episodes.json.xz"
 
 
 def read_result(path: Path) -> Result:
-    """A result from its file, and its episodes from the one beside it.
+    """Read a result from its file and from the file of its episodes.
 
     Raises:
-        ScoringError: it is not one; every fault is a problem of its own.
+        ScoringError: a file is invalid, with one problem per fault.
         OSError: one of the files cannot be read.
     """
     beside = path.with_name(records_name(path.name))
@@ -110,11 +110,11 @@ def read_result(path: Path) -> Result:
 
 
 def parse_result(summary: bytes, records: bytes, where: str) -> Result:
-    """A result from what its two files hold.
+    """Parse a result from the content of its two files.
 
     Args:
-        summary: JSON.
-        records: of the episodes, compressed.
+        summary: JSON of the summary.
+        records: compressed JSON of the episodes.
         where: name of the summary's file, for messages.
 
     Raises:
@@ -134,7 +134,11 @@ def parse_result(summary: bytes, records: bytes, where: str) -> Result:
 
 
 def _unpacked(data: bytes, where: str) -> bytes:
-    """Raises ScoringError where it is no xz file, takes much memory, or holds too much."""
+    """Decompress an untrusted xz file.
+
+    Raises:
+        ScoringError: it is not an xz file, or needs too much memory, or is too large.
+    """
     reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
     try:
         text = reader.decompress(data, MOST_BYTES)
@@ -146,7 +150,7 @@ def _unpacked(data: bytes, where: str) -> bytes:
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write a result, and its episodes beside it; each whole or not at all."""
+    """Write a result, and its episodes beside it, each atomically."""
     packed = lzma.compress(episodes_text(result.episodes).encode(), preset=_PRESET)
     with written_whole(path.with_name(records_name(path.name))) as partial:
         partial.write_bytes(packed)
@@ -155,18 +159,18 @@ def write_result(path: Path, result: Result) -> None:
 
 
 def _in_lines(text: str) -> str:
-    """JSON whose innermost objects are a line each."""
+    """JSON with each innermost object on one line."""
     return _INNERMOST.sub(lambda found: re.sub(r"\n *", " ", found[0]), text)
 
 
 def is_complete(suite: Suite, engine: str, episodes: Sequence[EpisodeResult]) -> bool:
-    """Whether every episode of a suite was run on the engine that counts."""
+    """Whether every episode of a suite was run on the native engine."""
     ids = {episode.id for episode in episodes if episode.reason != Code.INCOMPLETE.slug}
     return engine == NATIVE and ids == {spec.id for spec in suites.episodes(suite)}
 
 
 def restricted(suite: Suite, ids: Iterable[str]) -> Suite:
-    """A suite of the given episodes of another, the first of a cell each."""
+    """The part of a suite with the given episodes, which are the first ones of their cells."""
     counts = Counter(id.rpartition("/")[0] for id in {*ids})
 
     def cells(task: str, tier: str, given: Sequence[Cell]) -> list[Cell]:
@@ -185,13 +189,13 @@ def restricted(suite: Suite, ids: Iterable[str]) -> Suite:
 def scored(
     scope: Suite, suite: Suite, anchors: Anchors, episodes: Sequence[EpisodeResult]
 ) -> tuple[dict[str, TaskScore], Estimate]:
-    """Scores of a suite, or of what `restricted` left of it, by the anchors of the whole.
+    """Scores of a suite, or of a `restricted` part of it, with the anchors of the whole suite.
 
     Args:
-        scope: what is scored.
-        suite: the whole.
-        anchors: the suite's.
-        episodes: of the scope.
+        scope: part to score.
+        suite: whole suite.
+        anchors: anchors of the suite.
+        episodes: episodes of the part.
 
     Raises:
         ScoringError: see `scores.aggregate`.
@@ -202,5 +206,5 @@ def scored(
 
 
 def is_exposed(result: Result) -> bool:
-    """Whether policies of others ran outside the sandbox."""
+    """Whether untrusted policies ran outside the sandbox."""
     return not result.isolated and not result.entrant.identity.startswith("reference:")

@@ -1,4 +1,4 @@
-"""From how episodes went to the scores of a result. `docs/scoring.md` has the formulas."""
+"""The scores of a result from its episodes. `docs/scoring.md` has the formulas."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def aggregate(
     """The score of each task, and the overall one.
 
     Args:
-        suite: whose episodes these are.
-        anchors: of the same suite.
-        results: in any order; missing ones count 0.
+        suite: suite of the episodes.
+        anchors: anchors of the suite.
+        results: episodes in any order; missing ones count 0.
 
     Raises:
-        ScoringError: see `completed`, or the anchors are another suite's.
+        ScoringError: see `completed`, or the anchors are of another suite.
     """
     check_anchors(suite, anchors)
     tables = tabulate(suite, results)
@@ -41,10 +41,10 @@ def aggregate(
 
 
 def check_anchors(suite: Suite, anchors: Anchors) -> None:
-    """Whether anchors are those of a suite, whatever it is called.
+    """Check that anchors belong to a suite, by its SHA-256.
 
     Raises:
-        ScoringError: they are of another one, or leave nothing between random and the ceiling.
+        ScoringError: they are of another suite, or a random score is not in [0, ceiling).
     """
     of = anchors.suite
     if of.sha256 != suite.sha256:
@@ -59,7 +59,7 @@ def check_anchors(suite: Suite, anchors: Anchors) -> None:
 
 
 def primaries(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[str, Estimate]]:
-    """The primary metric by task and tier, as anchors have it."""
+    """The primary metric by task and tier, for anchors."""
     tables = tabulate(suite, results)
     return {
         task.id: {tier: _primary(task.primary, t.counted()) for tier, t in tables[task.id].items()}
@@ -116,7 +116,9 @@ def _metrics(table: Table, ranges: Mapping[str, tuple[float, float]]) -> dict[st
 
 
 def _normalised(estimate: Estimate, random: float, ceiling: float) -> Estimate:
-    """0 is the random policy, 1 the ceiling; what is unsure about the former is left out."""
+    """Normalise an estimate: 0 is the random policy, whose own uncertainty is ignored, 1 the
+    ceiling.
+    """
 
     def scaled(value: float | None) -> float | None:
         return None if value is None else (value - random) / (ceiling - random)
@@ -135,7 +137,7 @@ class OverallSample(NamedTuple):
     Attributes:
         values: (N,) normalised scores.
         units, strata, weights: (N,) see `bootstrap`; every task weighs the same.
-        least: the lowest that a value can be.
+        least: least possible value.
     """
 
     values: np.ndarray
@@ -148,7 +150,7 @@ class OverallSample(NamedTuple):
 def overall_sample(
     suite: Suite, anchors: Anchors, tables: Mapping[str, Mapping[str, Table]]
 ) -> OverallSample:
-    """From the tables of `tabulate`."""
+    """The sample for the overall score, from the tables of `tabulate`."""
     values, units, strata, weights, least = [], [], [], [], []
     for task in suite.tasks:
         table = tables[task.id][NOMINAL].counted()

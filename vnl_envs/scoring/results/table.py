@@ -19,15 +19,15 @@ NOTHING = Estimate(value=None, low=None, high=None, units=0)
 
 @dataclass(frozen=True)
 class Table:
-    """Episodes of one task and tier, (N,) each.
+    """N episodes of one task and tier, (N,) each.
 
     Attributes:
-        results: what was recorded.
-        score: the primary metric.
-        unit: the independent unit of each.
-        stratum: see `Cell`.
-        shared: what other tiers may have too: stratum and clip.
-        in_primary: whether it counts.
+        results: records of the episodes.
+        score: scores.
+        unit: independent units.
+        stratum: strata, see `Cell`.
+        shared: keys of stratum and clip, by which episodes of other tiers match.
+        in_primary: whether an episode counts in the primary metric, bool.
     """
 
     results: Sequence[EpisodeResult]
@@ -39,7 +39,7 @@ class Table:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[Spec, EpisodeResult]]) -> Table:
-        """From episodes in the suite's order."""
+        """Make a table from episodes in the suite's order."""
         return cls(
             results=[result for _, result in rows],
             score=np.array([result.score for _, result in rows], float),
@@ -50,7 +50,7 @@ class Table:
         )
 
     def where(self, chosen: np.ndarray) -> Table:
-        """Some of the episodes, by (N,) bool."""
+        """The episodes marked by (N,) bool."""
         return Table(
             [self.results[i] for i in np.flatnonzero(chosen).tolist()],
             self.score[chosen],
@@ -61,16 +61,18 @@ class Table:
         )
 
     def counted(self) -> Table:
-        """Those that count."""
+        """The episodes that count in the primary metric."""
         return self.where(self.in_primary)
 
     def uncounted(self) -> Table:
-        """Those that do not."""
+        """The episodes that do not count in the primary metric."""
         return self.where(~self.in_primary)
 
     def beside(self, nominal: Table) -> tuple[Table, np.ndarray]:
-        """Joined with the nominal episodes that this tier's are held against, those of the same
-        clips or widths; and which are the tier's, (N,) bool.
+        """Join the table with the matching nominal episodes, those of the same clips or widths.
+
+        Returns:
+            The joined table of M episodes, and (M,) bool, whether an episode is of this table.
         """
         other = nominal.where(np.isin(nominal.shared, self.shared))
         joined = Table(
@@ -85,18 +87,18 @@ class Table:
 
     @property
     def units(self) -> int:
-        """How many independent units there are."""
+        """Number of independent units."""
         return len(set(self.unit.tolist()))
 
     def resampling(self) -> np.ndarray:
-        """The strata of the bootstrap, (N,): those of a single unit are one together."""
+        """The strata of the bootstrap, (N,); those of a single unit are joined."""
         pairs = {*zip(self.unit.tolist(), self.stratum.tolist(), strict=True)}
         sizes = Counter(stratum for _, stratum in pairs)
         return np.array([s if sizes[s] > 1 else "" for s in self.stratum.tolist()], str)
 
 
 def tabulate(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[str, Table]]:
-    """Task -> tier -> its episodes.
+    """The episodes by task and tier.
 
     Raises:
         ScoringError: see `completed`.
@@ -110,7 +112,7 @@ def tabulate(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[s
 
 
 def _unit(spec: Spec) -> str:
-    """Clips are the same in all tiers, which are compared on them; what is drawn is not."""
+    """The unit of an episode. Clips are shared by all tiers, drawn episodes are not."""
     return spec.cell.unit or f"{spec.tier}/{spec.cell.id}/{spec.number}"
 
 
@@ -122,6 +124,6 @@ def mean(values: np.ndarray, table: Table, bounds: tuple[float, float] = UNBOUND
 
 
 def estimate(value: float, ends: tuple[float, float], units: int) -> Estimate:
-    """A mean in its interval, or with none where the ends are not known."""
+    """An estimate from a mean and the ends of its interval, which may be NaN."""
     low, high = map(finite, around(value, ends))
     return Estimate(value=value, low=low, high=high, units=units)

@@ -1,1 +1,1 @@
-"""Runs of a suite: processes, journal, verification."""
+"""Runs of a suite: workers, journal and verification."""

@@ -1,4 +1,4 @@
-"""Episodes of a suite on another engine: the same draws, tasks and policies, other physics."""
+"""Episodes of a suite on another engine, with the same draws, tasks and policies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vnl_envs.tasks.task import ReferenceAction, Start
 
 
 class CrossSimulation:
-    """One simulation whose physics is MJX's. Compiled when made, which takes a minute.
+    """One simulation on MJX, see `vnl_envs.evaluation.simulations.Simulations`.
 
-    See `vnl_envs.evaluation.simulations.Simulations`.
+    It is compiled when it is made, which takes a minute.
 
     Args:
-        env: a task on MJX.
+        env: functional environment on MJX.
     """
 
     def __init__(self, env: FunctionalEnv) -> None:
@@ -63,7 +63,7 @@ class CrossSimulation:
         return self.task.unwrapped.reference_action(self.episode, self._carry, kind)
 
     def _read(self, state: Any) -> None:
-        """Go on from a state of the environment."""
+        """Take over a state of the environment."""
         self._state = state
         self._carry = {k: np.asarray(v)[None] for k, v in state.data.carry.items()}
         self.observation = np.asarray(state.data.observation)[None]

@@ -1,4 +1,4 @@
-"""What a run has finished so far, kept so that it survives being killed at any moment."""
+"""The journal of a run: its finished episodes, in a form that survives a kill at any moment."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from vnl_envs.utils.files import read_regular, written_whole
 NAME = "journal.jsonl"
 LOCK = "journal.lock"
 MOST_BYTES = 256 * 2**20
-"""Of a journal that is read; of as many episodes as a suite can have it takes some 50 MB."""
+"""Greatest size of a journal that is read, bytes; the largest possible suite takes some 50 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A finished episode, and what is known of it that is no part of the result.
+    """A finished episode, with facts that are not part of the result.
 
     Attributes:
-        episode: its result.
-        note: how the policy failed, in words; "" where it did not.
-        seconds: that a worker spent on it. Of these, policy_seconds: waiting for the policy;
-            simulation_seconds: on the rest of the episode itself.
+        episode: result of the episode.
+        note: description of the policy's failure; "" if it did not fail.
+        seconds: time that a worker spent on the episode, s.
+        policy_seconds: part of it that was spent waiting for the policy, s.
+        simulation_seconds: part of it that the rest of the episode took, s.
     """
 
     episode: EpisodeResult
@@ -40,15 +41,15 @@ class Record:
     simulation_seconds: float
 
     def plain(self) -> dict[str, Any]:
-        """As values for JSON."""
+        """The record as plain values for JSON."""
         return {**vars(self), "episode": self.episode.model_dump(mode="json")}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """From `plain`'s.
+        """Make a record from the values of `plain`.
 
         Raises:
-            ValueError, TypeError, KeyError: it is not one.
+            ValueError, TypeError, KeyError: the values are not those of a record.
         """
         return cls(**{**plain, "episode": EpisodeResult.model_validate(plain["episode"])})
 
@@ -56,21 +57,21 @@ class Record:
 class Journal:
     """A file of finished episodes in a run's folder; a context manager.
 
-    Each line is a CRC-32, in hexadecimal, and JSON. The first is the run's header. A record is on
-    the disk when `add` returns. Lines that a crash or a bad disk has spoilt are dropped, and their
+    Each line is a CRC-32, in hexadecimal, and JSON. The first line is the run's header. A record is
+    on disk when `add` returns. Lines damaged by a crash or a bad disk are dropped, and their
     episodes run again.
 
     Args:
-        folder: of the run, made if need be.
-        header: what the run is; a folder that has another one is refused.
+        folder: folder of the run, made if necessary.
+        header: description of the run; a folder with another header is refused.
 
     Raises:
-        ValueError: the folder holds another run, or something else; or a run is under way in it.
-        OSError: its journal is no regular file, or larger than `MOST_BYTES`.
+        ValueError: the folder holds another run or something else, or a run is under way in it.
+        OSError: the journal is not a regular file, or is larger than `MOST_BYTES`.
 
     Attributes:
-        records: episode id -> record, of what was finished before and since.
-        dropped: how many spoilt lines there were.
+        records: episode id -> record, of all finished episodes.
+        dropped: number of damaged lines.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ class Journal:
         self.records: dict[str, Record] = {}
         self.dropped = 0
         lines = read_regular(path, MOST_BYTES).split(b"\n") if path.exists() else []
-        # What follows the last line break was being written.
+        # Text after the last line break is incomplete.
         if len(lines) > 1:
             _check_header(path, _read(lines[0]), header)
             for line in lines[1:-1]:
@@ -131,13 +132,13 @@ class Journal:
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    # In its own order: a result has the same bytes whether its episodes went through here or not.
+    # Keys keep their order, so that a result has the same bytes with and without the journal.
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def _read(line: bytes) -> dict[str, Any] | None:
-    """The value of a line; None where it is spoilt."""
+    """The value of a line; None if it is damaged."""
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
@@ -152,7 +153,7 @@ def _check_header(path: Path, found: Mapping[str, Any] | None, expected: Mapping
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
             if name == "part":
-                # Hashes, which say nothing to people.
+                # The values are hashes, which tell people nothing.
                 raise ValueError(f"{where} another run: one with other --task, --episodes")
             raise ValueError(
                 f"{where} another run: its {name} is {found.get(name)}, not {expected.get(name)}"

@@ -1,6 +1,6 @@
-"""Workers in processes of their own: on this machine, or on a Ray cluster.
+"""Worker processes, on this machine or on a Ray cluster.
 
-Requests and answers are JSON. A pool has one request under way at each worker.
+Requests and answers are JSON. Each worker handles one request at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vnl_envs.scoring.run.worker import Job, Worker
 Plain = dict[str, Any]
 
 LIVES = 3
-"""Workers that may die of the same request before it is given up."""
+"""Number of workers that may die during a request before it is given up."""
 
 _CAN_BIND = hasattr(os, "sched_getaffinity")
 
@@ -33,15 +33,15 @@ class Pool(Protocol):
     size: int
 
     def ask(self, index: int, request: Plain) -> None:
-        """Give a request to a worker that has none."""
+        """Send a request to an idle worker."""
 
     def take(self) -> tuple[int, Plain | None]:
-        """Wait for the first answer: whose, and what; None if the worker died.
+        """Wait for the first answer, and return the worker's number and the answer.
 
-        There is a new one in its place then.
+        The answer is None if the worker died. Then a new worker replaces it.
 
         Raises:
-            ScoringError: what went wrong in it.
+            ScoringError: the worker reported problems.
         """
         ...
 
@@ -50,31 +50,32 @@ class Pool(Protocol):
 
 
 class Processes:
-    """Worker processes on this machine. They end when this process does, however it ends.
+    """Worker processes on this machine. They end with this process in any case.
 
     Args:
-        job: of the workers.
-        size: how many.
+        job: job of the workers.
+        size: number of workers.
     """
 
     def __init__(self, job: Job, size: int) -> None:
         self._job, self.size = job, size
         self._context = multiprocessing.get_context("spawn")
-        # With fewer workers than CPUs another program, or another run, may have bound itself too.
+        # With fewer workers than CPUs, another run might be bound to the same CPUs.
         self._bound = size >= len(os.sched_getaffinity(0)) if _CAN_BIND else False
         self._workers = [self._start(index) for index in range(size)]
 
     def _start(self, index: int) -> tuple[Any, Connection]:
-        ours, theirs = self._context.Pipe()
+        pipe, other_end = self._context.Pipe()
         cpu = index if self._bound else None
-        process = self._context.Process(target=_serve, args=(self._job, theirs, cpu), daemon=True)
+        arguments = (self._job, other_end, cpu)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
-        theirs.close()
-        return process, ours
+        other_end.close()
+        return process, pipe
 
     def ask(self, index: int, request: Plain) -> None:
         """See `Pool`."""
-        # One that died idle has a closed pipe, which `take` meets.
+        # A worker that died while idle has a closed pipe, which `take` detects.
         with contextlib.suppress(OSError):
             self._workers[index][1].send_bytes(json.dumps(request).encode())
 
@@ -92,7 +93,7 @@ class Processes:
             return index, None
 
     def close(self) -> None:
-        """See `Pool`. A worker leaves nothing behind, wherever it is: its policy ends with it."""
+        """See `Pool`. The policy of a worker ends with it."""
         for process, pipe in self._workers:
             pipe.close()
             process.terminate()
@@ -104,13 +105,13 @@ class Actors:
     """Workers as actors on a Ray cluster, one CPU each.
 
     Args:
-        job: of the workers.
-        size: how many; those that find no free CPU wait for one.
-        address: of the cluster, as for `ray.init`.
+        job: job of the workers.
+        size: number of workers; those without a free CPU wait for one.
+        address: address of the cluster, as for `ray.init`.
 
     Raises:
         ValueError: Ray is not installed.
-        ConnectionError: there is no cluster at that address.
+        ConnectionError: there is no cluster at this address.
     """
 
     def __init__(self, job: Job, size: int, address: str) -> None:
@@ -119,12 +120,12 @@ class Actors:
             import ray
         except ImportError:
             raise ValueError('--ray-address needs Ray: pip install "vnl_envs[ray]"') from None
-        # Any: its own types know neither remote calls nor the level by name.
+        # Any, as Ray's own types lack remote calls and the level's name.
         self._ray: Any = ray
         self.size = size
         self._ray.init(address, log_to_driver=False, logging_level="error")
         self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(Worker)
-        # Once through the object store, not once for each actor.
+        # Put into the object store once, instead of sent to each actor.
         self._job = self._ray.put(job)
         self._actors = [self._kind.remote(self._job) for _ in range(size)]
         self._calls: dict[Any, int] = {}
@@ -141,14 +142,14 @@ class Actors:
         try:
             return index, _answer(self._ray.get(ready))
         except (errors.RayActorError, errors.ObjectLostError):
-            # It may be out of reach only.
+            # The actor may still run, but out of reach.
             self._ray.kill(self._actors[index])
             self._actors[index] = self._kind.remote(self._job)
             return index, None
 
     def close(self) -> None:
-        """See `Pool`; and leave the cluster."""
-        # Those that are idle leave nothing behind.
+        """See `Pool`. It also leaves the cluster."""
+        # Idle workers end their policies.
         self._ray.wait([a.close.remote() for a in self._actors], num_returns=self.size, timeout=5)
         for actor in self._actors:
             self._ray.kill(actor)
@@ -156,14 +157,14 @@ class Actors:
 
 
 def _serve(job: Job, pipe: Connection, cpu: int | None) -> None:
-    """Answer requests until the other end of the pipe is closed, or the one who asks has ended.
+    """Answer requests until the other end of the pipe is closed, or the parent process has ended.
 
     Args:
-        job: of the run.
-        pipe: of requests and answers.
-        cpu: number of the CPU to stay on with the policy; None for any.
+        job: job of the run.
+        pipe: pipe for requests and answers.
+        cpu: number of the CPU to which worker and policy are bound; None does not bind them.
     """
-    # Ctrl-C reaches every process of the terminal; who asks decides what it means.
+    # Ctrl-C reaches every process of the terminal; the parent process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with (
@@ -176,7 +177,7 @@ def _serve(job: Job, pipe: Connection, cpu: int | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it ends, however that does."""
+    """End this process when its parent process ends in any way."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -186,41 +187,43 @@ def _end_with_parent() -> None:
 def _answer(message: bytes) -> Plain:
     answer: Plain = json.loads(message)
     if "problems" in answer:
-        raise ScoringError([Problem(Code(c), where, what) for c, where, what in answer["problems"]])
+        raise ScoringError(
+            [Problem(Code(code), where, text) for code, where, text in answer["problems"]]
+        )
     return answer
 
 
 def answers(pool: Pool, following: Callable[[int], Plain | None]) -> Iterator[tuple[Plain, Plain]]:
-    """Requests and their answers as they come, until there are none.
+    """Yield requests and their answers as they come, until there are no more requests.
 
-    A request at which a worker dies is made again, `LIVES` times in all.
+    A request at which a worker dies is repeated, up to `LIVES` times in total.
 
     Args:
-        pool: at rest.
-        following: the next request for a worker, given its number; None for no more.
+        pool: idle pool.
+        following: function from a worker's number to its next request; None if there is none.
 
     Raises:
-        ScoringError: what went wrong in a worker; or workers die of a request.
+        ScoringError: a worker reported problems, or `LIVES` workers died during a request.
     """
-    asked: dict[int, tuple[Plain, int]] = {}
+    pending: dict[int, tuple[Plain, int]] = {}
 
-    def ask(index: int, request: Plain | None, life: int = 1) -> None:
+    def ask(index: int, request: Plain | None, attempt: int = 1) -> None:
         if request is not None:
-            asked[index] = request, life
+            pending[index] = request, attempt
             pool.ask(index, request)
 
     for index in range(pool.size):
         ask(index, following(index))
-    while asked:
+    while pending:
         index, answer = pool.take()
-        if index not in asked:
+        if index not in pending:
             continue
-        request, life = asked.pop(index)
+        request, attempt = pending.pop(index)
         if answer is not None:
-            # First: the worker goes on while its answer is being looked at.
+            # The next request comes first, so that the worker does not wait for the caller.
             ask(index, following(index))
             yield request, answer
-        elif life < LIVES:
-            ask(index, request, life + 1)
+        elif attempt < LIVES:
+            ask(index, request, attempt + 1)
         else:
             raise problem(Code.INTERNAL, json.dumps(request), f"{LIVES} workers ended during it")

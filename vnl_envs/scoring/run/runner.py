@@ -1,4 +1,4 @@
-"""Score a policy: every episode of a suite, each once, whatever interrupts the run."""
+"""Scoring of a policy: every episode of a suite runs exactly once, despite interruptions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from vnl_envs.utils.files import written_whole
 
 RESULT, SPEED = "result.json", "speed.json"
 MEASURED_CELLS = 2
-"""Cells of each task in which the speed of this machine is measured first."""
+"""Number of cells of each task in which the speed of this machine is measured first."""
 _REFERENCES = {
     "zero": "Holds the standing pose.",
     "random": "Uniform over the action space.",
@@ -51,20 +51,20 @@ _REFERENCES = {
 _REFERENCE_DATE = datetime.date(2026, 1, 1)
 ENGINES = (NATIVE, *ENGINE_PACKAGES)
 CROSS_CHECKED = 3
-"""Episodes of each task in a cross-check on another engine, unless more are asked for."""
+"""Default number of episodes of each task in a cross-check on another engine."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Who is scored.
+    """The policies to score.
 
     Attributes:
-        entrant: as in the result.
-        suite: that it is made for; None for any.
-        policies: task id -> ONNX file; empty for a reference.
-        reference: name of it, or None.
+        entrant: entrant for the result.
+        suite: name of the suite that they are made for; None for any.
+        policies: task id -> bytes of the ONNX file; empty for a reference.
+        reference: name of a reference, or None.
     """
 
     entrant: Entrant
@@ -75,7 +75,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Season:
-    """Whose seeds. `season` is the SHA-256 of the key of a season, None of the split "dev"."""
+    """The seeds of a run.
+
+    Attributes:
+        split: "dev" or "test".
+        key: key of the seeds.
+        season: SHA-256 of the key for "test"; None for "dev".
+    """
 
     split: Literal["dev", "test"]
     key: bytes
@@ -86,8 +92,8 @@ def season_of(suite: Suite, split: str, key_file: Path | None) -> Season:
     """The seeds of a split.
 
     Raises:
-        ValueError: "test" without a file, "dev" with one, or another split.
-        ScoringError: the file holds no key.
+        ValueError: "test" is given without a file, "dev" with one, or the split is unknown.
+        ScoringError: the file does not hold a key.
     """
     checks.choice("split", split, ("dev", "test"))
     if (split == "test") != (key_file is not None):
@@ -99,10 +105,10 @@ def season_of(suite: Suite, split: str, key_file: Path | None) -> Season:
 
 
 def reference(name: str) -> Candidate:
-    """One of the policies that need no training.
+    """The candidate for a reference, a policy that needs no training.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is unknown.
     """
     checks.choice("reference", name, tuple(_REFERENCES))
     entrant = Entrant(
@@ -118,11 +124,11 @@ def reference(name: str) -> Candidate:
 
 
 def entry(bundle: Path, split: str = "dev") -> Candidate:
-    """Whose bundle it is.
+    """The candidate for a bundle.
 
     Raises:
-        ScoringError: everything that is wrong with it; or, before any policy in it is parsed, that
-            the split is "test" and policies cannot be isolated here.
+        ScoringError: the bundle has problems; or the split is "test" and policies cannot be
+            isolated here, which is checked before any policy is parsed.
     """
     from vnl_envs.scoring.submission.bundles import check
 
@@ -134,18 +140,18 @@ def entry(bundle: Path, split: str = "dev") -> Candidate:
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run, and where.
+    """The settings of a run.
 
     Attributes:
-        candidate: who is scored.
-        suite: on what.
-        anchors: of the suite.
-        season: with which seeds.
+        candidate: policies to score.
+        suite: suite.
+        anchors: anchors of the suite.
+        season: seeds.
         isolated: whether the policies run in the sandbox.
-        workers: processes, one episode at a time each.
-        address: of a Ray cluster that has them; None for this machine.
-        engine: one of `ENGINES`; results are ranked of the native one alone.
-        part: the part of the suite that is run; None for all of it. See `part_of`.
+        workers: number of workers, each of which runs one episode at a time.
+        address: address of a Ray cluster for the workers; None is this machine.
+        engine: one of `ENGINES`; only results of the native one are ranked.
+        part: part of the suite to run, see `part_of`; None is the whole suite.
         fresh: see `Job`.
     """
 
@@ -162,18 +168,17 @@ class Run:
 
     @property
     def scope(self) -> Suite:
-        """What is run."""
+        """The suite or part of it that is run."""
         return self.part or self.suite
 
     @property
     def job(self) -> Job:
-        """What the workers know of it."""
-        who = self.candidate
+        """The job for the workers."""
         return Job(
             self.scope,
             self.season.key,
-            who.reference,
-            dict(who.policies),
+            self.candidate.reference,
+            dict(self.candidate.policies),
             self.isolated,
             self.engine,
             self.fresh,
@@ -186,24 +191,25 @@ class Run:
         return Actors(self.job, self.workers, self.address)
 
     def has_policy(self, task: str) -> bool:
-        """Whether the candidate takes part in a task."""
+        """Whether the candidate has a policy for a task."""
         return self.candidate.reference is not None or task in self.candidate.policies
 
 
 def part_of(
     suite: Suite, engine: str, tasks: Sequence[str] = (), episodes: int | None = None
 ) -> Suite | None:
-    """The part of a suite that is asked for; None for all of it.
+    """The requested part of a suite; None for the whole suite.
 
     Args:
-        suite: the whole.
-        engine: but for the native one, some nominal episodes are enough: they are slow there.
-        tasks: ids; all where there are none.
-        episodes: how many of each task, the first that count of the nominal tier; None for all of
-            every tier, but for `CROSS_CHECKED` on another engine.
+        suite: whole suite.
+        engine: one of `ENGINES`.
+        tasks: task ids; all tasks if empty.
+        episodes: number of episodes of each task, the first counted ones of the nominal tier. None
+            is every episode of every tier on the native engine, and `CROSS_CHECKED` episodes on
+            others, which are slow.
 
     Raises:
-        ValueError: an unknown engine, or a task that the suite has not.
+        ValueError: the engine is unknown, or the suite does not have a task.
     """
     checks.choice("engine", engine, ENGINES)
     known = tuple(task.id for task in suite.tasks)
@@ -221,10 +227,10 @@ def part_of(
 
 
 def isolation(candidate: Candidate, season: Season, say: Say) -> bool:
-    """Whether the policies of a run are isolated. References are ours and need not be.
+    """Whether the policies of a run are isolated. References are trusted and are not.
 
     Raises:
-        ScoringError: they would have to be, and cannot.
+        ScoringError: they must be isolated, and cannot.
     """
     if candidate.reference is not None:
         return False
@@ -236,7 +242,7 @@ def isolation(candidate: Candidate, season: Season, say: Say) -> bool:
 
 
 def _exposed(split: str) -> str | None:
-    """Why policies cannot be isolated here; None if they can.
+    """The reason why policies cannot be isolated here; None if they can.
 
     Raises:
         ScoringError: they cannot, and the split is "test".
@@ -250,10 +256,10 @@ def _exposed(split: str) -> str | None:
 
 
 def check_versions(suite: Suite, season: Season, say: Say) -> None:
-    """Whether the installed packages are those that the suite's numbers are of.
+    """Check the versions of installed packages against the suite's pins, and warn otherwise.
 
     Raises:
-        ScoringError: they are not, and a season is scored.
+        ScoringError: versions differ, and a season is scored.
     """
     problems = suites.version_problems(suite)
     if problems and season.split == "test":
@@ -263,23 +269,23 @@ def check_versions(suite: Suite, season: Season, say: Say) -> None:
 
 
 def run(what: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, list[Problem]]:
-    """Run what is left of a run, and write its result and `speed.json` into its folder.
+    """Run the missing episodes of a run, and write its result and `speed.json` into its folder.
 
-    Whatever interrupts it, the same call goes on where it was. The result depends neither on that
-    nor on the workers.
+    After an interruption the same call continues the run. The result does not depend on
+    interruptions or on the workers.
 
     Args:
-        what: to run.
-        out: the run's folder.
-        say: takes lines for people.
-        progress: whether to show a bar.
+        what: settings of the run.
+        out: folder of the run.
+        say: function that shows a line to people.
+        progress: whether to show a progress bar.
 
     Returns:
-        The result, and why episodes count 0.
+        The result, and the problems for which episodes count 0.
 
     Raises:
         ValueError: the folder holds something else.
-        ScoringError: the run cannot be done here, or a fault of the harness.
+        ScoringError: the run is impossible here, or the harness failed.
     """
     check_anchors(what.suite, what.anchors)
     specs = suites.episodes(what.scope)
@@ -300,21 +306,23 @@ def run(what: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, 
 def rerun(
     what: Run, specs: Sequence[Spec], progress: bool = True
 ) -> tuple[dict[str, str], dict[str, EpisodeResult]]:
-    """Run some episodes, each in a fresh process of its policy, and keep nothing: the stamps, and
-    the episodes by id.
+    """Run some episodes, each with a new policy process, without a journal.
+
+    Returns:
+        The stamps, and the results of the episodes by id.
 
     Raises:
         ScoringError: see `run`.
     """
     with contextlib.closing(dataclasses.replace(what, fresh=True).pool()) as pool:
-        here = common_stamps(pool)
+        stamps = common_stamps(pool)
         finished = records(pool, specs)
         bar = tqdm(finished, total=len(specs), unit="episode", disable=None if progress else True)
-        return here, {record.episode.id: record.episode for record in bar}
+        return stamps, {record.episode.id: record.episode for record in bar}
 
 
 def _finish(pool: Pool, left: Sequence[Spec], journal: Journal, say: Say, progress: bool) -> None:
-    """Run the episodes that are left, each into the journal."""
+    """Run the missing episodes, and add each to the journal."""
     if not left:
         return
     seconds, steps = _estimate(pool, left)
@@ -332,10 +340,10 @@ def _finish(pool: Pool, left: Sequence[Spec], journal: Journal, say: Say, progre
 
 
 def records(pool: Pool, specs: Iterable[Spec]) -> Iterator[Record]:
-    """Run episodes, and yield what came of each as it ends.
+    """Run episodes, and yield the record of each when it ends.
 
     Raises:
-        ScoringError: the suite is not of this version, or a fault of the harness.
+        ScoringError: the suite is of another version, or the harness failed.
     """
     queue = Queue(specs)
 
@@ -348,10 +356,10 @@ def records(pool: Pool, specs: Iterable[Spec]) -> Iterator[Record]:
 
 
 class Queue:
-    """Hands out episodes so that workers stay in a cell, and all have work to the end.
+    """Distributes episodes so that workers stay in a cell, and all have work until the end.
 
     Args:
-        specs: the episodes.
+        specs: episodes.
     """
 
     def __init__(self, specs: Iterable[Spec]) -> None:
@@ -361,14 +369,14 @@ class Queue:
         self._at: dict[int, tuple[str, str, str]] = {}
 
     def following(self, worker: int) -> Spec | None:
-        """The next episode for a worker; None where nothing is left."""
+        """The next episode for a worker; None if there is none."""
         if not self._left:
             return None
         cell = self._at.get(worker)
         if cell not in self._left:
             busy = set(self._at.values())
             untouched = (c for c in self._left if c not in busy)
-            # With none left, help where most is to be done.
+            # If none is untouched, help in the cell with most episodes left.
             cell = next(untouched, None) or max(self._left, key=lambda c: len(self._left[c]))
             self._at[worker] = cell
         spec = self._left[cell].popleft()
@@ -378,13 +386,13 @@ class Queue:
 
 
 def common_stamps(pool: Pool) -> dict[str, str]:
-    """The stamps of the workers.
+    """The stamps of all workers.
 
     Raises:
-        ScoringError: they differ, so that the result would depend on who runs what.
+        ScoringError: they differ, so that the result would depend on the distribution of episodes.
     """
-    asked = {index: {"stamps": None} for index in range(pool.size)}
-    found = [answer for _, answer in answers(pool, lambda index: asked.pop(index, None))]
+    requests = {index: {"stamps": None} for index in range(pool.size)}
+    found = [answer for _, answer in answers(pool, lambda index: requests.pop(index, None))]
     differ = sorted(k for k in found[0] if any(f.get(k) != found[0][k] for f in found))
     if differ:
         raise problem(
@@ -394,7 +402,7 @@ def common_stamps(pool: Pool) -> dict[str, str]:
 
 
 def _estimate(pool: Pool, specs: Sequence[Spec]) -> tuple[float, int]:
-    """Seconds and control steps at worst, from a few steps in some cells of each task."""
+    """Upper bounds of time, s, and control steps, from a few steps in some cells of each task."""
     cells: dict[str, dict[Any, list[Spec]]] = defaultdict(dict)
     for spec in specs:
         cells[spec.task].setdefault(cell_of(spec), []).append(spec)
@@ -413,14 +421,14 @@ def _estimate(pool: Pool, specs: Sequence[Spec]) -> tuple[float, int]:
             name: statistics.mean(m[name] for m in measured[task])
             for name in ("build", "step", "steps")
         }
-        here = round(mean["steps"] * sum(map(len, of_task.values())))
-        steps += here
-        seconds += mean["step"] * here + mean["build"] * len(of_task)
+        task_steps = round(mean["steps"] * sum(map(len, of_task.values())))
+        steps += task_steps
+        seconds += mean["step"] * task_steps + mean["build"] * len(of_task)
     return seconds / pool.size, steps
 
 
 def _header(what: Run, stamps: Mapping[str, str]) -> dict[str, Any]:
-    """What a run is: all that its episodes depend on."""
+    """The header of a run's journal: everything on which its episodes depend."""
     return {
         "entrant": what.candidate.entrant.identity,
         "suite": what.suite.name,
@@ -435,8 +443,8 @@ def _header(what: Run, stamps: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _assemble(what: Run, stamps: dict[str, str], records: Mapping[str, Record]) -> Result:
-    """The result of a run that is finished."""
-    # Those that have no policy are in it, too.
+    """The result of a finished run."""
+    # This adds the episodes of tasks without a policy.
     episodes = completed(what.scope, [record.episode for record in records.values()])
     tasks, overall = scored(what.scope, what.suite, what.anchors, episodes)
     return Result(
@@ -456,7 +464,7 @@ def _assemble(what: Run, stamps: dict[str, str], records: Mapping[str, Record]) 
 
 
 def _failures(result: Result, records: Mapping[str, Record]) -> list[Problem]:
-    """Why episodes count 0: a problem for each reason, the lowest code first."""
+    """One problem for each reason why episodes count 0, the lowest code first."""
     failed = [e for e in result.episodes if e.reason is not None]
     counts = Counter(str(e.reason) for e in failed)
     first = {str(e.reason): e for e in reversed(failed)}
@@ -471,7 +479,7 @@ def _failures(result: Result, records: Mapping[str, Record]) -> list[Problem]:
 
 
 def _speed(workers: int, records: Iterable[Record], specs: Sequence[Spec]) -> Speed:
-    """How fast a run was."""
+    """The speed of a run."""
     task_of = {spec.id: spec.task for spec in specs}
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:

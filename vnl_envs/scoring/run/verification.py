@@ -1,4 +1,4 @@
-"""Whether a result can be believed: its sums recomputed, some of its episodes run again."""
+"""Verification of a result: its aggregates are recomputed, and some episodes run again."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.texts import shown
 
 ROUNDING = 1e-9
-"""Relative difference that an aggregate may have on a machine with other stamps."""
+"""Allowed relative difference of an aggregate on a machine with other stamps."""
 TOLERANCE = 0.05
-"""What the mean score of a task's re-run episodes may differ by there, in parts of its ceiling."""
+"""Allowed difference of the mean score of re-run episodes there, as a fraction of the ceiling."""
 ERRORS = 3.0
-"""Standard errors of the mean difference that it may differ by on top of that."""
+"""Number of standard errors of the mean difference that are allowed in addition."""
 SPREAD = 0.3
-"""The largest standard deviation of these differences that is taken for chance, in parts of the
-ceiling; `docs/scoring_results.md` has what was seen. Forged scores spread, too: without a bound
-they would buy their own tolerance."""
-_MOST_TOLD = 100
+"""Greatest standard deviation of the differences that counts as chance, as a fraction of the
+ceiling; `docs/scoring_results.md` has observed values. Forged scores have differences too: without
+a bound they would increase their own tolerance."""
+_MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """What running episodes again gave.
+    """The outcome of running episodes again.
 
     Attributes:
-        episodes: how many.
-        same: of these, how many came out the same to the bit.
-        stamps: what ran them.
-        differing_stamps: which differ from the result's; without any, all must be the same.
-        problems: what contradicts the result.
+        episodes: number of episodes.
+        same: number of episodes that gave the same bits.
+        stamps: stamps of this run.
+        differing_stamps: names of stamps that differ from the result's; if there are none, all
+            episodes must give the same bits.
+        problems: contradictions to the result.
     """
 
     episodes: int
@@ -58,8 +59,10 @@ class Rerun:
 
 
 def claims(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
-    """Why a result does not count, nothing being simulated: its `contradictions`, versions that
-    are not the suite's, or policies of others that ran outside the sandbox with a season's seeds.
+    """Problems of a result that show without a simulation.
+
+    They are its `contradictions`, versions other than the suite's pins, and untrusted policies that
+    ran outside the sandbox with a season's seeds.
     """
     if other := _other_suite(result, suite):
         return [other]
@@ -75,8 +78,10 @@ def claims(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
 
 
 def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
-    """What in a result contradicts the suite or the rest of the result: everything that can be
-    recomputed from it is. A result that has some is never shown.
+    """Contradictions of a result to the suite or to itself.
+
+    Everything that follows from the episodes is recomputed. A result with contradictions is never
+    shown.
     """
     if other := _other_suite(result, suite):
         return [other]
@@ -91,10 +96,10 @@ def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Probl
 
 
 def believed(result: Result, suite: Suite, anchors: Anchors) -> Result:
-    """A result without contradictions.
+    """Return a result that has no contradictions.
 
     Raises:
-        ScoringError: it has some.
+        ScoringError: it has contradictions.
     """
     problems = contradictions(result, suite, anchors)
     if problems:
@@ -111,10 +116,10 @@ def _other_suite(result: Result, suite: Suite) -> Problem | None:
 
 
 def scope_of(result: Result, suite: Suite) -> Suite:
-    """The part of a suite that a result is of: all of it, unless it says itself to be incomplete.
+    """The part of a suite that a result covers: all of it, unless the result is incomplete.
 
     Raises:
-        ScoringError: none of its episodes is the suite's.
+        ScoringError: the suite has none of its episodes.
     """
     if result.complete:
         return suite
@@ -124,92 +129,91 @@ def scope_of(result: Result, suite: Suite) -> Suite:
     return part
 
 
-def entrant_problems(result: Result, who: Candidate) -> list[Problem]:
-    """Where a result tells other things of who was scored than the bundle."""
-    return _contradictions(result, {"entrant": who.entrant.model_dump(mode="json")}, "bundle")
+def entrant_problems(result: Result, candidate: Candidate) -> list[Problem]:
+    """Differences between the entrant of a result and that of a bundle."""
+    return _contradictions(result, {"entrant": candidate.entrant.model_dump(mode="json")}, "bundle")
 
 
 def run_problems(result: Result, what: Run) -> list[Problem]:
-    """Where a result tells other things than the bundle of who was scored, or of other seeds."""
+    """Differences between the entrant and season of a result and those of a run."""
     season = {"season": what.season.season}
     return entrant_problems(result, what.candidate) + _contradictions(result, season, "key")
 
 
-def _contradictions(result: Result, here: dict[str, Any], source: str) -> list[Problem]:
-    claimed = result.model_dump(mode="json", include=set(here))
+def _contradictions(result: Result, actual: dict[str, Any], source: str) -> list[Problem]:
+    claimed = result.model_dump(mode="json", include=set(actual))
     return [
-        Problem(Code.CLAIM, where, f"is {_told(ours)}, by the {source} {_told(theirs)}")
-        for where, ours, theirs in _differences(claimed, here)
+        Problem(Code.CLAIM, where, f"is {_shown(a)}, by the {source} {_shown(b)}")
+        for where, a, b in _differences(claimed, actual)
     ]
 
 
 def playable(result: Result, suite: Suite) -> list[Spec]:
-    """The episodes of a result that can be run again; the others have no policy, and count 0."""
+    """The episodes of a result that can be run again. Others have no policy, and count 0."""
     specs = suites.episodes(scope_of(result, suite))
     return [spec for spec in specs if has_policy(result, spec.task)]
 
 
 def has_policy(result: Result, task: str) -> bool:
-    """Whether the entrant of a result takes part in a task."""
+    """Whether the entrant of a result has a policy for a task."""
     entrant = result.entrant
     return entrant.identity.startswith("reference:") or task in entrant.policies
 
 
 def drawn_seed() -> int:
-    """A seed for `sample` that nobody can know before."""
+    """A random seed for `sample`, which nobody can know in advance."""
     return secrets.randbits(32)
 
 
 def sample(specs: Sequence[Spec], count: int, seed: int) -> list[Spec]:
-    """Some of the episodes, drawn without replacement, in their order.
+    """A sample of episodes, drawn without replacement, in their order.
 
     Args:
-        specs: `playable` ones.
-        count: how many, if there are as many.
-        seed: of the choice; whoever knows it before knows which episodes will be checked.
+        specs: `playable` episodes.
+        count: number of episodes to draw, if there are so many.
+        seed: seed of the sample, which must be secret before the result is submitted.
     """
-    chosen = np.random.default_rng(seed).permutation(len(specs))[:count]
-    return [specs[i] for i in sorted(chosen)]
+    indices = np.random.default_rng(seed).permutation(len(specs))[:count]
+    return [specs[i] for i in sorted(indices)]
 
 
 def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool = True) -> Rerun:
-    """Run episodes of a result again and compare.
+    """Run episodes of a result again, and compare.
 
-    With the same stamps each must come out the same to the bit. With others a simulation may take
-    another course: actions changed by 1e-7 turned a score of 0.2 into 1.0. Then the mean score of
-    each task's episodes, and that of all together, must agree within `TOLERANCE` and `ERRORS`
-    standard errors.
+    With equal stamps each episode must give the same bits. With other stamps a simulation may
+    diverge: a change of actions by 1e-7 turned a score of 0.2 into 1.0. Then the mean scores, for
+    each task and for all together, must agree within `TOLERANCE` plus `ERRORS` standard errors.
 
     Args:
-        result: whose `claims` are sound.
-        what: the same candidate, suite and season.
-        specs: which episodes.
-        progress: whether to show a bar.
+        result: result whose `claims` have no problems.
+        what: run with the same candidate, suite and season.
+        specs: episodes to run.
+        progress: whether to show a progress bar.
 
     Raises:
         ScoringError: see `run`.
     """
     claimed = {episode.id: episode for episode in result.episodes}
-    here, again = rerun(what, specs, progress)
-    names = sorted({*result.stamps, *here})
-    differing = tuple(n for n in names if result.stamps.get(n) != here.get(n))
+    stamps, again = rerun(what, specs, progress)
+    names = sorted({*result.stamps, *stamps})
+    differing = tuple(n for n in names if result.stamps.get(n) != stamps.get(n))
     same = sum(claimed[spec.id] == again[spec.id] for spec in specs)
     problems = _mean_problems(specs, claimed, again) if differing else _bit_problems(claimed, again)
-    return Rerun(len(specs), same, here, differing, tuple(problems))
+    return Rerun(len(specs), same, stamps, differing, tuple(problems))
 
 
 def write_record(path: Path, result: Result, episodes: int, again: Rerun, seed: int | None) -> Path:
-    """Write what is kept of running episodes again, beside the result; return the file.
+    """Write the record of a verification beside the result, and return its file.
 
     Args:
-        path: the result's.
-        result: what it holds.
-        episodes: how many of it are `playable`.
-        again: what was found, which must be no problems.
-        seed: of the sample; None where all were run.
+        path: file of the result.
+        result: its content.
+        episodes: number of its `playable` episodes.
+        again: outcome, without problems.
+        seed: seed of the sample; None if all episodes were run.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: it cannot be written.
     """
     record = Verified(
         schema_version=1,
@@ -227,15 +231,16 @@ def write_record(path: Path, result: Result, episodes: int, again: Rerun, seed: 
 
 
 def record_name(result: str) -> str:
-    """The file that `write_record` writes beside a result's."""
+    """Name of the file that `write_record` writes beside the file of a result."""
     return f"{result.removesuffix('.json')}.verified.json"
 
 
 def _inner_problems(result: Result, specs: Sequence[Spec]) -> Iterator[Problem]:
-    """Where an episode contradicts itself.
+    """Contradictions within the record of an episode.
 
     Args:
-        result: with the episodes of `specs`, in their order.
+        result: result that has the episodes of `specs`, in their order.
+        specs: its episodes.
     """
     names = {task: [*suites.metric_ranges(task)] for task in dict.fromkeys(s.task for s in specs)}
     for spec, episode in zip(specs, result.episodes, strict=True):
@@ -245,7 +250,7 @@ def _inner_problems(result: Result, specs: Sequence[Spec]) -> Iterator[Problem]:
 
 
 def _episode_problems(episodes: Sequence[EpisodeResult], specs: Sequence[Spec]) -> list[Problem]:
-    """Where the episodes are not the suite's, each once, in its order."""
+    """Problems unless the episodes are those of the suite, each once, in its order."""
     expected = [spec.id for spec in specs]
     counts = Counter(episode.id for episode in episodes)
     found = [Problem(Code.INCOMPLETE, name, "is missing") for name in expected if not counts[name]]
@@ -259,10 +264,11 @@ def _episode_problems(episodes: Sequence[EpisodeResult], specs: Sequence[Spec]) 
 
 
 def _unplayed_problems(result: Result, specs: Sequence[Spec]) -> list[Problem]:
-    """Where something came of an episode for whose task there is no policy: no re-run would tell.
+    """Problems of episodes that have scores without a policy, which no re-run would detect.
 
     Args:
-        result: with the episodes of `specs`, in their order.
+        result: result that has the episodes of `specs`, in their order.
+        specs: its episodes.
     """
     return [
         Problem(Code.CLAIM, spec.id, "has no policy: it must be missing, and count 0")
@@ -272,7 +278,7 @@ def _unplayed_problems(result: Result, specs: Sequence[Spec]) -> list[Problem]:
 
 
 def _aggregate_problems(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
-    """Where scores are not what the episodes give."""
+    """Differences between the scores and those recomputed from the episodes."""
     try:
         tasks, overall = scored(scope_of(result, suite), suite, anchors, result.episodes)
     except ScoringError as error:
@@ -285,8 +291,8 @@ def _aggregate_problems(result: Result, suite: Suite, anchors: Anchors) -> list[
     claimed = result.model_dump(mode="json", include=set(recomputed))
     rounding = 0.0 if result.stamps == stamps(result.engine) else ROUNDING
     return [
-        Problem(Code.CLAIM, where, f"is {_told(ours)}, its episodes give {_told(theirs)}")
-        for where, ours, theirs in _differences(claimed, recomputed, rounding)
+        Problem(Code.CLAIM, where, f"is {_shown(a)}, its episodes give {_shown(b)}")
+        for where, a, b in _differences(claimed, recomputed, rounding)
     ]
 
 
@@ -294,9 +300,9 @@ def _bit_problems(
     claimed: Mapping[str, EpisodeResult], again: Mapping[str, EpisodeResult]
 ) -> Iterator[Problem]:
     for name, episode in again.items():
-        ours, theirs = (e.model_dump(mode="json") for e in (claimed[name], episode))
-        for where, was, now in _differences(ours, theirs):
-            message = f"is {_told(was)}, run again {_told(now)}"
+        before, after = (e.model_dump(mode="json") for e in (claimed[name], episode))
+        for where, a, b in _differences(before, after):
+            message = f"is {_shown(a)}, run again {_shown(b)}"
             yield Problem(Code.CLAIM, f"{name}: {where}", message)
 
 
@@ -311,44 +317,45 @@ def _mean_problems(
     if len(groups) > 1:
         groups["all tasks"] = [*specs]
     for where, group in groups.items():
-        was, now = (
+        before, after = (
             np.array([e[s.id].score / s.primary.ceiling for s in group]) for e in (claimed, again)
         )
         # A single difference shows no spread.
-        spread = min(float((was - now).std(ddof=1)), SPREAD) if len(group) > 1 else SPREAD
+        spread = min(float((before - after).std(ddof=1)), SPREAD) if len(group) > 1 else SPREAD
         tolerance = TOLERANCE + ERRORS * spread / len(group) ** 0.5
-        if abs(was.mean() - now.mean()) > tolerance:
+        if abs(before.mean() - after.mean()) > tolerance:
             message = (
                 f"mean score of {len(group)} episodes, in parts of the ceiling, is "
-                f"{was.mean():.6g}, run again {now.mean():.6g}: more than {tolerance:.3g} apart"
+                f"{before.mean():.6g}, run again {after.mean():.6g}: more than {tolerance:.3g} "
+                "apart"
             )
             yield Problem(Code.CLAIM, where, message)
 
 
 def _differences(
-    ours: Any, theirs: Any, rounding: float = 0.0, where: str = ""
+    a: Any, b: Any, rounding: float = 0.0, where: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: the place, and both values there.
+    """Differences of two JSON values: the place, and both values there.
 
     Args:
-        ours, theirs: the values.
-        rounding: relative difference of numbers that is none.
-        where: place of both.
+        a, b: values.
+        rounding: relative difference of numbers that is ignored.
+        where: place of the values.
     """
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in [*theirs, *(name for name in ours if name not in theirs)]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for name in [*b, *(name for name in a if name not in b)]:
             place = f"{where}.{name}" if where else name
-            yield from _differences(ours.get(name), theirs.get(name), rounding, place)
-    elif _is_number(ours) and _is_number(theirs):
-        if not math.isclose(ours, theirs, rel_tol=rounding, abs_tol=rounding):
-            yield where, ours, theirs
-    elif ours != theirs or type(ours) is not type(theirs):
-        yield where, ours, theirs
+            yield from _differences(a.get(name), b.get(name), rounding, place)
+    elif _is_number(a) and _is_number(b):
+        if not math.isclose(a, b, rel_tol=rounding, abs_tol=rounding):
+            yield where, a, b
+    elif a != b or type(a) is not type(b):
+        yield where, a, b
 
 
-def _told(value: Any) -> str:
-    """A JSON value as it may be printed: a whole task can be missing."""
-    return shown(repr(value), _MOST_TOLD)
+def _shown(value: Any) -> str:
+    """A JSON value for a message, shortened, as it may be a whole task."""
+    return shown(repr(value), _MOST_SHOWN)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Runs single episodes of a suite: what every process of a run does.
+"""The worker of a run, which runs single episodes of a suite.
 
-How an episode goes depends on the suite, the key, the policy and its id alone: not on the worker,
-nor on the episodes before it.
+An episode depends only on the suite, the key, the policy and its id, not on the worker or on the
+episodes before it.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from vnl_envs.scoring.results.files import NATIVE, stamps
 from vnl_envs.scoring.run.journal import Record
 
 MEASURED_STEPS = 25
-"""Control steps that a measurement of speed takes."""
+"""Number of control steps in a measurement of speed."""
 
 _ONLY = np.array([0])
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all workers of a run know.
+    """The common settings of all workers of a run.
 
     Attributes:
-        suite: whose episodes they run.
-        key: of their seeds.
+        suite: suite of the episodes.
+        key: key of the seeds.
         reference: one of `policies.NAMES`; None for an entrant's policies.
-        policies: task id -> ONNX file.
-        isolated: whether those run in the sandbox.
+        policies: task id -> bytes of the ONNX file.
+        isolated: whether policies run in the sandbox.
         engine: "native", or an implementation of MJX.
-        fresh: whether every episode has a policy process of its own, so that one that remembers
-            others against the rules acts otherwise.
+        fresh: whether every episode gets a new policy process, which exposes policies that
+            remember other episodes against the rules.
     """
 
     suite: Suite
@@ -63,18 +63,18 @@ class Job:
 
 
 def cell_of(spec: Spec) -> tuple[str, str, str]:
-    """What names the cell of an episode: task, tier and cell."""
+    """The task, tier and cell id of an episode."""
     return spec.task, spec.tier, spec.cell.id
 
 
 class Worker:
     """Answers the requests of a run.
 
-    Keeps the simulation of the last cell and the entrant's policy of the last task; simulations of
-    cells that were measured until they are run, as compiling one may take as long as running it.
+    It keeps the simulation of the last cell and the entrant's policy of the last task. Simulations
+    of measured cells are kept until they are run, as compiling one may take as long as running it.
 
     Args:
-        job: of the run.
+        job: job of the run.
     """
 
     def __init__(self, job: Job) -> None:
@@ -86,8 +86,10 @@ class Worker:
         self._opened = contextlib.ExitStack()
 
     def answer(self, request: bytes) -> bytes:
-        """The answer to a request, both JSON: {"run": episode id}, {"measure": episode id} or
-        {"stamps": null}. What goes wrong is an answer, too: {"problems": [...]}.
+        """The answer to a request, both JSON.
+
+        Requests are {"run": episode id}, {"measure": episode id} and {"stamps": null}. Errors
+        become the answer {"problems": [...]}.
         """
         ((name, argument),) = json.loads(request).items()
         try:
@@ -110,7 +112,7 @@ class Worker:
         """Run an episode.
 
         Raises:
-            ScoringError: the cell's task is not the one that the suite was made with.
+            ScoringError: the `env_hash` of the cell's task differs from that in the suite.
         """
         begin = time.perf_counter()
         spec = self._specs[spec_id]
@@ -122,15 +124,15 @@ class Worker:
         note = ""
         if finished.failure is not None:
             note = finished.failure.message
-            # How far it came may hang on a clock, which a result must not.
+            # The number of steps before a failure may depend on a clock, and a result must not.
             episode = episode.model_copy(update={"steps": 0, "clipped": 0, "metrics": {}})
         done = time.perf_counter()
         return Record(episode, note, done - begin, policy.seconds, done - ready - policy.seconds)
 
     def play(self, spec_id: str) -> Iterator[Core]:
-        """The simulation of an episode, to be drawn: at its start and after each control step.
+        """Yield the simulation of an episode for drawing: at its start and after each control step.
 
-        Ends early where the policy fails. On the native engine only.
+        It ends early if the policy fails. It needs the native engine.
 
         Raises:
             ScoringError: see `run`.
@@ -149,12 +151,15 @@ class Worker:
             yield core
 
     def measure(self, spec_id: str) -> dict[str, Any]:
-        """How long things take in an episode's cell: seconds up to its first step (`build`), for a
-        `step` after that, and how many `steps` its episodes have at most, on average.
+        """Measure the speed in the cell of an episode.
+
+        Returns:
+            "task" id, "build" time until the end of the first step, s, "step" time of a later
+            step, s, and mean number of control "steps" of an episode that nothing ends early.
         """
         spec = self._specs[spec_id]
         simulation = self._simulation_of(spec)
-        # Only now: the first cell of a body in a process takes a second more, others do not.
+        # The clock starts here, as only the first cell of a body in a process takes a second more.
         begin = time.perf_counter()
         policy = self._policy_of(spec.task, simulation)
         self._measured[cell_of(spec)] = simulation
@@ -177,7 +182,7 @@ class Worker:
         }
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """End the policy's process."""
         self._end_policy()
 
     def _end_policy(self) -> None:
@@ -185,7 +190,7 @@ class Worker:
         self._policy = None
 
     def _simulation_of(self, spec: Spec) -> Simulations:
-        """The simulation of a cell, built where there is none of it."""
+        """The simulation of a cell, made if necessary."""
         cell = cell_of(spec)
         if self._simulation is None or self._simulation[0] != cell:
             self._simulation = cell, self._measured.pop(cell, None) or self._make_simulation(spec)
@@ -201,10 +206,10 @@ class Worker:
         return CrossSimulation(make_functional(spec.task, self._job.engine, **spec.cell.options))
 
     def _policy_of(self, task: str, simulation: Simulations) -> Policy:
-        """The policy of a task; an entrant's process is kept where it is that of the last task."""
-        # References may look at the simulation, which is another one in the next cell.
-        once = self._job.fresh or self._job.reference is not None
-        if self._policy is None or self._policy[0] != task or once:
+        """The policy of a task. The process of an entrant is reused for episodes of one task."""
+        # References may use the simulation, which is another one in the next cell.
+        renew = self._job.fresh or self._job.reference is not None
+        if self._policy is None or self._policy[0] != task or renew:
             self._end_policy()
             self._policy = task, self._make_policy(task, simulation)
         return self._policy[1]
@@ -212,10 +217,10 @@ class Worker:
     def _make_policy(self, task: str, simulation: Simulations) -> Policy:
         name = self._job.reference
         if name is not None:
-            nothing = name in FOLLOWING and simulation.reference_action("track") is None
-            return make_policy("zero" if nothing else name, simulation)
+            no_reference = name in FOLLOWING and simulation.reference_action("track") is None
+            return make_policy("zero" if no_reference else name, simulation)
         with contextlib.ExitStack() as opened:
-            # Without a name: nothing stays behind, even where this process is killed.
+            # An unnamed file disappears even if this process is killed.
             file = opened.enter_context(tempfile.TemporaryFile())
             file.write(self._job.policies[task])
             file.flush()
@@ -227,13 +232,13 @@ class Worker:
 
 
 class _Clocked:
-    """A policy whose time is taken.
+    """A policy with a clock.
 
     Args:
-        policy: of one simulation.
+        policy: policy of one simulation.
 
     Attributes:
-        seconds: spent waiting for it.
+        seconds: time spent waiting for the policy, s.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -242,21 +247,21 @@ class _Clocked:
 
     @property
     def clipped(self) -> int:
-        """Numbers out of range in this episode's actions."""
+        """Number of action components out of range in this episode."""
         return self._policy.clipped if isinstance(self._policy, RemotePolicy) else 0
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
         """See `Policy`."""
-        with self._taken():
+        with self._timed():
             self._policy.begin(ids, generators)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """See `Policy`."""
-        with self._taken():
+        with self._timed():
             return self._policy.act(observation)
 
     @contextlib.contextmanager
-    def _taken(self) -> Iterator[None]:
+    def _timed(self) -> Iterator[None]:
         begin = time.perf_counter()
         try:
             yield

@@ -1,1 +1,1 @@
-"""Bundles of policies: packed, read and checked."""
+"""Bundles of policies: packing, reading and checking."""

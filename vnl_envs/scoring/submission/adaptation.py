@@ -1,4 +1,4 @@
-"""One's own ONNX file in the form that bundles ask for. Never used on the files of others."""
+"""Conversion of the user's own ONNX files, never of untrusted ones, to the form of bundles."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _KEPT = {"obs", "state_in"}, {"action", "state_out"}
 
 
 def adapted(path: Path, most: int) -> bytes:
-    """A policy's bytes; where exporters leave it otherwise, in the form that bundles ask for.
+    """The bytes of a policy, converted to the form of bundles if necessary.
 
-    A single input is named `obs`, the first output `action`; outputs besides these (values, log
-    probabilities) and what only they need are left out, as are operator sets that nothing uses.
-    Weights in files beside it are taken in.
+    A single input is renamed to `obs`, and the first output to `action`. Other outputs (values, log
+    probabilities) and operators that only they need are removed, and so are unused operator sets.
+    Weights in external files are embedded.
 
     Args:
-        path: the file.
-        most: bytes that it, and each file that it keeps weights in, may have.
+        path: path of the ONNX file.
+        most: greatest size of the file, and of each external file, bytes.
 
     Raises:
-        OSError: the file is not there, no regular file, or larger.
-        ValueError: one that it keeps its weights in cannot be read.
+        OSError: the file does not exist, is not a regular one, or is larger.
+        ValueError: an external file cannot be read.
     """
     data = read_regular(path, most)
     try:
         model = ModelProto.FromString(data)
         for name in {*_elsewhere(model.graph)}:
-            # Not a pipe, which the loader would wait for.
+            # Refuses a pipe, on which the loader would block.
             read_regular(path.parent / name, most)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except DecodeError:
-        # The check says what is wrong with it.
+        # The check of the bundle reports the problem.
         return data
     except (onnx.checker.ValidationError, OSError) as error:
         raise ValueError(f"{str(path)!r} keeps its weights elsewhere: {error}") from None
@@ -49,13 +49,13 @@ def adapted(path: Path, most: int) -> bytes:
     _name_ends(model.graph)
     _drop_unused(model)
     after = model.SerializeToString(deterministic=True)
-    # As it was, bit by bit, where there was nothing to do.
+    # The original bytes if nothing was changed.
     own = ModelProto.FromString(data).SerializeToString(deterministic=True)
     return data if after == before == own else after
 
 
 def _elsewhere(graph: GraphProto) -> Iterator[str]:
-    """The files that a graph keeps constants in."""
+    """Names of external files with constants of a graph."""
     constants = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
     for tensor in (*graph.initializer, *constants):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -63,7 +63,7 @@ def _elsewhere(graph: GraphProto) -> Iterator[str]:
 
 
 def _name_ends(graph: GraphProto) -> None:
-    """Name the observation and the action, where there is only one thing each can be."""
+    """Rename the observation and the action if they are unambiguous."""
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     names = {value.name for value in graph.output}
@@ -75,7 +75,7 @@ def _name_ends(graph: GraphProto) -> None:
 
 
 def _rename(graph: GraphProto, old: str, new: str) -> None:
-    """Give a value another name, wherever it stands; one that has that name already is left."""
+    """Rename a value everywhere, unless the new name is already used."""
     used = {name for node in graph.node for name in (*node.input, *node.output)}
     if old == new or new in used:
         return
@@ -88,7 +88,7 @@ def _rename(graph: GraphProto, old: str, new: str) -> None:
 
 
 def _drop_unused(model: ModelProto) -> None:
-    """Leave out outputs that are not a policy's, and what nothing needs then."""
+    """Remove outputs that are not a policy's, and everything that only they need."""
     graph = model.graph
     inputs, outputs = _KEPT
     if ACTION not in {value.name for value in graph.output}:
@@ -108,7 +108,7 @@ def _drop_unused(model: ModelProto) -> None:
 
 
 def _keep(repeated: Any, wanted: Callable[[Any], bool]) -> None:
-    """Remove the other elements of a repeated field."""
+    """Remove the elements of a repeated field that are not wanted."""
     for i in reversed(range(len(repeated))):
         if not wanted(repeated[i]):
             del repeated[i]

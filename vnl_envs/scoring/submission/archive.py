@@ -1,9 +1,9 @@
-"""Bundles: zip files of which every byte is accounted for, read in memory and never extracted.
+"""Bundles: zip files in which every byte is accounted for. They are read in memory, not extracted.
 
-A bundle is the plainest zip there is (PKWARE's APPNOTE 6.3.10, sections 4.3 and 4.4): local files
-one after the other from the first byte on, the central directory behind them, the end record behind
-that, and nothing between, before or after. No zip64, comments, extra fields, data descriptors or
-encryption. So two readers cannot see two different things in it, and nothing overlaps.
+A bundle is a plain zip file (PKWARE's APPNOTE 6.3.10, sections 4.3 and 4.4): the local files from
+the first byte on, then the central directory, then the end record, without any other bytes. It has
+no zip64 records, comments, extra fields, data descriptors or encryption. So all readers see the
+same content, and nothing overlaps.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ALLOWED = {
     r"policies/[A-Za-z0-9_.-]{1,80}\.onnx": 20 * MIB,
     r"curves/[A-Za-z0-9_.-]{1,80}\.csv": 2 * MIB,
 }
-"""Paths that a bundle may hold -> bytes that such a file may have."""
+"""Pattern of a path in a bundle -> greatest size of the file, bytes."""
 MOST_ENTRIES = 128
 MOST_BYTES = 64 * MIB
-"""Of the zip, and of its files together."""
+"""Greatest size of the zip file, and of all its files together, bytes."""
 MOST_RATIO, RATIO_FROM = 200, 64 * 1024
-"""Bytes per compressed byte, in files from this size on."""
+"""Greatest compression ratio, for files of at least so many bytes."""
 
 _END = struct.Struct("<4s4H2LH")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -48,18 +48,18 @@ _END_MARK, _CENTRAL_MARK, _LOCAL_MARK = b"PK\5\6", b"PK\1\2", b"PK\3\4"
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8, _LEVELS = 1 << 0 | 1 << 6 | 1 << 13, 1 << 11, 1 << 1 | 1 << 2
 _DOS_FOLDER = 0x10
-# The end record's numbers that mean "see the zip64 record".
+# Numbers in the end record that refer to a zip64 record.
 _ZIP64 = (0xFFFF, 0xFFFFFFFF)
 NAMES = "names are of up to 80 letters, digits, '_', '.', '-'"
 _WRITE_HINT = "write it with `vnl-envs score pack`, or with `zip -X -D`"
 
 
 class Content(NamedTuple):
-    """What a bundle holds.
+    """The content of a bundle.
 
     Attributes:
-        files: path -> bytes, of those that could be read.
-        problems: everything that is wrong with the others, and with the zip.
+        files: path -> bytes of the files that could be read.
+        problems: problems of the other files and of the zip file.
     """
 
     files: dict[str, bytes]
@@ -67,15 +67,15 @@ class Content(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """A file as the central directory has it.
+    """An entry of the central directory.
 
     Attributes:
-        raw: its name's bytes.
-        name: the name for people.
-        flags, method, crc, packed, size: as in the headers; sizes in bytes.
+        raw: bytes of the file's name.
+        name: name for people.
+        flags, method, time, crc, packed, size: as in the headers; sizes in bytes.
         mode: external attributes.
-        extra: whether it has extra fields or a comment.
-        offset: of its local header.
+        extra: whether there are extra fields or a comment.
+        offset: offset of the local header, bytes.
     """
 
     raw: bytes
@@ -92,20 +92,20 @@ class _Entry(NamedTuple):
 
 
 def read_bundle(path: str | Path) -> Content:
-    """The files of a bundle, read safely.
+    """Read the files of an untrusted bundle.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ScoringError: (`Code.ARCHIVE`) it is not such a zip at all.
+        ScoringError: (`Code.ARCHIVE`) the file is not such a zip file.
     """
     return unpack(_bounded(Path(path)))
 
 
 def unpack(data: bytes) -> Content:
-    """The files of a bundle given as bytes.
+    """Read the files of an untrusted bundle from its bytes.
 
     Raises:
-        ScoringError: (`Code.ARCHIVE`) it is not such a zip at all, so that nothing can be read.
+        ScoringError: (`Code.ARCHIVE`) the bytes are not such a zip file.
     """
     entries, directory = _entries(data)
     layout = _layout_problems(data, entries, directory)
@@ -133,9 +133,9 @@ def unpack(data: bytes) -> Content:
 
 
 def pack_bytes(files: Mapping[str, bytes]) -> bytes:
-    """A zip of files, the same bytes for the same files, everywhere.
+    """Pack files into a zip file, with the same bytes for the same files on every machine.
 
-    Stored without compression: weights hardly shrink, and compressors differ by version.
+    The files are not compressed: weights hardly shrink, and compressors differ by version.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -147,17 +147,17 @@ def pack_bytes(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_bundle(path: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write a bundle, whole or not at all.
+    """Write a bundle atomically.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: it cannot be written.
     """
     with written_whole(path) as partial:
         partial.write_bytes(pack_bytes(files))
 
 
 def manifest_of(files: Mapping[str, bytes]) -> dict[str, str]:
-    """Path -> SHA-256 of every file but the manifest itself."""
+    """Path -> SHA-256 of every file except the manifest itself."""
     return {path: sha256(files[path]) for path in sorted(files) if path != MANIFEST}
 
 
@@ -167,12 +167,12 @@ def identity_of(files: Mapping[str, bytes]) -> str:
 
 
 def sha256(data: bytes) -> str:
-    """As 64 hexadecimal digits."""
+    """The SHA-256 of bytes, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _bounded(path: Path) -> bytes:
-    """The bytes of a regular file that is not too large."""
+    """The bytes of a regular file of at most `MOST_BYTES`."""
     with open_regular(path) as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
@@ -181,7 +181,7 @@ def _bounded(path: Path) -> bytes:
 
 
 def _entries(data: bytes) -> tuple[list[_Entry], int]:
-    """The central directory, and where it begins."""
+    """The entries of the central directory, and its offset."""
     count, size, start = _end(data)
     if count > MOST_ENTRIES:
         raise _broken(f"has {count} entries, at most {MOST_ENTRIES} are allowed")
@@ -234,7 +234,7 @@ def _entries(data: bytes) -> tuple[list[_Entry], int]:
 
 
 def _end(data: bytes) -> tuple[int, int, int]:
-    """Number of entries, size and start of the central directory."""
+    """The number of entries, size and offset of the central directory."""
     at = len(data) - _END.size
     if at < 0 or data[at : at + 4] != _END_MARK:
         if _END_MARK in data[-0x10000 - _END.size :]:
@@ -251,7 +251,7 @@ def _end(data: bytes) -> tuple[int, int, int]:
 
 
 def _layout_problems(data: bytes, entries: list[_Entry], directory: int) -> list[Problem]:
-    """Whether the local files lie side by side up to the directory, and say what it says."""
+    """Problems unless the local files are contiguous up to the directory, and agree with it."""
     at = 0
     for entry in sorted(entries, key=lambda e: e.offset):
         if entry.offset != at:
@@ -275,7 +275,7 @@ def _layout_problems(data: bytes, entries: list[_Entry], directory: int) -> list
 
 
 def _header_problem(entry: _Entry, left: int) -> str | None:
-    """What is wrong with a file as the directory has it; `left` bytes are still allowed."""
+    """The problem of an entry of the directory, or None; `left` bytes are still allowed."""
     return _name_problem(entry) or _kind_problem(entry) or _size_problem(entry, left)
 
 
@@ -329,7 +329,7 @@ def _size_problem(entry: _Entry, left: int) -> str | None:
 
 
 def limit(name: str) -> int | None:
-    """Bytes that a file of this name may have; None where there may be none of that name."""
+    """Greatest size of a file of this name, bytes; None if the name is not allowed."""
     for pattern, most in ALLOWED.items():
         if re.fullmatch(pattern, name):
             return most
@@ -337,7 +337,7 @@ def limit(name: str) -> int | None:
 
 
 def _inflated(data: bytes, entry: _Entry) -> bytes | str:
-    """A file's bytes, or what is wrong with them; never more than it says it has."""
+    """The bytes of a file, or its problem. It is never inflated beyond its stated size."""
     start = entry.offset + _LOCAL.size + len(entry.raw)
     packed = data[start : start + entry.packed]
     content = packed

@@ -1,4 +1,4 @@
-"""Bundles of policies: packed from ONNX files, and checked without a simulation."""
+"""Bundles of policies: packing from ONNX files, and checking without a simulation."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from vnl_envs.utils.files import read_regular
 from vnl_envs.utils.texts import shown
 
 _MOST_ENTRY = archive.MIB // 4
-"""Bytes of an entry file."""
+"""Greatest size of an entry file, bytes."""
 _TEXTS = (r"curves/.*\.csv", re.escape(CARD))
 
 
 @dataclass(frozen=True)
 class BundlePolicy:
-    """A policy file that may be run.
+    """A policy file that has been checked.
 
     Attributes:
-        path: in the bundle.
-        data: its bytes.
-        sha256: of them.
-        parameters: floating-point numbers that it holds.
-        observation, state, action: numbers in each; a policy without memory has state 0.
-        metadata: what its file says of itself.
+        path: path in the bundle.
+        data: bytes of the file.
+        sha256: SHA-256 of the file.
+        parameters: number of floating-point parameters.
+        observation, state, action: sizes; a policy without memory has state 0.
+        metadata: metadata of the ONNX file.
     """
 
     path: str
@@ -55,14 +55,14 @@ class BundlePolicy:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A sound bundle.
+    """A bundle without problems.
 
     Attributes:
-        submission: what it says.
+        submission: content of `submission.json`.
         identity: SHA-256 of the canonical manifest.
         policies: task id -> policy.
-        files: path -> bytes of everything in it.
-        unconfined: why its policies were not read in the sandbox; None if they were.
+        files: path -> bytes of all files.
+        unconfined: reason why its policies were not read in the sandbox; None if they were.
     """
 
     submission: Submission
@@ -73,18 +73,20 @@ class Bundle:
 
     @property
     def entrant(self) -> Entrant:
-        """Who hands it in, for a result."""
-        said = self.submission
+        """The entrant for a result."""
+        submission = self.submission
         return Entrant(
             identity=self.identity,
-            name=said.name,
-            authors=said.authors,
-            licence=said.licence,
-            date=said.date,
-            description=said.description,
+            name=submission.name,
+            authors=submission.authors,
+            licence=submission.licence,
+            date=submission.date,
+            description=submission.description,
             policies={
                 task: Policy(
-                    sha256=p.sha256, parameters=p.parameters, training=said.tasks[task].training
+                    sha256=p.sha256,
+                    parameters=p.parameters,
+                    training=submission.tasks[task].training,
                 )
                 for task, p in self.policies.items()
             },
@@ -92,11 +94,11 @@ class Bundle:
 
 
 def check(path: str | Path) -> Bundle:
-    """Read a bundle and judge everything in it; nothing is simulated or written.
+    """Read a bundle and check everything in it, without simulating or writing anything.
 
     Raises:
         OSError: there is no such file.
-        ScoringError: with every problem that was found.
+        ScoringError: there are problems; it holds all of them.
     """
     content = archive.read_bundle(path)
     return _judged(content.files, content.problems)
@@ -106,44 +108,44 @@ def pack(entry: str | Path, out: str | Path) -> Bundle:
     """Write a bundle from an entry file and the policies that it names; see `pack_entry`.
 
     Args:
-        entry: the TOML file; paths in it are relative to its folder. See `docs/submitting.md`.
-        out: the .zip to write.
+        entry: TOML file, see `docs/submitting.md`; its paths are relative to its folder.
+        out: .zip file to write.
 
     Raises:
-        OSError: a file is missing, no regular one, too large, or cannot be written.
-        ValueError: the entry file is not TOML, or not of that form.
-        ScoringError: with every problem of the bundle, which is not written then.
+        OSError: a file is missing, not a regular one, too large, or cannot be written.
+        ValueError: the entry file is not TOML, or has another form.
+        ScoringError: the bundle has problems, and is not written; it holds all of them.
     """
     entry = Path(entry)
     try:
-        said = tomllib.loads(read_regular(entry, _MOST_ENTRY).decode("utf-8"))
-        return pack_entry(said, entry.parent, out)
+        content = tomllib.loads(read_regular(entry, _MOST_ENTRY).decode("utf-8"))
+        return pack_entry(content, entry.parent, out)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        wrong = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(
             f"{str(entry)!r} is not the TOML file that names the policies, see "
-            f"docs/submitting.md: {wrong}"
+            f"docs/submitting.md: {reason}"
         ) from None
     except _EntryError as error:
         raise ValueError(f"{str(entry)!r}: {error}") from None
 
 
-def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Bundle:
-    """Write a bundle from what an entry file says.
+def pack_entry(entry: Mapping[str, Any], folder: Path, out: str | Path) -> Bundle:
+    """Write a bundle from the content of an entry file.
 
     The same files give the same bytes. They are checked before they are written, and read again.
 
     Args:
-        said: as in the TOML file.
-        folder: to which paths in it are relative.
-        out: the .zip to write.
+        entry: content of the TOML file.
+        folder: folder to which its paths are relative.
+        out: .zip file to write.
 
     Raises:
-        OSError: a file is missing, no regular one, too large, or cannot be written.
-        ValueError: the entry is not of that form.
-        ScoringError: with every problem of the bundle, which is not written then.
+        OSError: a file is missing, not a regular one, too large, or cannot be written.
+        ValueError: the entry has another form.
+        ScoringError: the bundle has problems, and is not written; it holds all of them.
     """
-    files = _packed(dict(said), folder)
+    files = _packed(dict(entry), folder)
     checked = _judged(files, [])
     archive.write_bundle(out, files)
     if archive.read_bundle(out) != archive.Content(files, []):
@@ -152,7 +154,11 @@ def pack_entry(said: Mapping[str, Any], folder: Path, out: str | Path) -> Bundle
 
 
 def _judged(files: dict[str, bytes], problems: list[Problem]) -> Bundle:
-    """A bundle's files, if nothing is wrong with them."""
+    """The bundle with these files.
+
+    Raises:
+        ScoringError: there are problems, with those given.
+    """
     problems = list(problems)
     unreadable = {p.where for p in problems}
     submission: Submission | None = None
@@ -194,7 +200,7 @@ def _needed(files: Mapping[str, bytes], path: str, code: Code) -> bytes:
 
 
 def _reference_problems(submission: Submission, there: Iterable[str]) -> Iterator[Problem]:
-    """Policies that are named and not there, or there and not named."""
+    """Problems of policies that are named but missing, or present but not named."""
     there = set(there)
     named = {entry.policy for entry in submission.tasks.values()}
     for path in sorted(named - there):
@@ -204,7 +210,7 @@ def _reference_problems(submission: Submission, there: Iterable[str]) -> Iterato
 
 
 def _text_problems(files: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Curves and cards that are no text."""
+    """Problems of curves and cards that are not text."""
     for path, data in sorted(files.items()):
         if not any(re.fullmatch(pattern, path) for pattern in _TEXTS):
             continue
@@ -217,7 +223,7 @@ def _text_problems(files: Mapping[str, bytes]) -> Iterator[Problem]:
 
 
 def _manifest_problems(files: Mapping[str, bytes], unreadable: set[str]) -> list[Problem]:
-    """Where the manifest and the files differ."""
+    """Differences between the manifest and the files."""
     listed = parse(dict[str, Sha256], _needed(files, MANIFEST, Code.DIGEST), MANIFEST)
     actual = archive.manifest_of(files)
     problems = []
@@ -235,7 +241,7 @@ def _manifest_problems(files: Mapping[str, bytes], unreadable: set[str]) -> list
 
 
 def _suite_sizes(submission: Submission) -> tuple[dict[str, tuple[int, int]], list[Problem]]:
-    """Task id -> numbers of observation and action, of the tasks that the suite has."""
+    """Task id -> sizes of observation and action, for the suite's tasks; and problems of others."""
     try:
         suite = load_suite(submission.suite)
     except ScoringError as error:
@@ -260,12 +266,12 @@ def _model_problems(verdicts: Mapping[str, Verdict]) -> Iterator[Problem]:
 
 
 def _size_problems(task: str, policy: BundlePolicy, sizes: tuple[int, int]) -> Iterator[Problem]:
-    for what, has, asked in zip(
+    for name, actual, expected in zip(
         ("observation", "action"), (policy.observation, policy.action), sizes, strict=True
     ):
-        if has != asked:
-            wrong = f"has an {what} of {has} numbers, {task} one of {asked}"
-            yield Problem(Code.MODEL, policy.path, wrong)
+        if actual != expected:
+            message = f"has an {name} of {actual} numbers, {task} one of {expected}"
+            yield Problem(Code.MODEL, policy.path, message)
 
 
 def _checked_policy(path: str, data: bytes, verdict: Verdict) -> BundlePolicy:
@@ -285,19 +291,19 @@ def _checked_policy(path: str, data: bytes, verdict: Verdict) -> BundlePolicy:
 
 
 class _EntryError(ValueError):
-    """An entry file is not of the form that it should have."""
+    """An entry file has a wrong form."""
 
 
-def _packed(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
-    """The files of a bundle, from an entry and what it names."""
+def _packed(entry: dict[str, Any], folder: Path) -> dict[str, bytes]:
+    """The files of a bundle, from an entry and the files that it names."""
     from vnl_envs.scoring.submission.adaptation import adapted
 
-    tasks, shared = said.pop("tasks", {}), said.pop("training", {})
+    tasks, shared = entry.pop("tasks", {}), entry.pop("training", {})
     if not isinstance(tasks, dict) or not tasks or not isinstance(shared, dict):
         raise _EntryError('needs a table [tasks."ID"] per task, and may have one [training]')
     if not all(isinstance(t, dict) and isinstance(t.get("policy"), str) for t in tasks.values()):
         raise _EntryError('every [tasks."ID"] needs a policy = "FILE.onnx"')
-    files = _texts(said, folder)
+    files = _texts(entry, folder)
     policies = {
         (path := _policy_path(task)): adapted(folder / part["policy"], _most(path))
         for task, part in tasks.items()
@@ -306,15 +312,15 @@ def _packed(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
     entries = {}
     for task, part in tasks.items():
         path = _policy_path(task)
-        training = {**_told(verdicts[path].metadata), **shared, **part}
+        training = {**_training_facts(verdicts[path].metadata), **shared, **part}
         del training["policy"]
         entries[task] = {"policy": path, "training": training}
-    if isinstance(date := said.get("date"), datetime.date):
-        said["date"] = date.isoformat()
+    if isinstance(date := entry.get("date"), datetime.date):
+        entry["date"] = date.isoformat()
     try:
-        document = canonical({"schema_version": 1, **said, "tasks": entries})
+        document = canonical({"schema_version": 1, **entry, "tasks": entries})
     except TypeError as error:
-        # TOML has dates and times, which JSON has not.
+        # TOML has dates and times, and JSON does not.
         raise _EntryError(str(error)) from None
     files |= policies
     try:
@@ -326,9 +332,9 @@ def _packed(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _texts(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
-    """The card and the curves that an entry names, which are taken out of it."""
-    card, curves = said.pop("card", None), said.pop("curves", [])
+def _texts(entry: dict[str, Any], folder: Path) -> dict[str, bytes]:
+    """The card and the curves that an entry names. Their keys are removed from it."""
+    card, curves = entry.pop("card", None), entry.pop("curves", [])
     names: list[Any] = [None]
     if isinstance(curves, list):
         names = [*curves, *([] if card is None else [card])]
@@ -344,7 +350,7 @@ def _texts(said: dict[str, Any], folder: Path) -> dict[str, bytes]:
 
 
 def _most(path: str) -> int:
-    """Bytes that a file of a bundle may have."""
+    """Greatest size of a file in a bundle, bytes."""
     most = archive.limit(path)
     if most is None:
         raise _EntryError(f"{path!r} cannot be in a bundle: {archive.NAMES}")
@@ -355,14 +361,14 @@ def _policy_path(task: str) -> str:
     return f"policies/{re.sub(r'[^A-Za-z0-9_.-]', '-', task)}.onnx"
 
 
-def _told(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Training facts that `baselines/export.py` writes into policies."""
-    told: dict[str, Any] = {}
+def _training_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Facts about the training that `baselines/export.py` writes into policies."""
+    facts: dict[str, Any] = {}
     if "algorithm" in metadata:
         network = f" ({metadata['network']})" if "network" in metadata else ""
-        told["algorithm"] = metadata["algorithm"].upper() + network
+        facts["algorithm"] = metadata["algorithm"].upper() + network
     if metadata.get("steps", "").isdecimal():
-        told["env_steps"] = int(metadata["steps"])
+        facts["env_steps"] = int(metadata["steps"])
     if metadata.get("seed", "").isdecimal():
-        told["seeds"] = [int(metadata["seed"])]
-    return told
+        facts["seeds"] = [int(metadata["seed"])]
+    return facts

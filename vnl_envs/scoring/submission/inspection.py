@@ -19,10 +19,11 @@ from vnl_envs.sandbox import launch
 from vnl_envs.scoring.documents.schema.fields import Document
 
 MEMORY = 576 * 2**20
-"""Address space of the process, B; the libraries take 170 MiB of it."""
+"""Address space of the process, bytes; the libraries take 170 MiB of it."""
 _WALL_SECONDS = 120.0
-"""For one file, however busy the machine; `models.SECONDS` of processor time is what counts."""
-# Bytes of a verdict: metadata with every character escaped, and more.
+"""Wall time for one file on a busy machine, s; the actual limit is `model_check.SECONDS` of CPU
+time."""
+# Greatest size of a verdict, bytes: room for metadata with every character escaped.
 _MOST_ANSWER = 2**19
 _READY = b"ready\n"
 _TOO_LONG = "takes too long to read"
@@ -30,13 +31,13 @@ _Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Verdict(Document):
-    """What was found out about a policy file.
+    """The verdict on a policy file.
 
     Attributes:
-        problems: why it may not be run; none if it may.
-        parameters: floating-point numbers that it holds.
-        observation, state, action: numbers in each; 0 where there is none, or it is unknown.
-        metadata: key -> text, as its makers wrote it.
+        problems: reasons why it may not be run; empty if it may.
+        parameters: number of floating-point parameters.
+        observation, state, action: sizes; 0 if there is none, or if it is unknown.
+        metadata: metadata of the file: key -> text.
     """
 
     problems: list[str]
@@ -48,7 +49,7 @@ class Verdict(Document):
 
 
 class Reader:
-    """Judges policy files in one confined process, and in a new one after a file has ended it.
+    """Checks policy files in a confined process, which is restarted if a file has ended it.
 
     Raises:
         ModuleNotFoundError: onnx or onnxruntime is not installed.
@@ -72,7 +73,7 @@ class Reader:
         self.close()
 
     def judge(self, data: bytes) -> Verdict:
-        """The verdict on a file's bytes.
+        """The verdict on the bytes of a file.
 
         Raises:
             ScoringError: (`Code.SANDBOX`) the process does not start.
@@ -81,14 +82,14 @@ class Reader:
             self._process = _started()
         answer = _answer(self._process, struct.pack("<I", len(data)) + data)
         if answer.endswith(b"\n"):
-            # Foreign bytes may have taken the process over: what it says is checked, too.
+            # The answer is checked too, as untrusted bytes may have taken over the process.
             with contextlib.suppress(ValidationError):
                 return Verdict.model_validate_json(answer)
             self._process.kill()
         return Verdict(problems=[_end(self.close())])
 
     def close(self) -> int:
-        """End the process; its exit status."""
+        """End the process, and return its exit status."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -99,11 +100,11 @@ class Reader:
 
 
 def inspect(files: Iterable[bytes]) -> list[Verdict]:
-    """Judge the policy files of a bundle; after one that takes too long, no more of them.
+    """Check the policy files of a bundle, up to the first one that takes too long.
 
     Raises:
         ModuleNotFoundError: onnx or onnxruntime is not installed.
-        ScoringError: (`Code.SANDBOX`) the process that judges them does not start.
+        ScoringError: (`Code.SANDBOX`) the process that checks them does not start.
     """
     verdicts: list[Verdict] = []
     with Reader() as reader:
@@ -115,7 +116,7 @@ def inspect(files: Iterable[bytes]) -> list[Verdict]:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    """A process that takes files."""
+    """A process that is ready for files."""
     isolated = launch.unavailable_reason() is None
     command = launch.command(
         ["-m", "vnl_envs.sandbox.inside.model_check"], memory=MEMORY, isolated=isolated
@@ -135,7 +136,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _answer(process: subprocess.Popen[bytes], request: bytes) -> bytes:
-    """The line that a process answers to a request; without its end if it was killed or ended."""
+    """The line with which a process answers a request; incomplete if the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     timer = threading.Timer(_WALL_SECONDS, process.kill)
@@ -150,7 +151,7 @@ def _answer(process: subprocess.Popen[bytes], request: bytes) -> bytes:
 
 
 def _end(status: int) -> str:
-    """Why a process ended instead of answering; bwrap passes a signal on as 128 + its number."""
+    """The reason why a process ended without an answer; bwrap returns 128 + a signal's number."""
     number = -status if status < 0 else status - 128
     if number == signal.SIGPROF:
         return _TOO_LONG
