@@ -1,1 +1,1 @@
-"""Throughput of the environments, agreement of the engines."""
+"""Throughput of environments, and agreement of engines."""

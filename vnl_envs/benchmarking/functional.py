@@ -1,4 +1,4 @@
-"""Throughput of functional environments, by engine and batch, with what compiling them took."""
+"""Throughput and compilation times of functional environments, by engine and batch size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vnl_envs.envs.functional import make_functional
 
 IMPLS = ("native", "warp", "jax")
 BATCHES = (1, 64, 1024)
-# Control steps per round and simulation: enough for a round of about this many seconds.
+# Duration of a round, s, which decides the number of control steps.
 _ROUND = 2.0
 _MOST_STEPS = 200
 
@@ -26,12 +26,12 @@ class Row:
     """One line of the table.
 
     Attributes:
-        task, impl, batch: what.
-        trace_s, compile_s: seconds to trace and to compile a step of the batch, with no cache.
-        steps_per_s: control steps per second, of all simulations together; None if left out.
-        of_vector: the same over that of the Gymnasium vector environment in the same run; native
-            engine only.
-        note: why something was left out.
+        task, impl, batch: task id, implementation and batch size.
+        trace_s, compile_s: times to trace and to compile a step of the batch without a cache, s.
+        steps_per_s: control steps per second of all simulations together; None if left out.
+        of_vector: `steps_per_s` divided by that of the Gymnasium vector environment in the same
+            run; native engine only.
+        note: reason why the measurement was left out.
     """
 
     task: str
@@ -52,13 +52,16 @@ def measure_all(
     rounds: int = 3,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Every task on every engine at every batch: the machine, and the rows.
+    """Measure every task on every engine with every batch size.
 
     Args:
-        task_ids, impls, batches: what.
-        budget: seconds that one control step of a batch may take, estimated from the batch before.
-        rounds: counted rounds, whose median is given.
-        progress: told what comes next.
+        task_ids, impls, batches: task ids, implementations and batch sizes.
+        budget: greatest time for one control step of a batch, s, estimated from the batch before.
+        rounds: number of counted rounds, whose median is reported.
+        progress: function that is called with a description of the next measurement.
+
+    Returns:
+        "machine": stamps; "rows": the fields of each `Row`.
     """
     rows = []
     for task_id in task_ids:
@@ -80,12 +83,12 @@ def measure_all(
 
 
 def measure(task_id: str, impl: str, batch: int, rounds: int = 3) -> Row:
-    """One row. What cannot be run here is left out with its reason."""
+    """Measure one row. What cannot run here is left out with its reason."""
     try:
         env = wrap_for_training(make_functional(task_id, impl, max_batch=batch))
     except (RuntimeError, ImportError) as error:
         return Row(task_id, impl, batch, note=str(error))
-    # What another run has left on the disk would be loaded, not compiled.
+    # With the cache, results of another run would be loaded instead of compiled.
     enabled = "jax_enable_compilation_cache"
     before = getattr(jax.config, enabled)
     jax.config.update(enabled, False)
@@ -134,7 +137,7 @@ def _measure(env: Any, task_id: str, impl: str, batch: int, rounds: int) -> Row:
 
 
 def _steps_per_round(run: Callable[[np.ndarray], None], action: np.ndarray) -> int:
-    """How many control steps make a round, from the second step's time."""
+    """The number of control steps in a round, from the time of the second step."""
     run(action)
     begin = time.perf_counter()
     run(action)

@@ -1,4 +1,4 @@
-"""How far the engines agree: the same states, episodes and actions on each."""
+"""Agreement of the engines on the same states, episodes and actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vnl_envs.tasks.task import Start, Task
 
 STATES = 64
 _ENVS = 16
-# Control steps after which states are taken: early, and once episodes have ended.
+# Control steps after which states are sampled, early ones and ones after ends of episodes.
 _TIMES = (2, 9, 23, 47)
 _ACTION_SIZE = 0.18
 
@@ -24,10 +24,10 @@ class Sample(NamedTuple):
 
     Attributes:
         start: positions, velocities, activations and scenery.
-        episode: of the task.
-        carry: of the step that led to the state, so that judging the state gives that step's
-            reward and end.
-        action: (n, nu) float32.
+        episode: episodes of the task.
+        carry: carries before the step that led to the state, so that evaluating the state gives
+            the reward and end of this step.
+        action: (n, nu) float32 actions.
     """
 
     start: Start
@@ -41,13 +41,13 @@ class Sample(NamedTuple):
 
 
 def sample_states(task: Task, seed: int = 0) -> Sample:
-    """`STATES` states under random actions, last ones of episodes included, in random order."""
+    """`STATES` states under random actions, including last ones of episodes, in random order."""
     rng = np.random.default_rng(seed)
     core = Core(task, _ENVS)
     draws = [np.random.default_rng([seed, i]) for i in range(_ENVS)]
     everyone = np.arange(_ENVS)
     core.reset(everyone, core.draw(draws))
-    # Shoved forward, so that bodies make progress which earns a reward.
+    # A push forward, so that bodies make progress and earn rewards.
     start = _start(core)
     start.qvel[:, 0] += rng.uniform(0, task.body.body.reach, _ENVS)
     core.engine.start(everyone, task.body, *start)
@@ -79,18 +79,18 @@ def _start(core: Core) -> Start:
 
 
 class Side:
-    """One engine's answer to a sample.
+    """The results of one engine for a sample.
 
     Args:
-        task_id: a registered id.
-        impl: see `FunctionalEnv`.
-        options: of the task.
+        task_id: registered id.
+        impl: implementation, see `FunctionalEnv`.
+        options: options of the task.
     """
 
     def __init__(self, task_id: str, impl: str, **options: Any) -> None:
         self.env = make_functional(task_id, impl, **options)
         self._still = make_functional(task_id, impl, **options)
-        # No physics step: the task judges the very state that it is given.
+        # Without physics steps the task evaluates exactly the given state.
         world = dataclasses.replace(self._still.task.world, substeps=0)
         self._still.task.world = world
         self.put = jax.jit(jax.vmap(self.env.put))
@@ -109,25 +109,25 @@ class Side:
 
 
 def quantities(env: FunctionalEnv, state: State) -> dict[str, np.ndarray]:
-    """What is compared, (n, k) each: observations by name, reward, flags, metrics."""
+    """The compared quantities, (n, k) each: observations by name, reward, flags and metrics."""
     observed = np.asarray(state.data.observation)
     parts = {name: observed[:, span] for name, span in env.layout.items()}
     flags = {"done": state.done, "truncation": state.info["truncation"]}
-    # What overflows is Warp's own.
+    # Only Warp has the overflow flag.
     shown = {name: value for name, value in state.metrics.items() if name != "overflow"}
     figures = {f"metric {name}": value for name, value in shown.items()}
     scalars = {"reward": state.reward, **flags, **figures}
     return parts | {name: np.asarray(value)[:, None] for name, value in scalars.items()}
 
 
-def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """For each quantity: the states' greatest differences, their median, 90 % point and maximum.
+def differences(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Median, 90 % quantile and maximum of the states' greatest differences, by quantity.
 
-    A difference is absolute where the value is below 1, else relative.
+    A difference is absolute where the expected value is below 1, else relative.
     """
     table = {}
-    for name, a in ours.items():
-        b = theirs[name]
+    for name, a in actual.items():
+        b = expected[name]
         worst = (np.abs(a - b) / np.maximum(np.abs(b), 1.0)).max(axis=1)
         table[name] = {
             "median": float(np.median(worst)),

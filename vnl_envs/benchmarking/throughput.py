@@ -1,4 +1,4 @@
-"""Throughput of environments beside the bare physics, in one run."""
+"""Throughput of environments compared with the bare physics in the same run."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def actions_for(task: Task, num: int, steps: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that steps.
+    """A stepper in a comparison.
 
     Attributes:
-        name: unique in a comparison.
-        run: steps it once per row of actions.
-        num: simulations.
-        dt: control step, s; rates are given in steps of 20 ms.
-        prepare: puts it where every round starts; not timed.
+        name: name, unique in a comparison.
+        run: function that steps once per row of actions.
+        num: number of simulations.
+        dt: duration of a control step, s; rates are in steps of 20 ms.
+        prepare: function that restores the start of a round; it is not timed.
     """
 
     name: str
@@ -52,12 +52,13 @@ class Contender:
 
 @dataclass(frozen=True)
 class Trace:
-    """What an environment's physics did in a run of actions, for the bare loop to do again.
+    """The physics of an environment in a run of actions, for the bare loop to repeat.
 
     Attributes:
         start: (num, nstate) states before the first step.
-        mocap: (steps, num, nmocap, 3) where platforms stood during each step.
-        resets: for each step, the simulations that began a new episode after it, and their states.
+        mocap: (steps, num, nmocap, 3) positions of platforms during each step, m.
+        resets: for each step, the simulations that started a new episode after it, and their
+            states.
     """
 
     start: np.ndarray
@@ -68,9 +69,9 @@ class Trace:
 def environments(
     task_id: str, num: int, threads: int, actions: np.ndarray, **options: Any
 ) -> tuple[Contender, Trace]:
-    """The vector environment (the single one for num = 1), and the trace of its run of actions.
+    """The vector environment (the single one for num = 1), and the trace of a run of actions.
 
-    Every round starts from the same state, so that it is the same run.
+    Every round starts from the same state, so that all rounds are the same run.
     """
     env: Any
     if num == 1:
@@ -81,7 +82,7 @@ def environments(
     state = env.unwrapped.get_state()
 
     def step(action: np.ndarray) -> np.ndarray:
-        """One step; return which simulations began a new episode."""
+        """Step once, and return the simulations that started a new episode."""
         if num > 1:
             _, _, terminated, truncated, _ = env.step(action)
             return np.flatnonzero(terminated | truncated)
@@ -107,7 +108,7 @@ def environments(
 
 
 def over_processes(task_id: str, num: int, processes: int, threads: int = 0) -> Contender:
-    """The vector environment stepped by several processes, in the run of `environments`."""
+    """The vector environment over several processes, in the same run as `environments`."""
     env: Any = gymnasium.make_vec(task_id, num_envs=num, processes=processes, threads=threads)
     env.reset(seed=0)
     state = env.unwrapped.get_state()
@@ -120,9 +121,9 @@ def over_processes(task_id: str, num: int, processes: int, threads: int = 0) -> 
 
 
 def bare_loop(task: Task, num: int, threads: int, actions: np.ndarray, trace: Trace) -> Contender:
-    """The bare `mujoco.batch` loop over the same physics: write controls and step, nothing else.
+    """The bare `mujoco.batch` loop over the same physics, which only writes controls and steps.
 
-    It goes through the states of the environment's own run, so that both meet the same contacts.
+    It repeats the states of the environment's run, so that both have the same contacts.
     """
     batch = Batch(task.world.model, num, nthread=threads, persistent=True)
     ctrl, mocap = batch.bind("ctrl"), batch.bind("mocap_pos")
@@ -149,23 +150,23 @@ def bare_loop(task: Task, num: int, threads: int, actions: np.ndarray, trace: Tr
 def beside_bare(
     task_id: str, num: int, threads: int, steps: int, rounds: int = 5, processes: int = 1
 ) -> tuple[float, float, float]:
-    """An environment beside the bare loop: steps per second of both, and their ratio (medians).
+    """Medians of the steps per second of an environment and the bare loop, and of their ratio.
 
     The bare loop has the threads of all processes.
     """
     task = make_task(task_id)
     actions = actions_for(task, num, steps)
-    ours, trace = environments(task_id, num, threads, actions)
+    env, trace = environments(task_id, num, threads, actions)
     if processes > 1:
-        ours = over_processes(task_id, num, processes, threads)
+        env = over_processes(task_id, num, processes, threads)
     bare = bare_loop(task, num, threads * processes, actions, trace)
-    rates = compare([ours, bare], task, steps, rounds)
-    ratio = np.median(np.array(rates[ours.name]) / np.array(rates["bare"]))
-    return float(np.median(rates[ours.name])), float(np.median(rates["bare"])), float(ratio)
+    rates = compare([env, bare], task, steps, rounds)
+    ratio = np.median(np.array(rates[env.name]) / np.array(rates["bare"]))
+    return float(np.median(rates[env.name])), float(np.median(rates["bare"])), float(ratio)
 
 
 def vector_env(task_id: str, num: int) -> Contender:
-    """The Gymnasium vector environment on all threads, over the actions alone."""
+    """The Gymnasium vector environment on all threads, without a trace."""
     env: Any = gymnasium.make_vec(task_id, num_envs=num)
 
     def run(actions: np.ndarray) -> None:
@@ -195,13 +196,13 @@ def compare(
 ) -> dict[str, list[float]]:
     """Control steps of 20 ms per second of each contender in each round.
 
-    They take turns, so that the machine's drift is shared.
+    The contenders take turns, so that they share the machine's drift.
 
     Args:
-        contenders: what to time.
-        task: whose actions to send.
-        steps: control steps per simulation and round.
-        rounds: counted rounds, after one that is not.
+        contenders: contenders to time.
+        task: task of the actions.
+        steps: number of control steps per simulation and round.
+        rounds: number of counted rounds, after one that is not counted.
     """
     rates: dict[str, list[float]] = {c.name: [] for c in contenders}
     for counted in [False, *[True] * rounds]:
@@ -218,7 +219,7 @@ def compare(
 
 
 def machine() -> dict[str, str]:
-    """Hardware and versions to stamp a measurement with."""
+    """Hardware and versions, as stamps of a measurement."""
     return {
         "cpu": cpu_name(),
         "cores": str(os.cpu_count()),

@@ -29,13 +29,13 @@ RATE = 50.0
 """Frames per second of every clip; also the control rate."""
 
 SPLITS = ("train", "test", "extra")
-"""What a clip is for. "extra" clips need more of the ground than hands and feet get (a back, a
-knee): neither training nor test sets have them, `split="all"` does."""
+"""Purposes of clips. "extra" clips need ground contacts of other parts than hands and feet (a back,
+a knee). They are in neither training nor test sets, but in `split="all"`."""
 TEXTS = ("label", "split", "source", "licence", "subject", "session")
-"""The attributes that every clip of a file has."""
+"""Names of the text attributes of a clip."""
 MIN_FRAMES = 2
 LARGEST = 1e6
-"""Of any number of a pose, m or rad; MuJoCo takes a simulation with 1e10 in it for diverged."""
+"""Greatest magnitude of a number of a pose, m or rad; MuJoCo treats 1e10 as divergence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +43,15 @@ class Clip:
     """One motion sequence of one body at 50 Hz.
 
     Attributes:
-        name: unique within its file.
-        qpos: (T, nq) float32: root position (m), root quaternion (w, x, y, z), joints (rad).
-        label: the behaviour, for scores by label.
+        name: name, unique within its file.
+        qpos: (T, nq) float32 poses: root position (m), root quaternion (w, x, y, z), joints (rad).
+        label: behaviour, for scores by label.
         split: one of `SPLITS`.
-        source: where the motion comes from.
-        licence: under which terms, as an SPDX identifier where there is one.
-        subject: who moved; empty if unknown.
-        session: the recording that the clip was cut from; empty if unknown. Clips of one session
-            never belong to both sides of a split.
+        source: origin of the motion.
+        licence: licence, as an SPDX identifier if there is one.
+        subject: id of the animal or person; empty if unknown.
+        session: recording from which the clip was cut; empty if unknown. Clips of one session are
+            never on both sides of a split.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Clip:
 
 
 def fingerprint(body: BodyModel) -> str:
-    """Identity of a body's kinematic tree: joint names, axes, offsets and limits, to 6 digits."""
+    """Hash of a body's kinematic tree: joint names, axes, offsets and limits, to 6 digits."""
     model, rows = body.model, body.bodies
     joints = [model.joint(body.body.prefix + name) for name in body.joint_names]
     digest = hashlib.sha256("\n".join(body.joint_names).encode())
@@ -81,9 +81,9 @@ def fingerprint(body: BodyModel) -> str:
 
 
 def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> None:
-    """Write clips of a body to a file, whole or not at all.
+    """Write clips of a body to a file atomically.
 
-    Clips are taken and written one at a time, so that a file may be larger than the memory.
+    Clips are consumed and written one at a time, so that a file may be larger than the memory.
 
     Raises:
         ClipError: a clip does not fit the body, a name occurs twice, or clips of one recording are
@@ -120,9 +120,9 @@ def write_clips(path: str | Path, clips: Iterable[Clip], body: BodyModel) -> Non
 
 
 def refuse_leakage(clips: Iterable[Clip]) -> None:
-    """Raise ClipError if clips of one recording are both for training and for testing.
+    """Raise ClipError if clips of one recording are in both the training and the test set.
 
-    Clips that do not say their session, and "extra" ones, are not judged.
+    Clips without a session and "extra" clips are ignored.
     """
     sides: dict[str, dict[str, str]] = {}
     for clip in clips:
@@ -137,17 +137,18 @@ def refuse_leakage(clips: Iterable[Clip]) -> None:
 
 
 def read_clips(path: str | Path, body: BodyModel) -> tuple[Clip, ...]:
-    """All clips of a file, checked against the body, in the file's order.
+    """Read all clips of a file, checked against the body, in the file's order.
 
     Raises:
-        ClipError: the file is damaged, of another format or of another body, or a clip in it is
-            not usable. FileNotFoundError: there is no such file.
+        ClipError: the file is damaged, of another format or of another body, or a clip is
+            unusable.
+        FileNotFoundError: there is no such file.
     """
     return tuple(iterate_clips(path, body))
 
 
 def iterate_clips(path: str | Path, body: BodyModel) -> Iterator[Clip]:
-    """The clips of `read_clips`, one at a time."""
+    """Read the clips of `read_clips` one at a time."""
     with hdf5.opened(Path(path)) as file:
         _check_header(file, body)
         names = hdf5.members(file)
@@ -249,7 +250,7 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
     if missing or "qpos" not in group:
         raise ClipError(f"{where} lacks {missing or ['qpos']}")
     qpos = hdf5.array(group, "qpos", (None, body.nq))
-    # Whole numbers are left for the check to name, and so is what becomes infinite here.
+    # The check reports integers, and numbers that become infinite here.
     if qpos.dtype.kind == "f":
         with np.errstate(over="ignore"):
             qpos = qpos.astype(np.float32, copy=False)
@@ -257,11 +258,11 @@ def _read_clip(name: str, file: h5py.File, body: BodyModel) -> Clip:
 
 
 def body_of(path: str | Path) -> str:
-    """Name of the body that a clip file is of.
+    """Name of the body of a clip file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ClipError: it is no clip file.
+        ClipError: the file is not a clip file.
     """
     with hdf5.opened(Path(path)) as file:
         _check_format(file)

@@ -1,4 +1,4 @@
-"""The clips that ship with the package, and how a task asks for clips."""
+"""Loading of clips for tasks: packaged clips, or a clip file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from vnl_envs.utils.resources import packaged
 def load_clips(
     body: BodyModel, clips: str | Path | Sequence[str] | None = None, split: str = "all"
 ) -> tuple[Clip, ...]:
-    """Clips of a body.
+    """Load clips of a body.
 
     Args:
-        body: whose.
-        clips: a clip file (`str` ending in .h5, or `Path`), names of embedded clips, or None for
-            all embedded clips.
+        body: body of the clips.
+        clips: clip file (`str` ending in .h5, or `Path`), or names of embedded clips; None is all
+            embedded clips.
         split: "train", "test" or "all".
 
     Raises:
-        FileNotFoundError: no such file, or nothing embedded for this body.
+        FileNotFoundError: there is no such file, or no clips are embedded for this body.
         ClipError: the file cannot be used.
-        ValueError: an unknown name or split.
+        ValueError: a name or the split is unknown.
     """
     if isinstance(clips, Path) or (isinstance(clips, str) and clips.endswith((".h5", ".hdf5"))):
         return select_clips(read_clips(clips, body), None, split)
@@ -47,7 +47,7 @@ def load_clips(
 def load_reference(
     body: BodyModel, clips: str | Path | Sequence[str] | None = None, split: str = "all"
 ) -> Reference:
-    """Clips with everything derived from them, computed once per process; see `load_clips`."""
+    """Load clips and their kinematics, computed once per process; see `load_clips`."""
     return _derive(_Key(load_clips(body, clips, split), body))
 
 

@@ -1,4 +1,4 @@
-"""Public motion data: what there is, and how it comes into the cache folder."""
+"""Public motion data, and their download into the cache folder."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from vnl_envs.utils.files import written_whole
 FOLDER_VARIABLE = "VNL_ENVS_DATA"
 """The environment variable that names another cache folder."""
 
-# To connect, and between two pieces of a file, s.
+# Time limit for a connection, and between two pieces of a file, s.
 _TIMEOUT = 30
-# Bytes; less than so many are lost when a connection breaks.
+# Size of a piece, bytes; fewer are lost when a connection breaks.
 _PIECE = 1 << 14
 
 
 class DownloadError(RuntimeError):
-    """A data set cannot be had; the message names it, says why and what can be done."""
+    """A data set cannot be downloaded. The message has its name, the reason and a remedy."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Motion that others published.
+    """Published motion data.
 
     Attributes:
-        name: for `fetch`.
-        body: the body that the motion is of.
-        what: content and origin in a line.
-        licence: an SPDX identifier where there is one.
-        home: the page of its publishers.
-        how: in which files it comes, where they are downloaded by hand.
-        url: of the one file to download; empty where that is done by hand.
-        size: bytes; None if not known.
-        sha256: checksum of the file; None if not known: then the first download decides.
+        name: name for `fetch`.
+        body: name of the body.
+        what: content and origin, one line.
+        licence: licence, as an SPDX identifier if there is one.
+        home: address of the publishers' page.
+        how: description of the files, if they are downloaded by hand.
+        url: address of the file to download; empty if that is done by hand.
+        size: size of the file, bytes; None if unknown.
+        sha256: checksum of the file; None if unknown, then the first download decides.
     """
 
     name: str
@@ -119,7 +119,7 @@ DATASETS = {
         ),
     )
 }
-"""By name, in the order of the list."""
+"""Name -> data set, in the order of the printed list."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class Fetched:
     """A file in the cache folder.
 
     Attributes:
-        path: where it is.
-        sha256: its checksum.
-        trust: where the checksum that it was held against is from: "known" in advance, "recorded"
-            by an earlier download, or the "first" download's own, recorded now.
+        path: path of the file.
+        sha256: checksum of the file.
+        trust: origin of the expected checksum: "known" in advance, "recorded" by an earlier
+            download, or that of this "first" download, recorded now.
     """
 
     path: Path
@@ -139,12 +139,12 @@ class Fetched:
 
 
 def data_folder() -> Path:
-    """Where downloads are kept: `VNL_ENVS_DATA`, or the platform's cache folder for programs."""
+    """The folder of downloads: `VNL_ENVS_DATA`, or the platform's cache folder for programs."""
     return Path(os.environ.get(FOLDER_VARIABLE) or pooch.os_cache("vnl_envs")).expanduser()
 
 
 def fetched(name: str, folder: Path | None = None) -> Path | None:
-    """Where a data set's file is in the cache folder; None if it is not there."""
+    """Path of a data set's file in the cache folder; None if it is not there."""
     path = (folder or data_folder()) / _get(name).file
     return path if DATASETS[name].url and path.is_file() else None
 
@@ -155,21 +155,21 @@ def fetch(
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Fetched:
-    """Have a data set in the cache folder: download it, or what is missing of it.
+    """Download a data set into the cache folder, if it is not there.
 
-    What an interrupted download got is kept and continued, if the server's file is still the same
-    one. A file that does not have its checksum is removed.
+    An interrupted download is continued if the server still has the same file. A file with a wrong
+    checksum is removed.
 
     Args:
         name: one of `DATASETS`.
-        folder: the cache folder; None for `data_folder()`.
-        progress: show a bar where there is a terminal.
-        say: called with lines about what is going on.
+        folder: cache folder; None is `data_folder()`.
+        progress: whether to show a progress bar on a terminal.
+        say: function that is called with lines for people.
 
     Raises:
-        ValueError: there is no data set of that name.
-        DownloadError: it is downloaded by hand, or cannot be downloaded now.
-        PermissionError: the folder cannot be written to.
+        ValueError: the name is unknown.
+        DownloadError: the data set is downloaded by hand, or the download failed.
+        PermissionError: the folder is not writable.
     """
     data_set = _get(name)
     if not data_set.url:
@@ -196,7 +196,7 @@ def _make(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path, data_set: DataSet, say: Callable[[str], None]) -> Iterator[None]:
-    """Nobody else downloads the same file to the same folder meanwhile."""
+    """Context in which no other process downloads the same file to the same folder."""
     lock = FileLock(folder / f".{data_set.file}.lock")
     try:
         lock.acquire(timeout=0)
@@ -218,7 +218,7 @@ def _fetch(data_set: DataSet, folder: Path, progress: bool, say: Callable[[str],
     shelf = pooch.create(
         folder, base_url="", registry={path.name: known}, urls={path.name: data_set.url}
     )
-    # Its messages are for programmers.
+    # Pooch's own messages are for programmers.
     pooch.get_logger().setLevel("WARNING")
     try:
         shelf.fetch(path.name, downloader=_Download(data_set, folder, progress, say))
@@ -236,7 +236,7 @@ def _fetch(data_set: DataSet, folder: Path, progress: bool, say: Callable[[str],
 
 @dataclass(frozen=True)
 class _Offer:
-    """What identifies a server's file."""
+    """Identity of a server's file."""
 
     size: int | None
     etag: str | None
@@ -245,17 +245,17 @@ class _Offer:
     @classmethod
     def of(cls, response: requests.Response) -> _Offer:
         headers = response.headers
-        # Of a part: "bytes 100-199/200".
+        # Header of a part: "bytes 100-199/200".
         part = re.fullmatch(r"bytes .*/(\d+)", headers.get("Content-Range", ""))
         size = part[1] if part else headers.get("Content-Length")
         return cls(int(size) if size else None, headers.get("ETag"), headers.get("Last-Modified"))
 
 
 class _Download:
-    """Downloads for Pooch, which checks the result and puts it in place.
+    """A downloader for Pooch, which checks the result and moves it into place.
 
-    Pooch's own downloader begins anew each time. This one writes to a file of its own, keeps it
-    when interrupted, and beside it what the server said of the file, to know it again.
+    Pooch's own downloader always starts again. This one keeps its partial file after an
+    interruption, and beside it the identity of the server's file, to continue later.
     """
 
     def __init__(
@@ -275,11 +275,11 @@ class _Download:
             self.memory.unlink(missing_ok=True)
 
     def _have(self) -> int:
-        """Bytes that an earlier download got."""
+        """Number of bytes from an earlier download."""
         return self.partial.stat().st_size if self.partial.exists() else 0
 
     def _remembered(self) -> _Offer | None:
-        """What the server said of the file that those bytes are of."""
+        """Identity of the server's file in the earlier download; None if unknown."""
         try:
             return _Offer(**json.loads(self.memory.read_text()))
         except (OSError, ValueError, TypeError):
@@ -301,7 +301,7 @@ class _Download:
                     "resume: from the beginning"
                 )
             if resumed and now != offer:
-                # A part of another file.
+                # The server has another file now.
                 self._forget()
                 return self._download(url)
             have = have if resumed else 0
@@ -314,7 +314,7 @@ class _Download:
             raise requests.ConnectionError("closed early")
 
     def _get(self, url: str, have: int) -> requests.Response:
-        # Compressed on the way, bytes could not be counted.
+        # Without compression, so that bytes can be counted.
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -368,7 +368,7 @@ class _Download:
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
-        """Every way to fail as one line."""
+        """Context that turns every failure into an error of one line."""
         try:
             yield
         except requests.RequestException as error:

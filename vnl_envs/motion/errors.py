@@ -1,11 +1,11 @@
-"""The error of everything that has to do with motion files, and the warning of their readers."""
+"""The error and the warning of motion files."""
 
 from __future__ import annotations
 
 
 class ClipError(ValueError):
-    """A motion file, or a clip in it, cannot be used; the message names it and says why."""
+    """A motion file or a clip cannot be used. The message has its name and the reason."""
 
 
 class MotionWarning(UserWarning):
-    """A motion file was read, but not all of it was used; the message names it and says what."""
+    """A part of a motion file was not used. The message has the file's name and the part."""

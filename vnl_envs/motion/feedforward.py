@@ -1,4 +1,4 @@
-"""Controls by which servos hold a clip's poses and carry what they load."""
+"""Controls with which servos hold the poses of a clip and carry their loads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from vnl_envs.motion.kinematics import Reference
 def load_controls(reference: Reference, body: BodyModel) -> np.ndarray:
     """Controls of position servos for each frame of the clips, (F, nu), within their limits.
 
-    A servo whose length is the pose's exerts the force that `actuator_loads` asks of it. Where its
-    activation lags behind its control (a first-order filter), the control leads by the filter's
-    inverse.
+    At the length of the pose, a servo with this control exerts the force of `actuator_loads`. If
+    its activation lags behind its control (a first-order filter), the filter's inverse is applied.
 
     Args:
-        reference: F frames.
-        body: its actuators are servos.
+        reference: clips with F frames in total.
+        body: body whose actuators are servos.
     """
     model, rows = body.model, body.ctrl
     force = actuator_loads(reference, body).force

@@ -1,4 +1,4 @@
-"""Forward kinematics of clips, and what a body's model derives from a pose."""
+"""Forward kinematics of clips."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Clips laid end to end, F frames in all, with everything derived from them.
+    """C concatenated clips with F frames in total, and their kinematics.
 
     Attributes:
-        clips: the clips.
-        first: (C,) each clip's first frame.
-        length: (C,) each clip's number of frames.
-        qpos: (F, nq) positions, quaternions normalised.
+        clips: clips, in order.
+        first: (C,) index of each clip's first frame.
+        length: (C,) number of frames of each clip.
+        qpos: (F, nq) positions, with normalised quaternions.
         qvel: (F, nv) velocities by central differences.
         xpos: (F, nbody, 3) body positions, m.
         xquat: (F, nbody, 4) body orientations.
-        xmat: (F, nbody, 9) the same as matrices.
+        xmat: (F, nbody, 9) body orientations as row-major rotation matrices.
         com: (F, 3) centre of mass, m.
-        servo: (F, nu) the controls at which position servos ask for the pose, in their limits.
+        servo: (F, nu) controls that make the pose the target of position servos, within limits.
         clearance: (F,) height of the lowest contact geom above z = 0, m.
     """
 
@@ -47,7 +47,7 @@ class Reference:
 
 
 def derive_reference(clips: Sequence[Clip], body: BodyModel) -> Reference:
-    """Forward kinematics of clips on a body, each clip's velocities from its own frames."""
+    """Forward kinematics of clips on a body. Velocities are computed within each clip."""
     length = np.array([len(clip) for clip in clips])
     qpos = np.concatenate([clip.qpos for clip in clips]).astype(np.float64)
     qpos[:, 3:7] /= np.linalg.norm(qpos[:, 3:7], axis=1, keepdims=True)
@@ -72,10 +72,10 @@ def derive_reference(clips: Sequence[Clip], body: BodyModel) -> Reference:
 
 
 def velocities(qpos: np.ndarray, rate: float = RATE) -> np.ndarray:
-    """Velocities of a pose sequence, (T, nq) -> (T, nq - 1), by central differences.
+    """Velocities of a pose sequence at `rate` Hz, (T, nq) -> (T, nq - 1), by central differences.
 
-    The ends use one-sided differences. Linear velocity is in the world frame and angular velocity
-    in the root's frame, as MuJoCo has them for a free joint.
+    The ends use one-sided differences. The root's linear velocity is in the world frame and its
+    angular velocity in the root's frame, as for a free joint of MuJoCo.
     """
     before = np.concatenate([qpos[:1], qpos[:-1]])
     after = np.concatenate([qpos[1:], qpos[-1:]])
@@ -98,14 +98,14 @@ def _relative_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class ForwardKinematics:
-    """Forward kinematics of one body, for poses that come in parts.
+    """Forward kinematics of one body, for many calls from one thread.
 
-    Keeps its simulations from call to call: making them anew for each of many clips costs time, and
-    leaves holes in memory that add up. For one thread at a time.
+    It keeps its simulations between calls: making new ones for each of many clips costs time and
+    fragments memory.
 
     Args:
-        body: whose.
-        simulations: how many poses are computed at once.
+        body: body of the poses.
+        simulations: number of poses that are computed at once.
     """
 
     def __init__(self, body: BodyModel, simulations: int = _CHUNK) -> None:
@@ -120,7 +120,7 @@ class ForwardKinematics:
         self._fields = {name: self._batch.bind(name) for name in ("qpos", *self._rows)}
 
     def __call__(self, qpos: np.ndarray) -> dict[str, np.ndarray]:
-        """Kinematics of poses (F, nq), as `forward_kinematics` gives them."""
+        """Kinematics of poses (F, nq), see `forward_kinematics`."""
         chunks = []
         for start in range(0, len(qpos), self._simulations):
             part = qpos[start : start + self._simulations]

@@ -1,4 +1,4 @@
-"""Poses at the rate of clips."""
+"""Resampling of poses to the rate of clips."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from vnl_envs.motion.clip import RATE, ClipError
 from vnl_envs.utils import checks
 
 SLOWEST, FASTEST = 1.0, 10_000.0
-"""Frame rates that a recording may have, Hz; cameras and encoders of laboratories lie between."""
+"""Least and greatest frame rate of a recording, Hz; laboratory cameras and encoders are between."""
 _SAME_RATE = 1e-5
-"""Relative: recordings state their frame rate or interval rounded."""
+"""Relative difference of equal rates, as recordings state their rate or interval rounded."""
 
 
 def resample(qpos: np.ndarray, rate: float) -> np.ndarray:
-    """Poses recorded at any rate, at the 50 Hz of clips; as they are where that is their rate.
+    """Resample poses to the 50 Hz of clips. Poses at 50 Hz are not changed.
 
-    Positions and joints follow cubic splines, the root's orientation turns at a constant rate
-    between frames (slerp). Splines: taking every other frame away from recorded and made clips and
-    putting it back, they err least and accelerate least among linear, monotone (PCHIP), Akima's and
-    cubic interpolation. Frame 0 stays; the last frame is the last one inside the recording.
+    Positions and joints are interpolated by cubic splines, the root's orientation by slerp. When
+    every other frame of recorded and generated clips is removed and interpolated, cubic splines
+    have the least error and the least acceleration among linear, monotone (PCHIP), Akima and cubic
+    interpolation. Frame 0 stays; the last frame is the last one inside the recording.
 
     Args:
         qpos: (T, nq) root position, root quaternion (w, x, y, z), joints; T at least 2.
         rate: frames per second, in [`SLOWEST`, `FASTEST`].
 
     Returns:
-        (T', nq) of the same floating point type, its quaternions of norm 1 and without jumps of
-        sign.
+        (T', nq) poses of the same floating point type, whose quaternions have norm 1 and no sign
+        flips.
 
     Raises:
-        ClipError: the rate is no such number, there are less than 2 frames, numbers that are not
-            finite or quaternions of norm 0.
+        ClipError: the rate is out of bounds, there are fewer than 2 frames, a number is not finite,
+            or a quaternion has norm 0.
     """
     rate = checked_rate(rate)
     if abs(rate / RATE - 1) <= _SAME_RATE:
@@ -44,7 +44,7 @@ def resample(qpos: np.ndarray, rate: float) -> np.ndarray:
         raise ClipError("resampling needs numbers that are all finite")
     if not (qpos[:, 3:7] != 0).any(axis=1).all():
         raise ClipError("resampling needs root quaternions that are not 0")
-    # Half a millionth of a frame: the last frame must not be lost to rounding.
+    # The margin keeps the last frame in spite of rounding.
     count = int((len(qpos) - 1) * RATE / rate + 5e-7) + 1
     frames = np.minimum(np.arange(count) * (rate / RATE), len(qpos) - 1)
     out = np.empty((count, qpos.shape[1]), np.result_type(qpos.dtype, np.float32))
@@ -57,10 +57,10 @@ def resample(qpos: np.ndarray, rate: float) -> np.ndarray:
 
 
 def checked_rate(rate: float) -> float:
-    """A frame rate that a recording may have, Hz.
+    """Check the frame rate of a recording, Hz.
 
     Raises:
-        ClipError: it is not one.
+        ClipError: it is not a number in [`SLOWEST`, `FASTEST`].
     """
     try:
         return checks.number("the frame rate", rate, SLOWEST, FASTEST, "Hz")
@@ -69,7 +69,7 @@ def checked_rate(rate: float) -> float:
 
 
 def without_flips(quat: np.ndarray) -> np.ndarray:
-    """The same orientations (T, 4), each quaternion of the sign nearest to the one before."""
+    """Quaternions (T, 4) with signs such that each is nearest to the one before."""
     flips = np.einsum("ti,ti->t", quat[1:], quat[:-1]) < 0
     signs = np.cumprod(np.where(flips, -1.0, 1.0))
     return quat * np.concatenate([[1.0], signs])[:, None]

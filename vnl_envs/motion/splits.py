@@ -1,4 +1,4 @@
-"""Training and test sets that have no recording, or no subject, in common."""
+"""Training and test sets without common recordings or subjects."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def split_by(
     test: float = 0.2,
     seed: int = 0,
 ) -> tuple[Clip, ...]:
-    """Clips with `split` set so that whole sessions or subjects are on one side.
+    """Set the `split` of clips so that each session or subject is on one side.
 
-    Groups go to the test set in an order drawn from the seed, as long as that brings its share of
-    the frames nearer to what is asked for; each side gets at least one. The order of the clips does
-    not matter. "extra" clips stay what they are.
+    Groups are added to the test set in random order as long as its share of the frames gets nearer
+    to the requested one. Each side gets at least one group. The result does not depend on the order
+    of the clips. "extra" clips are not changed.
 
     Args:
-        clips: of any splits; not changed.
-        key: what stays together.
-        test: share of all frames, "extra" clips not counted, in (0, 1).
-        seed: of the draw.
+        clips: clips of any splits; they are copied.
+        key: attribute that defines a group.
+        test: share of the test set in all frames, without "extra" clips, in (0, 1).
+        seed: seed of the order.
 
     Raises:
-        ClipError: clips do not say their session or subject, or there is only one of them.
+        ClipError: a clip has no session or subject, or there is only one group.
         ValueError: an argument is out of range.
     """
     checks.choice("key", key, ("session", "subject"))
@@ -57,7 +57,7 @@ def split_by(
 
 
 def _held_out(frames: dict[str, int], wanted: float, seed: int) -> set[str]:
-    """The groups of a test set of about so many frames, at least one and not all."""
+    """The groups of a test set of about `wanted` frames, at least one and not all."""
     # Sorted, so that only the groups and the seed matter.
     order = np.random.default_rng(seed).permutation(sorted(frames)).tolist()
     held_out: set[str] = set()

@@ -1,7 +1,7 @@
-"""Texts and numbers of foreign files, in whichever of many types a program has kept them.
+"""Conversion of texts and numbers in foreign files, which programs keep in many types.
 
-HDF5 and MATLAB have a text as `str`, as bytes, as an array of one, or as character codes; a list
-of them as an array, as a cell array or as a matrix of characters. What they mean is decided here.
+In HDF5 and MATLAB a text is a `str`, bytes, an array of one of them, or character codes. A list of
+texts is an array, a cell array or a matrix of characters.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def text(value: Any) -> str:
-    """The text that a value is: `str`, bytes (UTF-8), or an array of one of them.
+    """Convert a `str`, bytes (UTF-8), or an array of one of them to a text.
 
-    Without a byte order mark, and without the null characters that fill fields of a fixed length.
-    What is not UTF-8 becomes U+FFFD.
+    A byte order mark and the null characters that pad fields of fixed length are removed. Invalid
+    UTF-8 becomes U+FFFD.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     if isinstance(value, h5py.Empty) and value.dtype.kind == "S":
         return ""
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "SUO":
         return text(value.reshape(-1)[0])
     if isinstance(value, np.ndarray) and value.size == 0 and value.dtype.kind in "SU":
-        # A cell of MATLAB with no characters.
+        # An empty cell of MATLAB.
         return ""
     if isinstance(value, str):
-        # h5py keeps bytes that are not UTF-8 as surrogates.
+        # h5py represents invalid UTF-8 by surrogates.
         value = value.encode("utf-8", "surrogateescape")
     if not isinstance(value, bytes):
         raise ValueError(f"must be a text, got {_short(value)}")
@@ -40,10 +40,10 @@ def text(value: Any) -> str:
 
 
 def texts(value: Any) -> list[str]:
-    """The texts of an array with one axis longer than 1 at most; spaces that fill them are cut off.
+    """Convert an array with at most one axis longer than 1 to texts, without padding spaces.
 
     Raises:
-        ValueError: it is something else, or one of them is no text.
+        ValueError: the value is something else, or an entry is not a text.
     """
     array = np.asarray(value)
     if array.ndim == 0 or max(array.shape) != array.size or array.dtype.kind not in "SUO":
@@ -52,10 +52,10 @@ def texts(value: Any) -> list[str]:
 
 
 def number(value: Any) -> float:
-    """The finite number that a value is, or an array of one.
+    """Convert a finite number, or an array of one, to a float.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiu" or not math.isfinite(array.item()):

@@ -1,4 +1,4 @@
-"""The conformance kit: tests that a task keeps the package's contract, to inherit in a test file.
+"""The conformance kit: tests of the contract of a task or body, to inherit in a test file.
 
     class TestMouseGoalReaching(TaskContract):
         task_id = "mylab/MouseGoalReaching-v0"
@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("vnl_envs.testing needs pytest: pip install pytest") from error
 
-# Before they are imported: a failure then shows the values that were compared.
+# Registered before the imports, so that failures show the compared values.
 _PARTS = (
     "bodies",
     "comparison",

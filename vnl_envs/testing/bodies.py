@@ -1,4 +1,4 @@
-"""All tests of one body."""
+"""The tests of a body."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vnl_envs.testing.simulations import physics_at
 
 
 class BodyContract:
-    """What tasks rely on in a body, to inherit in a test file; `body` must be set.
+    """The contract of a body, to inherit in a test file. `body` must be set.
 
-    Several bodies are tested by `pytest.mark.parametrize("body", names)` instead.
+    For several bodies use `pytest.mark.parametrize("body", names)` instead.
     """
 
     body: str
@@ -31,7 +31,7 @@ class BodyContract:
         return named
 
     def test_controls_are_linear_about_the_standing_pose(self, body: str) -> None:
-        """Action 0 is the standing control; the farther limit is at 1 or -1, the nearer clips."""
+        """Action 0 is the standing control, ±1 reaches the farther limit, the nearer one clips."""
         model = task_of(_ids(body)[0]).body
         low, high = model.model.actuator_ctrlrange[model.ctrl].T
         standing, ones = model.standing_control, np.ones(model.nu)
@@ -41,7 +41,7 @@ class BodyContract:
         np.testing.assert_allclose(reached, farther)
         np.testing.assert_array_equal(model.control(1e3 * ones), high)
         np.testing.assert_array_equal(model.control(-1e3 * ones), low)
-        # Nothing but clipping bends it: small actions of either sign move as far.
+        # The map is linear up to clipping: small actions of both signs move equally far.
         small = 1e-3 * ones
         inside = (high - standing > 1e-2 * model.span) & (standing - low > 1e-2 * model.span)
         up, down = model.control(small) - standing, standing - model.control(-small)
@@ -69,7 +69,7 @@ class BodyContract:
 
 
 def _ids(body: str) -> list[str]:
-    """The ids of a body's tasks; there must be one."""
+    """The ids of a body's tasks, at least one."""
     ids = [i for i in task_ids() if get_row(i).body == body]
     assert ids, f"no task is registered on a body {body!r}"
     return ids
@@ -81,7 +81,7 @@ def _own_layout(task_id: str) -> list[tuple[str, slice]]:
 
 
 def _proprioception(task: Task) -> dict[str, np.ndarray]:
-    """What is observed of six states: standing, moving on the ground, moving in the air."""
+    """Observations of six states: standing, moving on the ground, and moving in the air."""
     rng, body = np.random.default_rng(0), task.body
     qpos = np.tile(body.standing_qpos, (6, 1))
     qpos[1:, 7:] += rng.normal(0, 0.05, (5, body.nq - 7))
@@ -93,21 +93,21 @@ def _proprioception(task: Task) -> dict[str, np.ndarray]:
 
 
 def _furthest(task: Task) -> list[tuple[str, float]]:
-    """How far each geom that collides gets from the root in 200 random poses, m."""
+    """Greatest distance of each colliding geom from the root in 200 random poses, m."""
     model, rng = task.world.model, np.random.default_rng(0)
-    ours = np.arange(task.body.geoms.start, task.body.geoms.stop)
-    ours = ours[(model.geom_contype[ours] | model.geom_conaffinity[ours]) != 0]
-    # The arm of a capsule from its centre to an end, and what surrounds it.
-    capsule = model.geom_type[ours] == mujoco.mjtGeom.mjGEOM_CAPSULE
-    arm = np.where(capsule, model.geom_size[ours, 1], 0.0)[:, None]
-    around = np.where(capsule, model.geom_size[ours, 0], model.geom_rbound[ours])
+    geoms = np.arange(task.body.geoms.start, task.body.geoms.stop)
+    geoms = geoms[(model.geom_contype[geoms] | model.geom_conaffinity[geoms]) != 0]
+    # The arm of a capsule from its centre to an end, and its radius.
+    capsule = model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_CAPSULE
+    arm = np.where(capsule, model.geom_size[geoms, 1], 0.0)[:, None]
+    radius = np.where(capsule, model.geom_size[geoms, 0], model.geom_rbound[geoms])
     qpos = np.tile(task.body.standing_qpos, (200, 1))
     low, high = task.body.joint_range.T
     qpos[1:, 7:] = rng.uniform(low, high, (199, len(low)))
     state = physics_at(task, qpos)
-    local = ours - task.body.geoms.start
+    local = geoms - task.body.geoms.start
     axis = state.geom_xmat[:, local, 2::3] * arm
     ends = (state.geom_xpos[:, local] + sign * axis for sign in (1, -1))
     distance = np.max([np.linalg.norm(end - state.xpos[:, :1], axis=-1) for end in ends], axis=0)
-    names = [model.geom(geom).name for geom in ours]
-    return list(zip(names, (distance + around).max(0).tolist(), strict=True))
+    names = [model.geom(geom).name for geom in geoms]
+    return list(zip(names, (distance + radius).max(0).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Equality bit for bit."""
+"""Bitwise comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Nested dictionaries, sequences and arrays are equal bit for bit (NaN equals NaN)."""
+    """Assert that nested dictionaries, sequences and arrays have the same bits (NaN equals NaN)."""
     if isinstance(a, Mapping):
         assert isinstance(b, Mapping), where
         assert set(a) == set(b), f"{where}: {sorted(set(a) ^ set(b))}"

@@ -1,4 +1,4 @@
-"""All tests of one task."""
+"""The tests of a task."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ class TaskContract(
     PhysicsChecks,
     ProcessChecks,
 ):
-    """The contract of a task, to inherit in a test file; see `Settings` for what to set."""
+    """The contract of a task, to inherit in a test file; see `Settings` for its attributes."""

@@ -1,4 +1,4 @@
-"""Environments of an id, and what they give for random actions."""
+"""Environments of a task id, and their results for random actions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import vnl_envs
 from vnl_envs.tasks.task import Task
 
 NUM, STEPS = 64, 60
-"""Environments and control steps of a rollout."""
+"""Numbers of environments and control steps of a rollout."""
 
 
 @functools.lru_cache(maxsize=16)
 def task_of(task_id: str) -> Task:
-    """A task with its default options, shared by all tests: never change it."""
+    """A task with its default options, shared by all tests, which must not change it."""
     return vnl_envs.make_task(task_id)
 
 
 @functools.lru_cache(maxsize=16)
 def single(task_id: str, **arguments: Any) -> Any:
-    """A single environment shared by all tests: reset it first."""
+    """A single environment shared by all tests, which must reset it first."""
     return gymnasium.make(task_id, **arguments)
 
 
@@ -35,14 +35,14 @@ def vector(task_id: str, num_envs: int, **arguments: Any) -> Any:
 
 
 def sync(task_id: str, num: int, mode: AutoresetMode, **arguments: Any) -> SyncVectorEnv:
-    """Gymnasium's own vector of our single environments: the reference for ours."""
+    """Gymnasium's own vector of single environments, the reference for `vector`."""
     make = functools.partial(gymnasium.make, task_id, disable_env_checker=True, **arguments)
     return SyncVectorEnv([make] * num, autoreset_mode=mode)
 
 
 @functools.lru_cache(maxsize=1)
 def rollout(task_id: str, **arguments: Any) -> list[tuple[Any, ...]]:
-    """Reset and random actions in 64 environments on 2 threads, with autoresets."""
+    """Results of a reset and random actions in 64 environments on 2 threads, with autoresets."""
     env = vector(task_id, NUM, threads=2, **arguments)
     return run_vector(env, actions_of(env.task, STEPS, NUM), seed=11)
 
@@ -60,17 +60,17 @@ def actions_of(task: Task, steps: int, num: int, seed: int = 0, size: float = 1.
 
 
 def rows(parts: Mapping[str, np.ndarray], index: Any) -> dict[str, np.ndarray]:
-    """A selection of the rows of an episode or carry."""
+    """Selected rows of an episode or carry."""
     return {k: v[index] for k, v in parts.items()}
 
 
 def run_vector(env: Any, actions: np.ndarray, seed: Any = 0) -> list[tuple[Any, ...]]:
-    """The results of reset and of every step."""
+    """The results of `reset` and of every step."""
     return [env.reset(seed=seed), *(env.step(a) for a in actions)]
 
 
 def run_single(env: Any, actions: np.ndarray, seed: int) -> list[tuple[Any, ...]]:
-    """Like `run_vector`, resetting where an episode ends; then with the final step as 6th entry."""
+    """Like `run_vector`, with resets at ends of episodes, whose final step is the 6th entry."""
     results: list[tuple[Any, ...]] = [env.reset(seed=seed)]
     for action in actions:
         result = env.step(action)
@@ -83,7 +83,7 @@ def run_single(env: Any, actions: np.ndarray, seed: int) -> list[tuple[Any, ...]
 
 
 def row_of(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """One environment's info among the infos of a vector, by the masks."""
+    """The info of one environment from the infos of a vector, by their masks."""
     out: dict[str, Any] = {}
     for key, value in infos.items():
         if key.startswith("_") or not infos["_" + key][index]:

@@ -13,10 +13,10 @@ from vnl_envs.testing.simulations import forward, physics_of
 
 
 class EpisodeChecks(Settings):
-    """How episodes begin and end."""
+    """Starts and ends of episodes are valid."""
 
     def test_starts_are_sound(self, task_id: str) -> None:
-        """No start is terminated already or reaches into the ground."""
+        """No start is terminated or reaches into the ground."""
         task = task_of(task_id)
         episode = self.start_episodes(task)
         start, carry = task.begin(episode)
@@ -34,7 +34,7 @@ class EpisodeChecks(Settings):
             assert not outcome.terminated[0], f"start {rows(episode, i)} is terminated"
 
     def test_starts_with_all_collisions(self, task_id: str) -> None:
-        """With `physics="full"`, too, no start reaches into the ground."""
+        """No start reaches into the ground with `physics="full"`."""
         env = vector(task_id, 20, physics="full")
         env.reset(seed=0)
         model, prefix = env.model, env.task.body.body.prefix
@@ -45,14 +45,14 @@ class EpisodeChecks(Settings):
                 assert not on_ground or contact.dist > -self.penetration, names
 
     def test_uniforms_at_their_ends(self, task_id: str) -> None:
-        """Uniform numbers of 0 and of 1 (a float32 cast can round up to it) make sound episodes."""
+        """Uniform numbers of 0 and 1 (a float32 cast can round up) make finite episodes."""
         task = task_of(task_id)
         u = np.stack([np.full(task.uniforms, x, np.float32) for x in (0, 1 - 2**-24, 1)])
         start, _ = task.begin({k: np.asarray(v) for k, v in task.episode(u).items()})
         assert np.isfinite(start.qpos).all()
 
     def test_gymnasium_knows_the_horizon(self, task_id: str) -> None:
-        """In the spec; alone it changes nothing, and the task's own is not counted twice."""
+        """The spec has the horizon, and Gymnasium's time limit with it changes nothing."""
         horizon = task_of(task_id).horizon
         assert gymnasium.spec(task_id).max_episode_steps == horizon
         env, own = gymnasium.make(task_id), gymnasium.make(task_id, max_episode_steps=-1)

@@ -1,4 +1,4 @@
-"""The functional environment of a task, on the native engine; needs JAX."""
+"""The tests of a task's functional environment on the native engine, which need JAX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vnl_envs.envs.functional import FunctionalEnv
 
 NUM = 4
-"""Simulations of a batch."""
+"""Number of simulations of a batch."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -30,7 +30,7 @@ def functional(task_id: str, **arguments: Any) -> FunctionalEnv:
 
 @functools.lru_cache(maxsize=16)
 def compiled(task_id: str, **arguments: Any) -> tuple[Any, Any]:
-    """Its batched functions."""
+    """The compiled batched functions of a functional environment: `reset` and `step`."""
     import jax
 
     env = functional(task_id, **arguments)
@@ -38,21 +38,21 @@ def compiled(task_id: str, **arguments: Any) -> tuple[Any, Any]:
 
 
 def keys(num: int, seed: int = 0) -> Any:
-    """Raw keys, as Brax has them."""
+    """Raw keys, as Brax uses them."""
     import jax
 
     return jax.random.split(jax.random.PRNGKey(seed), num)
 
 
 def numpy(tree: Any) -> Any:
-    """Leaves as NumPy arrays."""
+    """A tree whose leaves are NumPy arrays."""
     import jax
 
     return jax.tree.map(np.asarray, tree)
 
 
 def assert_same_tree(a: Any, b: Any) -> None:
-    """Two trees hold the same bits."""
+    """Assert that two trees have the same bits."""
     import jax
 
     structure: Any = jax.tree.structure(a)
@@ -61,7 +61,9 @@ def assert_same_tree(a: Any, b: Any) -> None:
 
 
 class FunctionalContract(Settings):
-    """`vnl_envs.make_functional(task_id, impl="native")`, to inherit beside `TaskContract`."""
+    """The contract of `vnl_envs.make_functional(task_id, impl="native")`, to inherit beside
+    `TaskContract`.
+    """
 
     @pytest.fixture(autouse=True)
     def _jax(self) -> None:
@@ -83,7 +85,7 @@ class FunctionalContract(Settings):
             self._check_steps(env, actions[:, i], states, i)
 
     def _check_steps(self, env: Any, actions: np.ndarray, states: list[Any], i: int) -> None:
-        """Row i of the states after the first is what the environment's steps give."""
+        """Row i of the states after the first equals the results of the environment's steps."""
         sums = dict.fromkeys(states[0].metrics, 0.0)
         for action, after in zip(actions, states[1:], strict=True):
             observed, reward, terminated, truncated, info = env.step(action)
@@ -98,13 +100,13 @@ class FunctionalContract(Settings):
                 sums[name] += after.metrics[name][i]
             if terminated or truncated:
                 break
-        # Summed over the episode, as trainers do, they are its figures.
+        # Summed over the episode, as trainers do, increments are the metrics.
         for name in set(sums) & set(info["metrics"]):
             value = info["metrics"][name]
             np.testing.assert_allclose(sums[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
     def test_saved_state_steps_to_the_same(self, task_id: str, tmp_path: Path) -> None:
-        """Written to a file and read again, a state goes on bit for bit."""
+        """A state that was written to a file and read again continues with the same bits."""
         import jax
 
         reset, step = compiled(task_id)
@@ -122,7 +124,7 @@ class FunctionalContract(Settings):
             assert_same_tree(state, other)
 
     def test_row_of_a_batch_is_the_single_function(self, task_id: str) -> None:
-        """`reset` and `step` without a batch axis, under jit or not, give a row of the batch."""
+        """`reset` and `step` without a batch axis give the bits of a row of the batch."""
         import jax
 
         env, (reset, step) = functional(task_id), compiled(task_id)
@@ -133,7 +135,7 @@ class FunctionalContract(Settings):
             assert_same_tree(one, jax.tree.map(lambda leaf, i=i: leaf[i], many))
 
     def test_put_goes_on_from_a_state(self, task_id: str) -> None:
-        """`put` at an episode's start gives what `reset` gives, up to float32."""
+        """`put` at an episode's start gives the result of `reset`, up to float32."""
         import jax
 
         env, task = functional(task_id), task_of(task_id)

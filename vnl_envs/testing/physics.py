@@ -1,4 +1,4 @@
-"""What a step makes of the physics."""
+"""The physics of a step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vnl_envs.testing.simulations import STATE, edit_physics, flat, forward, phy
 
 
 class PhysicsChecks(Settings):
-    """A step is MuJoCo's, and nothing else."""
+    """A step is a step of MuJoCo."""
 
     def test_observations_are_of_the_same_instant(self, task_id: str) -> None:
-        """After a step, all that is observed follows from the current qpos and qvel."""
+        """After a step, all observations follow from the current qpos and qvel."""
         env = vector(task_id, 4)
         task = env.task
         actions = actions_of(task, 15, 4, size=0.5)
@@ -31,7 +31,7 @@ class PhysicsChecks(Settings):
                 snapshot.mocap_pos,
             )
             for name in ("xpos", "xquat", "geom_xpos", "geom_xmat", "xipos"):
-                # A mocap body that was moved after the step is not compared by this.
+                # This does not compare a mocap body that was moved after the step.
                 np.testing.assert_allclose(
                     getattr(snapshot, name), getattr(data, name), atol=1e-9, err_msg=name
                 )
@@ -71,7 +71,7 @@ class PhysicsChecks(Settings):
         assert_same(env.unwrapped.get_state()["physics"], before)
 
     def test_divergence_is_an_outcome(self, task_id: str) -> None:
-        """A diverged simulation ends its episode without reward and leaves the others alone."""
+        """A diverged simulation ends its episode without reward and does not affect others."""
         num, lost = 4, 2
         calm, wild = vector(task_id, num), vector(task_id, num)
         actions = actions_of(calm.task, 6, num, size=0.2)
@@ -80,19 +80,19 @@ class PhysicsChecks(Settings):
         last = wild.step(actions[3])[0][lost]
         calm.step(actions[3])
         edit_physics(wild, lambda data: data.qvel.__setitem__(slice(None), 1e12), lost)
-        ours, theirs = wild.step(actions[4]), calm.step(actions[4])
-        final = row_of(ours[4], lost)
-        assert ours[2][lost]
-        assert not ours[3][lost]
-        assert ours[1][lost] == 0.0
+        actual, reference = wild.step(actions[4]), calm.step(actions[4])
+        final = row_of(actual[4], lost)
+        assert actual[2][lost]
+        assert not actual[3][lost]
+        assert actual[1][lost] == 0.0
         assert final["final_info"]["diverged"]
         assert not final["final_info"]["is_success"]
         assert all(v == 0 for v in final["final_info"]["reward_terms"].values())
         assert_same(final["final_obs"], last)
-        assert np.isfinite(ours[0]).all()
+        assert np.isfinite(actual[0]).all()
         others = np.arange(num) != lost
         for part in range(4):
-            assert_same(ours[part][others], theirs[part][others])
+            assert_same(actual[part][others], reference[part][others])
         for i in np.flatnonzero(others).tolist():
-            assert_same(row_of(ours[4], i), row_of(theirs[4], i))
+            assert_same(row_of(actual[4], i), row_of(reference[4], i))
         assert_same(wild.step(actions[5])[0][others], calm.step(actions[5])[0][others])

@@ -33,22 +33,22 @@ def in_fork(function: Callable[[], Any], timeout: float = 60.0) -> Any:
 
 
 class ProcessChecks(Settings):
-    """Forks and Gymnasium's process-per-environment vector."""
+    """Environments work in forked and spawned processes."""
 
     def test_fork(self, task_id: str) -> None:
-        """A forked child steps on as the parent does."""
+        """A forked child continues with the bits of the parent."""
         env = vector(task_id, 8, threads=2)
         actions = actions_of(env.task, 8, 8)
         run_vector(env, actions[:3], seed=0)
-        theirs = in_fork(lambda: [env.step(a)[:4] for a in actions[3:]])
-        assert_same(theirs, [env.step(a)[:4] for a in actions[3:]])
+        reference = in_fork(lambda: [env.step(a)[:4] for a in actions[3:]])
+        assert_same(reference, [env.step(a)[:4] for a in actions[3:]])
 
     def test_async_vector(self, task_id: str) -> None:
-        """Gymnasium's process-per-environment vector gives what its sequential one gives."""
+        """Gymnasium's process-per-environment vector gives the bits of its sequential one."""
         self._check_async(task_id, task_id, "fork")
 
     def test_spawned_async_vector(self, task_id: str) -> None:
-        """Also with freshly started interpreters, which import `module`."""
+        """It does so with spawned interpreters too, which import `module`."""
         if not self.module:
             pytest.skip("no `module` says what registers the id")
         self._check_async(task_id, f"{self.module}:{task_id}", "spawn")
@@ -58,8 +58,8 @@ class ProcessChecks(Settings):
         many = gymnasium.vector.AsyncVectorEnv([make] * 2, context=context)
         actions = actions_of(task_of(task_id), 20, 2)
         try:
-            ours = run_vector(many, actions, seed=0)
+            actual = run_vector(many, actions, seed=0)
         finally:
             many.close(timeout=30)
-        theirs = run_vector(sync(task_id, 2, AutoresetMode.NEXT_STEP), actions, seed=0)
-        assert_same(ours, theirs)
+        reference = run_vector(sync(task_id, 2, AutoresetMode.NEXT_STEP), actions, seed=0)
+        assert_same(actual, reference)

@@ -1,4 +1,4 @@
-"""What a subclass says of its task."""
+"""Settings of the conformance kit, which a subclass overrides."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from vnl_envs.testing.environments import episode_of
 
 
 class Settings:
-    """Attributes and methods to override; `task_id` must be set.
+    """Attributes and methods to override. `task_id` must be set.
 
-    Several ids are tested by `pytest.mark.parametrize("task_id", ids, scope="class")` instead.
+    For several ids use `pytest.mark.parametrize("task_id", ids, scope="class")` instead.
     """
 
     task_id: str
-    """The registered id."""
+    """Registered id of the task."""
 
     module: str = ""
-    """Name of the module that registers the id. Freshly started interpreters import it; without
-    it, they are not tested."""
+    """Name of the module that registers the id. Spawned interpreters import it. Without it, they
+    are not tested."""
 
     max_episode_steps: int | None = None
-    """Truncates the episodes of rollouts, so that some end where random actions end none."""
+    """Time limit of rollouts, for tasks whose episodes do not end under random actions."""
 
     penetration: float = 0.005
-    """How deep a start may reach into the ground, m."""
+    """Greatest depth to which a start may reach into the ground, m."""
 
     bounded: bool = True
     """Whether the reward lies in [0, 1]."""
 
     lasts_to_horizon: bool = True
-    """Whether time alone truncates an episode, counted in the carry's `step`."""
+    """Whether only the horizon truncates an episode, counted in the carry's `step`."""
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -45,9 +45,9 @@ class Settings:
     def move_world(
         self, task: Task, episode: Episode, carry: Carry, shift: np.ndarray, yaw: float
     ) -> tuple[Task, Episode, Carry] | None:
-        """The task, episodes and carries of a world turned by yaw rad and shifted by (x, y) m.
+        """The task, episodes and carries of a world turned by yaw, rad, then shifted by (x, y), m.
 
-        None where the scenery cannot move: then only the body's own observations are compared.
+        Return None if the scenery cannot move. Then only the body's own observations are compared.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""States of simulations: made, changed, moved, and seen as a task sees them."""
+"""States of simulations: making, changing, moving and viewing them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 def forward(
     task: Task, qpos: Any, qvel: Any = None, act: Any = None, mocap_pos: Any = None
 ) -> mujoco.MjData:
-    """A new `MjData` with the task's body in a state, after `mj_forward`."""
+    """A new `MjData` with the task's body in a given state, after `mj_forward`."""
     body, data = task.body, mujoco.MjData(task.world.model)
     data.qpos[body.qpos] = qpos
     if qvel is not None:
@@ -31,12 +31,12 @@ def forward(
 
 
 def physics_of(task: Task, *datas: mujoco.MjData) -> Physics:
-    """The view that a task has of these states, one row each."""
+    """The view of n states that a task reads, (n, ...)."""
     return task.body.physics(*datas)
 
 
 def physics_at(task: Task, qpos: Any, qvel: Any = None, act: Any = None) -> Physics:
-    """The view of states (n, nq), (n, nv), (n, na); zeros where not given."""
+    """The view of states (n, nq), (n, nv), (n, na); zeros if not given."""
     body = task.body
     qpos = np.atleast_2d(qpos)
     qvel = np.zeros((len(qpos), body.nv)) if qvel is None else np.atleast_2d(qvel)
@@ -52,7 +52,7 @@ def flat(observation: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
 
 
 def quat_mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Product of quaternions (4,), (n, 4)."""
+    """Products of a quaternion (4,) with quaternions (n, 4), (n, 4)."""
     out = np.empty_like(b)
     for i, q in enumerate(b):
         mujoco.mju_mulQuat(out[i], a, q)
@@ -60,7 +60,7 @@ def quat_mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def moved(qpos: np.ndarray, shift: np.ndarray, yaw: float) -> np.ndarray:
-    """Poses (n, nq) turned by yaw about the world's z axis, then shifted by (x, y)."""
+    """Poses (n, nq) turned by yaw, rad, about the world's z axis, then shifted by (x, y), m."""
     out = np.array(qpos, float)
     out[:, :2] = turned(out[:, :2], yaw) + shift
     turn = np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
@@ -69,7 +69,7 @@ def moved(qpos: np.ndarray, shift: np.ndarray, yaw: float) -> np.ndarray:
 
 
 def turned(vectors: np.ndarray, yaw: float) -> np.ndarray:
-    """Horizontal vectors (..., 2) turned by yaw."""
+    """Horizontal vectors (..., 2) turned by yaw, rad."""
     c, s = np.cos(yaw), np.sin(yaw)
     return vectors @ np.array([[c, s], [-s, c]])
 

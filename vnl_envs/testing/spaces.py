@@ -25,10 +25,10 @@ from vnl_envs.testing.settings import Settings
 
 
 class SpaceChecks(Settings):
-    """What is observed, rewarded and measured."""
+    """Observations, rewards and metrics keep their declared spaces and ranges."""
 
     def test_gymnasium_checker(self, task_id: str) -> None:
-        """Gymnasium's checker passes; only infinite bounds may be remarked on."""
+        """Gymnasium's checker passes. It may only warn of infinite bounds."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             check_env(single(task_id).unwrapped, skip_render_check=True)
@@ -36,7 +36,7 @@ class SpaceChecks(Settings):
         assert remarks == []
 
     def test_sb3_checker(self, task_id: str) -> None:
-        """So does that of Stable-Baselines3."""
+        """The checker of Stable-Baselines3 passes."""
         checker = pytest.importorskip("stable_baselines3.common.env_checker")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -67,7 +67,7 @@ class SpaceChecks(Settings):
         assert_same(np.concatenate(list(observed.values())), expected)
 
     def test_ranges(self, task_id: str) -> None:
-        """Finite observations, rewards in [0, 1] that are the sum of their terms."""
+        """Observations are finite, and rewards in [0, 1] are the sum of their terms."""
         task = task_of(task_id)
         space = vector(task_id, NUM).observation_space
         for result in rollout(task_id, **self.limits):
@@ -85,12 +85,12 @@ class SpaceChecks(Settings):
                 np.testing.assert_allclose(sum(info["reward_terms"].values()), reward[i], atol=1e-9)
 
     def test_rollout_ends_episodes(self, task_id: str) -> None:
-        """The rollout that other checks rest on does contain ends of episodes."""
+        """The rollout of other checks contains ends of episodes."""
         ends = sum((r[2] | r[3]).sum() for r in rollout(task_id, **self.limits)[1:])
         assert ends, f"no episode ended in {STEPS} steps: set `max_episode_steps` to less"
 
     def test_metrics_are_declared(self, task_id: str) -> None:
-        """Every metric in `info` is declared with a unit, and the standard two are right."""
+        """Every metric in `info` is declared with a unit, and the standard two are correct."""
         task, env = task_of(task_id), single(task_id)
         env.reset(seed=0)
         total = 0.0

@@ -1,4 +1,4 @@
-"""States that are saved, copied and replayed."""
+"""Saving, copying and replaying of states."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _pickled(env: Any) -> Any:
 
 
 def _played_on(env: Any, actions: np.ndarray) -> list[Any]:
-    """The results of steps, and of resets where an episode ends."""
+    """The results of steps, and of resets at ends of episodes."""
     results: list[Any] = []
     for action in actions:
         results.append(env.step(action))
@@ -37,10 +37,10 @@ def _played_on(env: Any, actions: np.ndarray) -> list[Any]:
 
 
 class StateChecks(Settings):
-    """What goes on from a state."""
+    """States can be saved, copied and replayed."""
 
     def test_set_state_continues_bit_for_bit(self, task_id: str) -> None:
-        """From `get_state` on everything repeats, episodes drawn later included."""
+        """After `set_state` everything repeats, including episodes that are drawn later."""
         env = vector(task_id, 3)
         actions = actions_of(env.task, 60, 3)
         run_vector(env, actions[:10], seed=2)
@@ -54,7 +54,7 @@ class StateChecks(Settings):
 
     @pytest.mark.parametrize("duplicate", [_pickled, copy.deepcopy], ids=["pickle", "deepcopy"])
     def test_copies_continue_bit_for_bit(self, task_id: str, duplicate: Any) -> None:
-        """A copy in mid-episode goes on as the original does, generator included."""
+        """A copy within an episode continues with the bits of the original."""
         env = gymnasium.make(task_id)
         actions = actions_of(task_of(task_id), 40, 1)[:, 0]
         run_single(env, actions[:5], seed=4)
@@ -64,7 +64,7 @@ class StateChecks(Settings):
         assert_same(one, two)
 
     def test_pickled_vector(self, task_id: str) -> None:
-        """The vector environment too."""
+        """After `set_state` of a vector environment everything repeats."""
         env = vector(task_id, 3)
         actions = actions_of(env.task, 30, 3)
         run_vector(env, actions[:5], seed=2)
@@ -72,7 +72,7 @@ class StateChecks(Settings):
         assert_same([env.step(a) for a in actions[5:]], [twin.step(a) for a in actions[5:]])
 
     def test_episode_replays(self, task_id: str) -> None:
-        """An episode given to `reset` is the same again, also after others."""
+        """An episode given to `reset` repeats, also after other episodes."""
         env = single(task_id)
         env.reset(seed=21)
         episode = copy.deepcopy(env.unwrapped.episode)
@@ -102,7 +102,7 @@ class StateChecks(Settings):
         assert_same(env.reset(options={"episode": episodes})[0], observed)
 
     def test_seed_decides_the_episode(self, task_id: str) -> None:
-        """The same seed is the same episode; without a seed the next one differs."""
+        """The same seed gives the same episode; without a seed the next one differs."""
         env = single(task_id)
         env.reset(seed=1)
         one = env.unwrapped.episode

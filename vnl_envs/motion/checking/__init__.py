@@ -1,1 +1,1 @@
-"""Whether a clip is one that its body can do."""
+"""Checks of clips against the body, the ground and mechanics."""

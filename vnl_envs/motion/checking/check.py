@@ -1,6 +1,6 @@
-"""Is a clip any good? Measures of clips against the body's limits, the ground and mechanics.
+"""Quality of clips: measures against the body's limits, the ground and mechanics.
 
-`docs/motion_check.md` says what each figure means and where its tolerance comes from.
+`docs/motion_check.md` explains each figure and the source of its tolerance.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from vnl_envs.motion.kinematics import Reference, derive_reference
 
 Verdict = Literal["ok", "suspicious", "bad"]
 
-# Standing heights per second: what moves by less shuffles on the spot.
+# Speed below which a body moves on the spot, standing heights per second.
 _SHUFFLE = 0.5
-# Frames whose kinematics are in memory at a time, and how many more on each side they need.
+# Number of frames whose kinematics are in memory at a time, and margin on each side.
 _CHUNK, _MARGIN = 4096, 4
-# At each end of a clip, looked at by themselves.
+# Number of frames at each end of a clip that are judged separately.
 _ENDS = round(0.2 * RATE)
-# Accelerations of the centre of mass that are nothing special, m/s²: a tenth of gravity.
+# Ordinary acceleration of the centre of mass, m/s²: a tenth of gravity.
 _GENTLE = 1.0
-# Frames of a clip, evenly spread, in which the actuators' loads are computed, at most; they cost
-# ten times as much as everything else. Of the actuators, those that lack most are named.
+# Greatest number of evenly spaced frames of a clip in which the actuators' loads are computed,
+# which costs ten times as much as everything else; and number of overloaded actuators to name.
 _LOADED, _NAMED = 100, 3
-# A spike stands out by this factor from what 95 % of the clip's own values stay below, ...
+# A spike exceeds the 95th percentile of the clip's own values by this factor, ...
 _OUTLIER, _COMMON = 3.0, 95
-# ... or is beyond the body's bound by this factor, however common such values are in the clip.
+# ... or the body's bound by this factor, even if such values are common in the clip.
 _IMPOSSIBLE = 2.0
-# Frames closer than this to their predecessor, in every coordinate, repeat it (float32 rounding).
+# Difference in every coordinate below which a frame repeats the one before (float32 rounding).
 _SAME = 1e-6
 
 
 class Figure(NamedTuple):
-    """One number of a clip's report, and what it says about the clip.
+    """One figure of a clip's report.
 
     Attributes:
-        unit: of the number, "1" for fractions and counts.
-        text: what it is.
-        suspicious, bad: above which the clip is called so; None if it never is.
+        unit: unit of the figure, "1" for fractions and counts.
+        text: description.
+        suspicious, bad: bounds above which the clip is suspicious or bad; None if it never is.
     """
 
     unit: str
@@ -97,19 +97,20 @@ FIGURES: dict[str, Figure] = {
     "overloaded": Figure("1", "share of frames that ask an actuator for more than it gives"),
     "deficit": Figure("N m", "what the worst actuator lacks, 95th percentile"),
 }
-"""The figures of a report in order, and the only place that says what they lead to."""
+"""The figures of a report, in order, with the bounds that decide its verdict."""
 
 
 class Fault(NamedTuple):
-    """Something wrong in some frames of a clip.
+    """A fault in some frames of a clip.
 
     Attributes:
-        kind: such as "joint limit", "joint speed", "sunk", "floating", "implausible".
-        where: the joint, foot or hand; empty for the whole body.
+        kind: kind of fault, such as "joint limit", "joint speed", "sunk", "floating",
+            "implausible".
+        where: name of the joint, foot or hand; empty for the whole body.
         spans: first and last frame of each run of frames.
-        worst: the largest value, in `unit`.
-        unit: of `worst`.
-        frame: where it is.
+        worst: largest value, in `unit`.
+        unit: unit of `worst`.
+        frame: frame of the largest value.
     """
 
     kind: str
@@ -125,20 +126,20 @@ class Series:
     """Measures of each frame of a clip, float32.
 
     Attributes:
-        root: (T, 3) position, m.
-        travelled: (T,) way of the centre of mass since the frame before, m.
+        root: (T, 3) position of the root, m.
+        travelled: (T,) distance of the centre of mass from the frame before, m.
         clearance: (T,) height of the lowest contact geom, m.
-        names: of the feet and hands.
-        height: (T, K) of their lowest points, m.
+        names: names of the K feet and hands.
+        height: (T, K) heights of their lowest points, m.
         stands: (T, K) whether they stand.
-        slide: (T, K) way over the ground to the next frame, m.
-        supported: (T,) whether anything is near the ground, in the frame or next to it.
-        wrench: (T, 6) see `root_wrench`.
-        residual: (T,) see `unsupported_wrench`.
-        joint_speed: (T,) of the fastest joint, rad/s.
-        acceleration: (T,) of the centre of mass, m/s²; second differences.
+        slide: (T, K) distance over the ground to the next frame, m.
+        supported: (T,) whether any point is near the ground, in the frame or next to it.
+        wrench: (T, 6) wrench on the root, see `root_wrench`.
+        residual: (T,) part of the wrench without support, see `unsupported_wrench`.
+        joint_speed: (T,) speed of the fastest joint, rad/s.
+        acceleration: (T,) acceleration of the centre of mass by second differences, m/s².
         loaded: (S,) frames in which the actuators' loads were computed.
-        deficit: (S, nu) what each actuator lacks there, N m, see `Loads`.
+        deficit: (S, nu) force or torque that each actuator lacks there, N or N m, see `Loads`.
     """
 
     root: np.ndarray
@@ -159,17 +160,17 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class ClipReport:
-    """What was found in one clip.
+    """The report on one clip.
 
     Attributes:
-        name, label, split: the clip's.
-        body: name of its body.
-        frames: how many it has.
-        limits: the tolerances that it was measured with.
-        figures: a number for each of `FIGURES`.
-        faults: what is wrong where.
-        verdict: the worst of what the figures lead to.
-        reasons: one line for each figure that is to blame, the worst first.
+        name, label, split: as in the clip.
+        body: name of the body.
+        frames: number of frames.
+        limits: tolerances of the body.
+        figures: value for each of `FIGURES`.
+        faults: faults in frames.
+        verdict: worst verdict of all figures.
+        reasons: one line for each figure that is not ok, the worst first.
         series: measures of each frame.
     """
 
@@ -186,7 +187,7 @@ class ClipReport:
     series: Series
 
     def marked(self, *kinds: str) -> np.ndarray:
-        """(T,) frames that faults of some kinds name, or any fault if no kind is given."""
+        """(T,) bool, whether a frame has a fault of these kinds, or any fault without kinds."""
         chosen = [fault for fault in self.faults if not kinds or fault.kind in kinds]
         return mark(chosen, self.frames)
 
@@ -194,12 +195,12 @@ class ClipReport:
 def check_clips(
     clips: Iterable[Clip], body: BodyModel, progress: bool = False
 ) -> tuple[ClipReport, ...]:
-    """A report on each clip. A report takes 0.1 kB per frame, the work in between 0.3 GB.
+    """Check clips. A report takes 0.1 kB per frame, the work up to 0.3 GB.
 
     Args:
-        clips: read one after the other.
-        body: whose they are.
-        progress: show a bar of the frames done.
+        clips: clips, consumed one at a time.
+        body: body of the clips.
+        progress: whether to show a progress bar.
 
     Raises:
         ClipError: a clip does not fit the body.
@@ -242,7 +243,7 @@ def _check(clip: Clip, body: BodyModel, bar: tqdm) -> ClipReport:
 
 
 def judge(figures: dict[str, float]) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict that a clip's figures lead to, and the reasons."""
+    """The verdict from a clip's figures, and the reasons."""
     found: dict[Verdict, list[str]] = {"bad": [], "suspicious": []}
     for key, value in figures.items():
         rule = FIGURES[key]
@@ -258,7 +259,7 @@ def judge(figures: dict[str, float]) -> tuple[Verdict, tuple[str, ...]]:
 def _figures(
     clip: Clip, body: BodyModel, series: Series, faults: Iterable[Fault], bound: Limits
 ) -> dict[str, float]:
-    """The numbers of `FIGURES`."""
+    """The values of `FIGURES`."""
     faults = tuple(faults)
 
     def marked(*kinds: str) -> np.ndarray:
@@ -299,9 +300,7 @@ def _figures(
 
 
 def _end_figures(series: Series) -> dict[str, float]:
-    """What the first and the last `_ENDS` frames show: whether the motion starts or stops there as
-    no body can.
-    """
+    """Figures of the first and the last `_ENDS` frames: starts and stops that no body can do."""
     acceleration = series.acceleration
     start, end = (float(part.max()) for part in (acceleration[:_ENDS], acceleration[-_ENDS:]))
     between = acceleration[_ENDS:-_ENDS]
@@ -319,7 +318,7 @@ def _end_figures(series: Series) -> dict[str, float]:
 
 
 def mark(faults: Iterable[Fault], total: int) -> np.ndarray:
-    """(T,) frames that faults name."""
+    """(T,) bool, whether a frame has one of the faults."""
     out = np.zeros(total, bool)
     for fault in faults:
         for first, last in fault.spans:
@@ -330,7 +329,7 @@ def mark(faults: Iterable[Fault], total: int) -> np.ndarray:
 def _fault(
     kind: str, where: str, wrong: np.ndarray, value: np.ndarray, unit: str
 ) -> Iterator[Fault]:
-    """The fault of frames that are wrong (T,), if there are any; its worst value."""
+    """The fault of the frames marked by `wrong` (T,), if there are any, with its worst value."""
     if wrong.any():
         edges = np.flatnonzero(np.diff(np.concatenate([[False], wrong, [False]]).astype(int)))
         spans = tuple((int(a), int(b) - 1) for a, b in edges.reshape(-1, 2))
@@ -390,12 +389,12 @@ def _changes(values: np.ndarray, signed: bool = False) -> dict[str, np.ndarray]:
 
 
 def _common(values: np.ndarray) -> float:
-    """What most of a clip's values stay below."""
+    """The percentile `_COMMON` of a clip's values."""
     return float(np.percentile(values, _COMMON))
 
 
 def _sample(total: int) -> slice:
-    """Frames next to each other that a long clip's distribution is taken from."""
+    """Contiguous frames that represent the distribution of a long clip."""
     most = 50_000
     return slice(max(0, (total - most) // 2), (total + most) // 2 + 1)
 
@@ -411,7 +410,7 @@ def _spikes(
 def _repeats(clip: Clip) -> Iterator[Fault]:
     same = np.zeros(len(clip), bool)
     same[1:] = np.abs(np.diff(clip.qpos, axis=0)).max(axis=1) < _SAME
-    # What is worst is the longest run, which ends where the count is highest.
+    # The worst is the longest run, which ends where the count is highest.
     run = np.arange(len(same)) - np.maximum.accumulate(np.where(same, 0, np.arange(len(same))))
     yield from _fault("repeated", "", same, run.astype(float), "frames")
 
@@ -433,7 +432,7 @@ def _ground_faults(series: Series, bound: Limits) -> Iterator[Fault]:
 
 
 def _overloads(series: Series, body: BodyModel) -> Iterator[Fault]:
-    """Actuators that are asked for more than they give, in the frames looked at."""
+    """Actuators that need more force than they have, in the sampled frames."""
     for name, lack in zip(body.actuator_names, series.deficit.T, strict=True):
         # Each frame looked at stands for those up to the next.
         value = lack[np.searchsorted(series.loaded, np.arange(len(series.root)), "right") - 1]
@@ -485,7 +484,5 @@ def _measure(reference: Reference, body: BodyModel) -> dict[str, np.ndarray]:
 
 
 def _in_place(duration: float, body: BodyModel) -> float:
-    """The way, m, below which a body stays where it is, in this time, s: slips are not compared
-    with less.
-    """
+    """Least distance, m, with which slips are compared: shuffling on the spot for a time, s."""
     return standing_length(body) * max(1.0, _SHUFFLE * duration)

@@ -1,4 +1,4 @@
-"""What clips ask of a body's mechanics: forces from the ground, and from the actuators."""
+"""Forces that clips require from the ground and from the actuators."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vnl_envs.motion.checking.ground import (
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.kinematics import Reference
 
-# Frames on each side of a clip whose accelerations lean on one-sided differences.
+# Frames at each end of a clip whose accelerations depend on one-sided differences.
 _EDGE = 2
 
 
 def accelerations(reference: Reference) -> np.ndarray:
-    """Central differences of the velocities within each clip, (F, nv).
+    """Accelerations by central differences of the velocities within each clip, (F, nv).
 
-    0 in clips that are too short for them.
+    They are 0 in clips that are too short.
     """
     out = np.zeros_like(reference.qvel)
     for first, length in zip(reference.first, reference.length, strict=True):
@@ -39,7 +39,7 @@ def accelerations(reference: Reference) -> np.ndarray:
 
 
 def inverse_dynamics(reference: Reference, body: BodyModel) -> np.ndarray:
-    """Generalised forces that move the body as the clips do, without contacts, (F, nv).
+    """Generalised forces that produce the clips' motion without contacts, (F, nv).
 
     Accelerations are those of `accelerations`.
     """
@@ -57,13 +57,13 @@ def inverse_dynamics(reference: Reference, body: BodyModel) -> np.ndarray:
 
 
 def root_wrench(reference: Reference, body: BodyModel) -> np.ndarray:
-    """What must push at the body from outside for it to move as the clips do, (F, 6).
+    """The external wrench on the body that the clips' motion requires, (F, 6), world axes.
 
-    Inverse dynamics without contacts (`mj_inverse`), world axes. The first three are the force in
-    body weights; the last three the moment about the centre of mass in body weights times the
-    standing root's height (`standing_length`). Rest is (0, 0, 1, 0, 0, 0); free fall is 0.
-    Accelerations are central differences of the velocities; a clip's first and last two frames
-    take those of their neighbours.
+    It follows from inverse dynamics without contacts (`mj_inverse`). The first three numbers are
+    the force in body weights. The last three are the moment about the centre of mass, in body
+    weights times the standing root's height (`standing_length`). Rest is (0, 0, 1, 0, 0, 0), and
+    free fall is 0. Accelerations are central differences of the velocities. A clip's first and last
+    two frames take those of their neighbours.
     """
     return _at_centre(inverse_dynamics(reference, body)[:, :6], reference, body)
 
@@ -79,16 +79,16 @@ def _at_centre(wrench: np.ndarray, reference: Reference, body: BodyModel) -> np.
 
 
 def _weight(body: BodyModel) -> float:
-    """Of the body, N."""
+    """Weight of the body, N."""
     return float(body.mass.sum() * -body.model.opt.gravity[2])
 
 
 def unsupported_wrench(reference: Reference, body: BodyModel) -> np.ndarray:
-    """The part of `root_wrench` that no contact with the ground can give, (F,).
+    """Norm of the part of `root_wrench` that no ground contact can provide, (F,).
 
-    Size of what is left of the six numbers after the best combination of forces in the friction
-    cones of the points near the ground (non-negative least squares). Points count that are near
-    in the frame or next to it, since accelerations come from five frames.
+    It is the residual after the best combination of forces in the friction cones of points near
+    the ground (non-negative least squares). Points that are near in an adjacent frame count too, as
+    accelerations depend on five frames.
     """
     points = soles(reference, body)
     near = near_ground(points, reference, body)
@@ -99,7 +99,7 @@ def unsupported_wrench(reference: Reference, body: BodyModel) -> np.ndarray:
 def residual(
     wrench: np.ndarray, points: np.ndarray, near: np.ndarray, com: np.ndarray, body: BodyModel
 ) -> np.ndarray:
-    """See `unsupported_wrench`; points (F, P, 3) of which some are near (F, P)."""
+    """See `unsupported_wrench`, for points (F, P, 3) that are `near` the ground (F, P) bool."""
     edges = friction_cone(body)
     arms = (points - com[:, None]) / standing_length(body)
     out = np.linalg.norm(wrench, axis=1)
@@ -113,17 +113,17 @@ def _generators(edges: np.ndarray, arms: np.ndarray) -> np.ndarray:
     return np.concatenate([edges, np.cross(arms[:, None], edges)], axis=-1).reshape(-1, 6)
 
 
-# Weight of the root's wrench against the actuators' loads: first of all the ground carries.
+# Weight of the root's wrench relative to the actuators' loads, so that the ground carries first.
 _ROOT_FIRST = 100.0
 
 
 @dataclass(frozen=True, eq=False)
 class Loads:
-    """What the actuators must give for a body to move as its clips do, in F frames.
+    """Forces of the actuators that the motion requires, in F frames.
 
     Attributes:
-        force: (F, nu) of each actuator, N m (N for those that pull along a line).
-        low, high: (nu,) the least and the most that it gives, see `force_range`.
+        force: (F, nu) force of each actuator, N m (N for linear actuators).
+        low, high: (nu,) least and greatest force of each actuator, see `force_range`.
     """
 
     force: np.ndarray
@@ -132,15 +132,15 @@ class Loads:
 
     @property
     def deficit(self) -> np.ndarray:
-        """(F, nu) how far the force is beyond what the actuator gives."""
+        """(F, nu) amount by which the force exceeds the actuator's range."""
         return np.maximum(np.maximum(self.force - self.high, self.low - self.force), 0.0)
 
 
 def force_range(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the most force of each actuator, (nu,) each.
+    """The least and greatest force of each actuator, (nu,) each.
 
-    That is the range to which the engine limits it; else, of a motor what its controls give, and of
-    a servo what it gives from one end of their range towards the other.
+    This is the force range of the model. Without one, it follows from the control range: for a
+    motor directly, for a servo from the distance between both ends of the range.
     """
     model, rows = body.model, body.ctrl
     gain = model.actuator_gainprm[rows, :1]
@@ -157,11 +157,11 @@ def actuator_loads(
 ) -> Loads:
     """Forces of the actuators in some frames, by default in all.
 
-    They are those of inverse dynamics, less what the ground carries. Of all contact forces in the
-    friction cones of the points near the ground that give the root its wrench, as far as contacts
-    can, it is those with the least loads: non-negative least squares, where a load counts in halves
-    of its actuator's range. Joints without an actuator are left out; where actuators share joints,
-    theirs is the best fit to the joints' torques.
+    They are the forces of inverse dynamics minus those of ground contacts. Among all contact forces
+    in the friction cones of points near the ground that provide the root's wrench as far as
+    possible, those with the least loads are chosen (non-negative least squares; loads are in units
+    of half the actuator's range). Joints without an actuator are left out. For actuators that share
+    joints, forces are the least-squares fit to the joints' torques.
     """
     points = soles(reference, body)
     near = near_ground(points, reference, body)
@@ -190,10 +190,10 @@ def actuator_loads(
 
 
 class _Levers:
-    """What actuators and contacts move in a pose.
+    """Lever arms of actuators and contacts in a pose.
 
     Attributes:
-        inverse: (nu, nv - 6) from the joints' torques to the actuators' forces, least squares.
+        inverse: (nu, nv - 6) least-squares map from the joints' torques to the actuators' forces.
     """
 
     def __init__(self, body: BodyModel) -> None:
@@ -212,14 +212,12 @@ class _Levers:
             moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
         )
         moment = moment[body.ctrl, body.qvel][:, 6:]
-        # Those of joints, and of tendons that add joints up, are the same in all poses.
+        # The moments of joints, and of tendons that are sums of joints, are the same in all poses.
         if not np.array_equal(moment, self._moment):
             self._moment, self.inverse = moment, np.linalg.pinv(moment.T)
 
     def jacobians(self, points: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Of contact points (P, 3), which are those of `Soles` in these columns, with respect to
-        the joints, (P, 3, nv - 6).
-        """
+        """Jacobians (P, 3, nv - 6) by the joints of contact points (P, 3), `columns` of `Soles`."""
         out = np.zeros((len(points), 3, self.model.nv))
         for jacobian, point, owner in zip(out, points, self._owners[columns], strict=True):
             mujoco.mj_jac(self.model, self.data, jacobian, None, point, owner)

@@ -1,4 +1,4 @@
-"""Where and how a body meets the ground in clips: tolerances, soles, stance and friction."""
+"""Ground contact of a body in clips: tolerances, soles, stance and friction."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vnl_envs.bodies.body import GROUND_CONTYPE, BodyModel
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.kinematics import Reference
 
-# Feet of a statue that is pushed along and turned move at different speeds.
+# Factor between speeds of feet that slide together: a body that slides and turns has both.
 _HARDLY_FASTER = 1.5
-# Of the standing height: a body whose root is lower lies, crawls or gets up, and its feet drag.
+# Fraction of the standing height below which a body lies, crawls or gets up, and its feet drag.
 _UP = 0.5
 # A pyramid of eight edges holds 90 % of the friction cone's cross-section.
 _CONE_EDGES = 8
@@ -25,15 +25,15 @@ class Limits:
     """Tolerances of one body.
 
     Attributes:
-        near: how close to the ground a point carries weight, m.
-        depth: how deep a contact geom may be in the ground, m.
-        stance_speed: below which a point near the ground stands, m/s.
-        limit: by how much a joint may be out of its range, rad.
-        root_speed, root_acceleration: of the root's origin, m/s and m/s².
-        turn_speed, turn_acceleration: of the root, rad/s and rad/s².
-        joint_speed, joint_acceleration: of any joint, rad/s and rad/s².
-        free: vertical force at which a body without support is not in free fall, body weights.
-        residual: force and moment that no contact can give, body weights.
+        near: height up to which a point carries weight, m.
+        depth: greatest depth of a contact geom in the ground, m.
+        stance_speed: speed below which a point near the ground stands, m/s.
+        limit: amount by which a joint may exceed its range, rad.
+        root_speed, root_acceleration: bounds for the root's origin, m/s and m/s².
+        turn_speed, turn_acceleration: bounds for the root's rotation, rad/s and rad/s².
+        joint_speed, joint_acceleration: bounds for any joint, rad/s and rad/s².
+        free: vertical force from which on an unsupported body is not in free fall, body weights.
+        residual: bound for force and moment that no contact can provide, body weights.
     """
 
     near: float
@@ -74,8 +74,8 @@ LIMITS = {
         joint_acceleration=5000.0,
     ),
 }
-"""Of the humanoid and the rat, by their standing root's height, m; `docs/motion_check.md` has the
-reasons."""
+"""Limits of the humanoid and the rat, by the height of the standing root, m; `docs/motion_check.md`
+has the reasons."""
 
 
 def limits(body: BodyModel) -> Limits:
@@ -87,7 +87,7 @@ def limits(body: BodyModel) -> Limits:
     length = standing_length(body)
     base = min(LIMITS, key=lambda other: abs(np.log(length / other)))
     scale = length / base
-    # The bodies that the table is for keep its round numbers.
+    # The bodies of the table itself are not scaled.
     scale = 1.0 if abs(scale - 1) < 0.05 else scale
     return dataclasses.replace(
         LIMITS[base],
@@ -108,21 +108,22 @@ def limits(body: BodyModel) -> Limits:
 
 
 def standing_length(body: BodyModel) -> float:
-    """Height of the standing root above the ground, m: the unit of lengths of a body."""
+    """Height of the standing root above the ground, m, the unit of length of a body."""
     return float(body.standing_qpos[2])
 
 
 @dataclass(frozen=True, eq=False)
 class Soles:
-    """The points with which contact geoms can touch the ground: under the ends of capsules and
-    the centres of spheres, P points over F frames.
+    """P points with which contact geoms can touch the ground, over F frames.
+
+    They are under the ends of capsules and the centres of spheres.
 
     Attributes:
-        group: (P,) which of `names` a point belongs to, -1 for none.
-        names: the feet and hands, as the body's touch sensors name them.
-        points: (F, P, 3) m.
-        slip: (F, P, 2) horizontal way, m, that the body's material makes at each point from a
-            frame to the next; rolling makes none. 0 in a clip's last frame.
+        group: (P,) index in `names` of each point, -1 for none.
+        names: names of the feet and hands, as for the body's touch sensors.
+        points: (F, P, 3) positions, m.
+        slip: (F, P, 2) horizontal displacement of the body's material at each point to the next
+            frame, m; rolling gives 0. It is 0 in a clip's last frame.
     """
 
     group: np.ndarray
@@ -132,7 +133,7 @@ class Soles:
 
     @property
     def height(self) -> np.ndarray:
-        """(F, P) above the ground, m."""
+        """(F, P) heights above the ground, m."""
         return self.points[..., 2]
 
     def foot(self, name: str) -> np.ndarray:
@@ -141,9 +142,7 @@ class Soles:
 
 
 def point_geoms(body: BodyModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each contact point its geom's row, signed way from the centre along its axis and
-    radius, m.
-    """
+    """Geom row, signed distance from its centre along its axis, m, and radius, m, of each point."""
     rows, half, radius = body.capsules(*body.body.contact_geoms)
     ends = [[h, -h] if h > 0 else [0.0] for h in half]
     which = np.repeat(np.arange(len(rows)), [len(e) for e in ends])
@@ -170,7 +169,7 @@ def soles(reference: Reference, body: BodyModel) -> Soles:
 def _slip(
     reference: Reference, owner: np.ndarray, turn: np.ndarray, points: np.ndarray
 ) -> np.ndarray:
-    """See `Soles.slip`: the material at a point is followed to the next frame.
+    """See `Soles.slip`. The material at a point is followed to the next frame.
 
     Rolling by an angle moves it horizontally by the radius times the angle's cube over six.
     """
@@ -185,19 +184,19 @@ def _slip(
 
 @dataclass(frozen=True, eq=False)
 class Stance:
-    """When feet and hands are on the ground, and how far they slide there, K feet and hands.
+    """Stance and sliding of K feet and hands in F frames.
 
     Attributes:
-        names: of the feet and hands.
-        height: (F, K) of the lowest point above the ground, m.
-        slip: (F, K) horizontal way to the next frame of the slowest point that is near the ground
-            in both, m: a foot that rolls or turns on one of its points does not slide. Infinite
-            where none is.
-        stands: (F, K) whether it stands from a frame to the next: near the ground under a body that
-            is up (the root above half its standing height), and either below the stance speed or
-            hardly faster than the slowest foot that is near. So a body that is pushed along like a
-            statue slides; a swinging foot that passes close to the ground does not, and the legs
-            of one that lies do not.
+        names: names of the feet and hands.
+        height: (F, K) height of the lowest point above the ground, m.
+        slip: (F, K) horizontal displacement to the next frame of the slowest point that is near
+            the ground in both frames, m, infinite if there is none. So a foot that rolls or turns
+            on one of its points does not slide.
+        stands: (F, K) whether a foot stands from a frame to the next. It must be near the ground
+            under a body that is up (root above half its standing height), and either be below the
+            stance speed or hardly faster than the slowest foot near the ground. So a body that
+            moves like a statue slides. A swinging foot close to the ground, and the legs of a
+            lying body, do not slide.
     """
 
     names: tuple[str, ...]
@@ -207,7 +206,7 @@ class Stance:
 
     @property
     def slide(self) -> np.ndarray:
-        """(F, K) way over the ground while standing, m."""
+        """(F, K) displacement over the ground while standing, m."""
         return np.where(self.stands, self.slip, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What `check_clips` found, for people (tables, one HTML page) and for programs (a record)."""
+"""Reports of `check_clips`, for people (tables, an HTML page) and for programs (a record)."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ LIMIT_UNITS = {
     "residual": "weights",
 }
 
-# Clips that a page draws, the worst first; of all others it has the row in the table.
+# Greatest number of clips with plots on a page, the worst first. Others have only a table row.
 MOST_DRAWN = 50
-# Runs of frames that a fault lists before it only counts them, for people and for programs.
+# Greatest number of runs of frames listed for a fault, for people and for programs.
 _FEW, _MANY = 6, 100
-# Faults of one clip that a terminal and a page show.
+# Greatest number of faults of a clip in a terminal and on a page.
 _LINES, _ROWS = 16, 60
 _STYLES = {"ok": "green", "suspicious": "yellow", "bad": "bold red"}
 _ORDER = {"bad": 0, "suspicious": 1, "ok": 2}
@@ -83,7 +83,7 @@ LEGEND = (
 
 
 def summary(reports: Sequence[ClipReport]) -> Group:
-    """Tables for a terminal of 110 columns: a row for each clip, then what is wrong where."""
+    """Tables for a terminal of 110 columns: a row for each clip, then the faults."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     # Whole names in narrower terminals too.
     table.add_column("clip", overflow="fold")
@@ -170,9 +170,9 @@ def _clip_record(report: ClipReport) -> dict[str, Any]:
 
 
 def page(reports: Sequence[ClipReport], title: str = "Motion clips: report") -> str:
-    """One HTML page with everything in it: tables, and plots of up to `MOST_DRAWN` clips.
+    """One self-contained HTML page without scripts: tables, and plots of up to `MOST_DRAWN` clips.
 
-    It loads nothing, runs no scripts, and holds up to 0.2 MB for each clip that is drawn.
+    It takes up to 0.2 MB for each clip with plots.
     """
     number = {id(report): i for i, report in enumerate(reports)}
     worst = sorted(reports, key=lambda report: _ORDER[report.verdict])[:MOST_DRAWN]
@@ -196,11 +196,11 @@ def page(reports: Sequence[ClipReport], title: str = "Motion clips: report") -> 
 # Plots --------------------------------------------------------------------------------------------
 
 _POINTS = 400
-# Okabe & Ito: told apart by people of any colour vision.
+# Colours of Okabe & Ito, which people with any colour vision can distinguish.
 _BLACK, _BLUE, _GREEN, _ORANGE, _RED = "#222222", "#0072b2", "#009e73", "#e69f00", "#d55e00"
 _COLOURS = (_BLUE, _ORANGE, _GREEN, "#cc79a7")
 _SIZE = (4.6, 2.5)
-# Of the plot of a path, height over width.
+# Height over width of the plot of a path.
 _ASPECT = 0.5
 _STYLE = {
     "svg.fonttype": "none",
@@ -238,7 +238,7 @@ def drawings(report: ClipReport) -> list[tuple[str, str]]:
 
 
 def _svg(figure: Figure, caption: str) -> str:
-    """A figure as an SVG element, without what only a file of its own needs."""
+    """A figure as an inline SVG element."""
     import io
 
     buffer = io.StringIO()
@@ -306,7 +306,7 @@ def _draw_path(report: ClipReport) -> Figure:
     axes.plot(x, y, color=_BLUE)
     axes.plot(x[:1], y[:1], "o", color=_GREEN, label="start", markersize=5)
     axes.plot(x[-1:], y[-1:], "s", color=_RED, label="end", markersize=5)
-    # Equal scales, and so much around that standing bodies do not look as if they travelled.
+    # Equal scales, and a margin so that standing bodies do not seem to travel.
     centre = [(part.min() + part.max()) / 2 for part in (x, y)]
     least = float(report.series.root[:, 2].max())
     half = 0.55 * max(np.ptp(x) * _ASPECT, np.ptp(y), least)
