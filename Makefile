@@ -15,6 +15,7 @@ demo: $(VENV)/.package system
 	rm -rf out/score
 	$(BIN)/vnl-envs score run leaderboard/submissions/ppo.zip --suite quick-v1 --workers 2 --out out/score
 	$(BIN)/vnl-envs score report out/score/result.json --html out/report.html
+	@echo 'Open in a browser: out/rodent.html and out/humanoid.html, to turn and scrub; out/report.html, the scores.'
 
 test: $(VENV)/.tools system browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -23,7 +23,7 @@ from vnl_envs.tasks.metrics import STANDARD
 from vnl_envs.tasks.task import Task
 
 ROOT = Path(__file__).parents[1]
-POLICIES = "baselines/checkpoints/**/*.onnx", "baselines/unfinished/**/*.onnx"
+POLICIES = ("baselines/**/*.onnx",)
 EPISODES, SECONDS, RACE_SECONDS = 4, 16.0, 4.0
 REPLAYS = "replays"
 

@@ -337,14 +337,16 @@ def _bench_all(
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="folder for the videos")] = Path("out")) -> None:
-    """Write two short videos and score the untrained policies on two tasks."""
-    from vnl_envs.cli.demo import run
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for pages and videos")] = Path("out"),
+) -> None:
+    """Show a trained rat and a trained humanoid, as pages to turn and as videos, and score them."""
+    from vnl_envs.cli.demo import run, written
 
     with one_line_errors():
         console.print(run(out))
-    for video in sorted(out.glob("*.mp4")):
-        typer.echo(f"video: {video}")
+    for line in written(out):
+        typer.echo(line)
 
 
 def main() -> None:
