@@ -1,1 +1,1 @@
-"""Reference algorithms on the tasks; run from a checkout, see `docs/baselines.md`."""
+"""Reference algorithms on the tasks, to be run from a checkout; see `docs/baselines.md`."""

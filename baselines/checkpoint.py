@@ -1,4 +1,4 @@
-"""Training states as arrays and JSON in one safetensors file; nothing in it is executed."""
+"""Training states as arrays and JSON in one safetensors file, which executes no code when read."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from safetensors.numpy import save
 
 from vnl_envs.utils.files import written_whole
 
-# Stands in the JSON for an array, whose name it holds.
+# Key in the JSON whose value is the name of an array.
 _ARRAY = "array"
 
 
 def write_tree(path: str | Path, tree: Any) -> None:
-    """Write nested mappings and sequences of arrays, numbers, texts and None, whole or not at all.
+    """Write nested mappings and sequences of arrays, numbers, texts and None atomically.
 
-    Keys of mappings become texts, sequences become lists, arrays keep their bits. Arrays that are
-    equal are written once.
+    Keys of mappings become texts, sequences become lists, and arrays keep their bits. Equal arrays
+    are written once.
 
     Raises:
-        TypeError: the tree holds something else.
-        OSError: it cannot be written.
+        TypeError: the tree contains something else.
+        OSError: the file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     record = json.dumps(_outline(tree, "", arrays, {}))
     with written_whole(path) as partial:
-        # Its own writer makes files that nobody else may read.
+        # safetensors' own writer makes files that no other user may read.
         partial.write_bytes(save(arrays, {"tree": record}))
 
 
 def read_tree(path: str | Path) -> Any:
-    """What `write_tree` has written.
+    """Read a tree that `write_tree` has written.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not one of `write_tree`'s.
+        ValueError: `write_tree` did not write the file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {str(path)!r}")
@@ -59,7 +59,7 @@ def _outline(
     if isinstance(tree, np.ndarray):
         array = np.asarray(tree, order="C")
         content = array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
-        # Parts of names may hold slashes themselves: a number keeps them apart.
+        # Keys may contain slashes themselves: a number makes names unique.
         key = written.setdefault(content, f"{len(arrays)}{name}")
         arrays[key] = array
         return {_ARRAY: key}

@@ -1,6 +1,6 @@
-"""A policy as ONNX: observations in, actions out, its normaliser within.
+"""Export of a policy as ONNX, from observations to actions, including its normaliser.
 
-`python -m baselines.export RUN` writes the newest policy of a run, whose training keeps the best.
+`python -m baselines.export RUN` writes the newest policy of a run. Training itself writes the best.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from baselines.checkpoint import read_tree
 from baselines.run import CHECKPOINT, RECORD
 from vnl_envs.utils.files import written_whole
 
-# It sends telemetry since 1.29 unless told not to before it is imported (its docs/Privacy.md).
+# Since 1.29 it sends telemetry, unless disabled before the import (its docs/Privacy.md).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
 INPUT, OUTPUT = "obs", "action"
 EXPORT_TOLERANCE = 1e-5
-"""Exported actions must be within this of the trained policy's."""
-# LayerNormalization exists since 17.
+"""Greatest difference between actions of the exported and of the trained policy."""
+# LayerNormalization needs opset 17.
 _OPSET, _IR_VERSION = 17, 8
 
 
 class Layer(NamedTuple):
-    """One ONNX operator on what the layer before gave.
+    """One ONNX operator on the output of the layer before.
 
     Attributes:
-        op: its name.
-        arrays: its further inputs.
-        attributes: its settings.
+        op: name of the operator.
+        arrays: further inputs.
+        attributes: attributes of the operator.
     """
 
     op: str
@@ -50,10 +50,10 @@ class Layer(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """Chains that all take what the layer before gave; their results are concatenated.
+    """Chains on the output of the layer before, whose results are concatenated.
 
     Attributes:
-        chains: in order; one without layers passes on what it takes.
+        chains: chains, in order; one without layers is the identity.
     """
 
     chains: tuple[Sequence[Layer | Branches], ...]
@@ -63,12 +63,12 @@ Chain = Sequence["Layer | Branches"]
 
 
 def dense(weight: np.ndarray, bias: np.ndarray) -> Layer:
-    """Weights (outputs, inputs) and biases (outputs,)."""
+    """A dense layer with weights (outputs, inputs) and biases (outputs,)."""
     return Layer("Gemm", (weight.astype(np.float32), bias.astype(np.float32)), {"transB": 1})
 
 
 def layer_of(module: Mapping[str, Any]) -> Layer:
-    """A dense layer of Flax: "kernel" (inputs, outputs) and "bias" (outputs,)."""
+    """A dense layer from Flax parameters "kernel" (inputs, outputs) and "bias" (outputs,)."""
     return dense(np.asarray(module["kernel"]).T, np.asarray(module["bias"]))
 
 
@@ -79,24 +79,24 @@ def perceptron(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Layer]:
 
 
 def added(one: Chain, other: Chain, size: int) -> list[Layer | Branches]:
-    """The sum of what two chains make of the same, of `size` numbers each."""
+    """The sum of the results of two chains on the same input, of `size` numbers each."""
     eye = np.eye(size)
     return [Branches((one, other)), dense(np.hstack([eye, eye]), np.zeros(size))]
 
 
 def part(span: slice) -> Layer:
-    """Some of the numbers."""
+    """A slice of the input."""
     bounds = (np.array([at], np.int64) for at in (span.start, span.stop, -1))
     return Layer("Slice", tuple(bounds))
 
 
 def clip(low: float, high: float, kind: Any = np.float32) -> Layer:
-    """Between two numbers."""
+    """The input clipped to [low, high]."""
     return Layer("Clip", (np.array(low, kind), np.array(high, kind)))
 
 
 def normaliser(mean: np.ndarray, deviation: np.ndarray, most: float) -> list[Layer]:
-    """(x - mean) / deviation within ±most; in double precision, as a small deviation asks for."""
+    """(x - mean) / deviation within ±most, in double precision, as deviations may be small."""
     return [
         Layer("Cast", (), {"to": TensorProto.DOUBLE}),
         Layer("Sub", (mean.astype(np.float64),)),
@@ -109,13 +109,13 @@ def normaliser(mean: np.ndarray, deviation: np.ndarray, most: float) -> list[Lay
 def write_onnx(
     path: str | Path, layers: Chain, sizes: tuple[int, int], metadata: Mapping[str, Any]
 ) -> None:
-    """Write a policy `obs` float32 (1, D) -> `action` float32 (1, A) in [-1, 1], whole.
+    """Write a policy `obs` float32 (1, D) -> `action` float32 (1, A) in [-1, 1] atomically.
 
     Args:
-        path: ends in .onnx.
-        layers: from an observation to an action, which is clipped after them.
-        sizes: D and A.
-        metadata: about the policy, kept as texts, those of other types as JSON.
+        path: file that ends in .onnx.
+        layers: layers from an observation to an action, which is clipped after them.
+        sizes: sizes D and A.
+        metadata: facts about the policy, stored as texts; other types are stored as JSON.
     """
     nodes: list[Any] = []
     arrays: list[Any] = []
@@ -142,10 +142,10 @@ def write_acting(
     """Write the policy of a checkpoint's "model".
 
     Args:
-        path: ends in .onnx.
-        layers: it; the last is dense.
-        acting: the "model", with the mean of its observations and its steps.
-        identity: of the run: its record, kept in the file.
+        path: file that ends in .onnx.
+        layers: layers of the policy; the last is dense.
+        acting: the "model", with the mean of its observations and its number of steps.
+        identity: record of the run, stored in the file.
     """
     last = layers[-1]
     # Weights (outputs, inputs) come first.
@@ -155,7 +155,7 @@ def write_acting(
 
 
 def _connect(layers: Chain, before: str, nodes: list[Any], arrays: list[Any]) -> str:
-    """Add operators and their arrays for layers that take `before`; the name of their result."""
+    """Add operators and arrays for layers with input `before`, and return the result's name."""
     for layer in layers:
         if isinstance(layer, Branches):
             names = [_connect(chain, before, nodes, arrays) for chain in layer.chains]
@@ -173,10 +173,10 @@ def _connect(layers: Chain, before: str, nodes: list[Any], arrays: list[Any]) ->
 
 @dataclass(frozen=True)
 class OnnxPolicy:
-    """A policy from a file, as a function of observations (n, D) to actions (n, A).
+    """A policy from a file, as a function from observations (n, D) to actions (n, A).
 
     Attributes:
-        metadata: what `write_onnx` was told about it.
+        metadata: metadata that `write_onnx` stored.
     """
 
     _session: onnxruntime.InferenceSession
@@ -187,7 +187,7 @@ class OnnxPolicy:
         """Read a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
             ValueError: it is not an ONNX policy.
         """
         if not Path(path).is_file():
@@ -201,7 +201,7 @@ class OnnxPolicy:
         return cls(session, dict(session.get_modelmeta().custom_metadata_map))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Actions, row by row, so that none depends on its neighbours."""
+        """Actions, computed row by row, so that rows do not influence each other."""
         rows = observations.astype(np.float32)[:, None]
         return np.concatenate([self._session.run([OUTPUT], {INPUT: row})[0] for row in rows])
 
@@ -226,15 +226,15 @@ def check_exported(
     mean: np.ndarray,
     deviation: np.ndarray,
 ) -> None:
-    """Compare a file's actions with those of the policy that it came from, on 64 observations.
+    """Compare the actions of a file with those of the original policy, on 64 observations.
 
     Args:
-        path: the file.
-        policy: observations (n, D) float32 to actions (n, nu).
-        mean, deviation: (D,) of the observations.
+        path: ONNX file.
+        policy: function from observations (n, D) float32 to actions (n, nu).
+        mean, deviation: (D,) mean and standard deviation of the observations.
 
     Raises:
-        RuntimeError: they differ by more than `EXPORT_TOLERANCE`.
+        RuntimeError: the actions differ by more than `EXPORT_TOLERANCE`.
     """
     noise = np.random.default_rng(0).normal(size=(64, len(mean)))
     observations = (mean + deviation * noise).astype(np.float32)

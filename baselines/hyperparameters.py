@@ -18,16 +18,16 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
     """The hyperparameters of a task: those under "default", then those under its id.
 
     Args:
-        kind: a dataclass of numbers, texts, lists of integers and mappings, whose fields are the
+        kind: dataclass of numbers, texts, lists of integers and mappings, whose fields are the
             keys.
-        name: of the YAML file in `FOLDER`.
-        task_id: the task; one that the file does not name has the defaults.
-        file: another YAML file, in the place of that one.
+        name: name of the YAML file in `FOLDER`.
+        task_id: task id; a task that the file does not list has the defaults.
+        file: YAML file to use instead.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not YAML of that form, has an unknown key, lacks one, or a value is
-            of another type.
+        ValueError: the file is not such YAML, a key is unknown or missing, or a value has a wrong
+            type.
     """
     path = file or FOLDER / name
     if not path.is_file():
@@ -54,7 +54,7 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
 
 
 def _checked(path: Path, name: str, kind: Any, value: Any) -> Any:
-    """A value as the type that its field names."""
+    """A value converted to the type of its field."""
     if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):

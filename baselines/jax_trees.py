@@ -1,4 +1,4 @@
-"""States of JAX as lists of arrays, for checkpoints and other processes, and back."""
+"""Conversion of JAX states to lists of arrays and back, for checkpoints and other processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def leaves_of(tree: Any) -> list[np.ndarray]:
 
 
 def with_leaves(like: Any, leaves: Sequence[np.ndarray]) -> Any:
-    """A state of the structure of `like` with the arrays that `leaves_of` gave.
+    """A state with the structure of `like` and the arrays from `leaves_of`.
 
     Raises:
-        ValueError: they are others than it has.
+        ValueError: the number or the shapes of the arrays differ.
     """
     own, structure = jax.tree.flatten(like)
     shapes = [(np.shape(x), np.asarray(x).dtype) for x in leaves]

@@ -1,4 +1,4 @@
-"""Which part of a flat observation is the body's own."""
+"""The body's own part of a flat observation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ GROUP = "proprioception/"
 
 
 def proprioception(layout: Mapping[str, slice]) -> dict[str, int]:
-    """Names and sizes of a layout's first part, that which all tasks of a body share.
+    """Names and sizes of the proprioception, which all tasks of a body share.
 
     Args:
-        layout: name of each part of a flat observation -> its slice, as environments give it.
+        layout: name of each part of a flat observation -> its slice, see `layout` of environments.
 
     Raises:
-        ValueError: it does not begin with such parts, one after the other.
+        ValueError: the layout does not begin with the proprioception.
     """
     own = {name: span for name, span in layout.items() if name.startswith(GROUP)}
     ends = [0, *(span.stop for span in own.values())]

@@ -9,9 +9,9 @@ import typer
 
 Task = Annotated[str, typer.Option(help="a task id, see `vnl-envs list`")]
 Out = Annotated[Path, typer.Option(help="folder of the run")]
-Steps = Annotated[int, typer.Option(min=1, help="of all environments together")]
-Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
-Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in --out")]
+Steps = Annotated[int, typer.Option(min=1, help="control steps of all environments together")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the run")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue the run in --out")]
 HyperparameterFile = Annotated[
     Path | None, typer.Option(help="YAML file, keyed by task; default the algorithm's own")
 ]

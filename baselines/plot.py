@@ -23,12 +23,12 @@ _UNTRAINED = {"zero": ":", "random": "--", "track": "-.", "feedforward": (0, (1,
 
 
 def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
-    """One panel for each task: the mean action's return, and lines for the untrained policies.
+    """Draw one panel per task: the return of the mean action, and lines for untrained policies.
 
     Args:
-        folder: with a log for each task, and perhaps scores.json.
-        path: the picture.
-        beside: another such folder, whose mean actions are drawn as far as the logs go.
+        folder: folder with a log for each task, and optionally scores.json.
+        path: image file.
+        beside: another such folder, whose curves are drawn up to the end of the first ones.
     """
     logs = sorted(folder.glob("*.csv"), reverse=True)
     scores = folder / "scores.json"
@@ -57,7 +57,7 @@ def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
 
 
 def _curve(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[float]]:
-    """Million steps, and the figure at them where the log has it."""
+    """Million steps and values, for the rows that have a value in the column."""
     known = [row for row in rows if row.get(column)]
     return [int(row["step"]) / 1e6 for row in known], [float(row[column]) for row in known]
 
@@ -78,9 +78,9 @@ def _panel(
 
 
 def main(
-    path: Annotated[Path, typer.Argument(help="the picture to write")],
-    algorithm: Annotated[str, typer.Option(help="whose logs")] = "ppo",
-    beside: Annotated[str | None, typer.Option(help="another, to compare with")] = None,
+    path: Annotated[Path, typer.Argument(help="image file to write")],
+    algorithm: Annotated[str, typer.Option(help="algorithm of the logs")] = "ppo",
+    beside: Annotated[str | None, typer.Option(help="algorithm to compare with")] = None,
 ) -> None:
     """Draw the learning curves of an algorithm's committed logs."""
     draw(RESULTS / algorithm, path, RESULTS / beside if beside else None)

@@ -1,9 +1,9 @@
-"""PPO of Stable-Baselines3 on a registered task, as its users write it.
+"""PPO of Stable-Baselines3 on a registered task, in the library's usual style.
 
 python -m baselines.ppo_sb3 --task vnl/RodentGoalReaching-v0 --steps 3000000 --out runs/sb3
 
-Saves with the library's own `save`: `model.zip`, and the normalisation of observations as
-`normalise.pkl`. The folder's `policy.onnx` is what `baselines.score` and the leaderboard take.
+The library's own `save` writes `model.zip`, and the normalisation of observations as
+`normalise.pkl`. `policy.onnx` in the folder is for `baselines.score` and the leaderboard.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NUM_ENVS, _CHECKPOINT_EVERY = 32, 100_000
 
 
 def make_model(envs: VecNormalize, seed: int) -> PPO:
-    """The model before learning. Exploration is what a body still stands under: σ = 0.18."""
+    """The model before learning. A body still stands under its exploration noise, σ = 0.18."""
     policy = {"log_std_init": math.log(0.18), "net_arch": [256, 256]}
     return PPO(
         "MlpPolicy",
@@ -46,7 +46,7 @@ def make_model(envs: VecNormalize, seed: int) -> PPO:
 
 
 def export(model: PPO, envs: VecNormalize, path: Path, about: dict) -> None:
-    """Write the mean action as ONNX, its normaliser within.
+    """Write the mean action as ONNX, including its normaliser.
 
     Raises:
         RuntimeError: the file's actions differ from the model's.
@@ -73,7 +73,7 @@ def main(
     out: Out,
     steps: Steps = 3_000_000,
     seed: Seed = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the model in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the model in --out")] = False,
     option: TaskOptions = None,
 ) -> None:
     """Train a policy by Stable-Baselines3's PPO."""

@@ -1,10 +1,10 @@
 """Every run behind the published numbers: python -m baselines.reproduce [NAME ...].
 
-Runs, or goes on with, what of `campaign.yml` is missing, in its order; a stop at any time loses a
-minute of work at most. What a finished run leaves for the repository, its curve, policy and scores,
-goes to `baselines/results` and `baselines/checkpoints` under the row's name. What other rows begin
-with goes to `baselines/kept`. With `--keep`, what a few megabytes hold of a run under way goes
-there too, and another machine goes on from it.
+The missing runs of `campaign.yml` are started or continued, in its order. An interruption loses at
+most a minute of work. The curve, policy and scores of a finished run go to `baselines/results` and
+`baselines/checkpoints` under the row's name. Networks with which other rows begin go to
+`baselines/kept`. With `--keep`, a few megabytes of a running run go there too, from which another
+machine can continue.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from vnl_envs.utils.files import written_whole
 HERE = Path(__file__).parent
 TABLE, RESULTS, CHECKPOINTS = HERE / "campaign.yml", HERE / "results", HERE / "checkpoints"
 KEPT = HERE / "kept"
-"""What was learnt by runs under way and by those that others begin with."""
+"""Folder of networks from running runs, and from runs with which others begin."""
 EPISODES = 100
-"""Of each policy in a score."""
+"""Number of episodes of each policy in a score."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: unique.
-        command: a module of `baselines` and its arguments, without steps, seed and folder.
-        steps: of all environments together.
-        seeds: one run each.
-        hours: "cpu" and "gpu", wall hours expected of a run, None where not measured.
+        name: unique name.
+        command: module of `baselines` and its arguments, without steps, seed and folder.
+        steps: number of control steps of all environments together.
+        seeds: seeds, with one run each.
+        hours: expected wall hours of a run on "cpu" and "gpu"; None if not measured.
         bundle: whether the run's decoder is kept.
     """
 
@@ -59,24 +59,24 @@ class Row:
     bundle: bool = False
 
     def folder(self, runs: Path, seed: int) -> Path:
-        """Of a run."""
+        """The folder of a run."""
         return runs / f"{self.name}-{seed}"
 
     def learnt(self, runs: Path, seed: int) -> Path:
-        """The folder of a run, or what is kept of it where the run was elsewhere."""
+        """The folder of a run, or its kept networks if the run was on another machine."""
         folder, kept = self.folder(runs, seed), KEPT / self.stem(seed)
         return kept if kept.is_dir() and not (folder / CHECKPOINT).is_file() else folder
 
     def needed(self, others: dict[str, Row]) -> bool:
-        """Whether other rows begin with its first run."""
+        """Whether other rows begin with the networks of the row's first run."""
         return any(f"{{{self.name}}}" in row.command for row in others.values())
 
     def stem(self, seed: int) -> str:
-        """Of the files that a run leaves for the repository."""
+        """The stem of a run's files in the repository."""
         return f"{self.name}-{seed}"
 
     def published(self, seed: int) -> bool:
-        """Whether a run's scores are there."""
+        """Whether the scores of a run are in the repository."""
         return (RESULTS / f"{self.stem(seed)}.json").is_file()
 
     def arguments(self, runs: Path, seed: int, others: dict[str, Row]) -> list[str]:
@@ -119,7 +119,7 @@ def read_table(path: Path = TABLE) -> dict[str, Row]:
     """The rows by name, in order.
 
     Raises:
-        ValueError: a row lacks something or has something else.
+        ValueError: a row lacks a key or has an unknown one.
     """
     rows = {}
     for name, parts in yaml.safe_load(path.read_text()).items():
@@ -131,14 +131,14 @@ def read_table(path: Path = TABLE) -> dict[str, Row]:
 
 
 def steps_of(folder: Path) -> int:
-    """Steps in the log of a run; 0 where there is none."""
+    """Number of steps in the log of a run; 0 without a log."""
     log = folder / LOG
     rows = rows_of(log) if log.is_file() else []
     return int(rows[-1]["step"]) if rows else 0
 
 
 def keep(row: Row, seed: int, runs: Path) -> None:
-    """Keep what a run has learnt, without what begins anew: episodes, Adam's moments."""
+    """Keep the networks of a run, without parts that restart: episodes and Adam's moments."""
     folder, kept = row.folder(runs, seed), KEPT / row.stem(seed)
     if not (folder / CHECKPOINT).is_file():
         return
@@ -153,10 +153,10 @@ def keep(row: Row, seed: int, runs: Path) -> None:
 
 
 def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
-    """Run a row to its end, or go on with it, be it with what was kept of it.
+    """Run a row to its end, continuing an earlier run or kept networks.
 
     Raises:
-        SystemExit: it was interrupted or failed; it has said why.
+        SystemExit: the run was interrupted or failed, and has printed the reason.
     """
     folder, learnt = row.folder(runs, seed), row.learnt(runs, seed)
     if learnt != folder:
@@ -185,7 +185,7 @@ def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
 
 
 def status(rows: dict[str, Row], runs: Path) -> Table:
-    """What is there and what is missing."""
+    """A table of the finished and the missing runs."""
     table = Table(title="campaign", title_justify="left")
     for heading in ("row", "seed", "million steps", "of", "hours", "on a GPU", "state"):
         name = heading == "row"
@@ -207,11 +207,11 @@ def status(rows: dict[str, Row], runs: Path) -> Table:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="rows; all by default")] = None,
     runs: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
-    listed: Annotated[bool, typer.Option("--list", help="show what there is, run nothing")] = False,
-    kept: Annotated[bool, typer.Option("--keep", help="keep runs under way, run nothing")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="show the state, run nothing")] = False,
+    kept: Annotated[bool, typer.Option("--keep", help="keep running runs, run nothing")] = False,
     table: Annotated[Path, typer.Option(help="another table")] = TABLE,
 ) -> None:
-    """Run what is missing of the campaign."""
+    """Run the missing rows of the campaign."""
     try:
         rows = read_table(table)
         if unknown := sorted(set(names or ()) - set(rows)):

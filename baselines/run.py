@@ -1,4 +1,4 @@
-"""What every training run has: a folder of its own, a log, checkpoints, and a clean way to stop."""
+"""The common parts of training runs: folder, log, checkpoints, and a clean interruption."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ RECORD, LOG, CHECKPOINT, POLICY = (
 )
 
 SAVE_EVERY = 60.0
-"""Seconds of training that a stop without notice may lose, or one iteration."""
+"""Greatest time of training that a kill loses, s, or one iteration."""
 
 EVALUATION_SEED = 1000
-"""Of the episodes by which training follows its policy; scores that are reported use another."""
+"""Seed of the evaluation episodes during training; reported scores use another one."""
 
 _VERSIONS = ("mujoco", "numpy", "torch", "stable-baselines3", "jax", "brax")
 
 
 class Run:
-    """The folder of a run: `run.json` says what it is, `progress.csv` is its log, TensorBoard's
-    files hold the same, `checkpoint.safetensors` is the newest state and `policy.onnx` the best
-    policy so far.
+    """The folder of a run.
 
-    All files but TensorBoard's are written whole, so that a full disk leaves them as they were.
+    `run.json` is its record, `progress.csv` its log, which TensorBoard's files repeat,
+    `checkpoint.safetensors` the newest state, and `policy.onnx` the best policy so far. All files
+    except TensorBoard's are written atomically, so that a full disk does not damage them.
 
     Args:
-        folder: made if it is not there.
-        identity: what the run is: its algorithm, task, seed and hyperparameters.
-        columns: of the log, "step" first.
-        resume: whether to go on with the run that is there; one that ended before its first
-            checkpoint begins again.
+        folder: folder, made if necessary.
+        identity: algorithm, task, seed and hyperparameters of the run.
+        columns: columns of the log, "step" first.
+        resume: whether to continue the run in the folder. A run that ended before its first
+            checkpoint starts again.
 
     Raises:
-        ValueError: there is a run already, or (resume) none, or one that is not this one.
+        ValueError: there is a run already, or with `resume`, there is none or another one.
 
     Attributes:
         folder, identity, columns: as given.
-        resumed: whether there is a state to go on from.
+        resumed: whether there is a state to continue from.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             self._write_record()
             self._write_log()
-        # Without a thread of its own, which would take errors with it.
+        # Without a thread of its own, in which errors would be lost.
         self._board = EventsWriter(str(folder / "events"))
 
     def _barely_begun(self) -> bool:
-        """Whether there is a run that ended before its first checkpoint: nothing to keep."""
+        """Whether there is a run that ended before its first checkpoint, which may be replaced."""
         return (self.folder / RECORD).is_file() and not self.checkpoint.is_file()
 
     def _check_record(self) -> None:
@@ -118,38 +118,38 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the newest state is."""
+        """Path of the newest state."""
         return self.folder / CHECKPOINT
 
     @property
     def policy(self) -> Path:
-        """Where the best policy is."""
+        """Path of the best policy."""
         return self.folder / POLICY
 
     @property
     def advice(self) -> str:
-        """How to go on with what there is."""
+        """Advice for people on how to continue the run."""
         if self.checkpoint.is_file():
             return f"the last state is kept in {str(self.folder)!r}: go on with --resume"
         return "there was no state to keep yet: the same command begins again"
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a state; see `write_tree`."""
+        """Write a state; see `write_tree`."""
         write_tree(self.checkpoint, {**state, "identity": self.identity})
 
     def load(self) -> dict[str, Any]:
-        """The state that was kept.
+        """Read the newest state.
 
         Raises:
             ValueError: it is damaged, or of another run.
         """
         state = read_tree(self.checkpoint)
-        # States that were kept before they had an identity are taken at the record's word.
+        # Old states without an identity are accepted.
         self._check_same(state.get("identity", self.identity), str(self.checkpoint))
         return state
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Add a row to the log; what a column lacks stays empty."""
+        """Add a row to the log. Missing columns stay empty."""
         self._rows.append({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
         self._write_log()
         for name, value in row.items():
@@ -160,7 +160,7 @@ class Run:
         self._board.flush()
 
     def forget_after(self, step: int) -> None:
-        """Drop rows of the log beyond a step, which will be written again."""
+        """Drop rows of the log after a step, as they will be written again."""
         self._rows = [row for row in self._rows if int(row["step"]) <= step]
         self._write_log()
 
@@ -182,7 +182,7 @@ def rows_of(log: Path) -> list[dict[str, str]]:
 
 
 def _version(package: str) -> str | None:
-    """Of a package; None where it is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -190,9 +190,9 @@ def _version(package: str) -> str | None:
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM set `asked`, so that a loop can end where its state is whole.
+    """Context in which Ctrl-C and SIGTERM set `asked`, so that a loop can end with a valid state.
 
-    A second one interrupts as usual.
+    A second signal interrupts as usual.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -217,7 +217,7 @@ class Interrupt:
 
 
 def follow(task_id: str, policy: Any, episodes: int, **options: Any) -> dict[str, float]:
-    """Means of a policy's metrics over the episodes by which training follows it.
+    """Means of a policy's metrics over the evaluation episodes during training.
 
     Args:
         task_id, policy, episodes, options: see `vnl_envs.evaluate`.
@@ -229,36 +229,36 @@ def follow(task_id: str, policy: Any, episodes: int, **options: Any) -> dict[str
 
 
 def means(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    """Mean of one figure over rows, NaN where there are none."""
+    """Mean of one figure over rows; NaN without rows."""
     return float(np.mean([row[name] for row in rows])) if rows else float("nan")
 
 
 def term_column(name: str) -> str:
-    """The column of a reward's term: its mean over control steps, sampled actions."""
+    """The column for a reward term: its mean over control steps with sampled actions."""
     return f"reward_{name}"
 
 
 class Training(ABC):
-    """Training in iterations, between which its state is whole, and its run.
+    """A training in iterations, between which its state is valid, and its run.
 
     Args:
-        task_id: a registered id.
-        seed: of everything random.
-        h: hyperparameters, a dataclass; it has `log_every` and `evaluate_every`, iterations between
-            rows of the log and between evaluations, and `evaluation_episodes`.
+        task_id: registered id.
+        seed: seed of the run.
+        h: dataclass of hyperparameters with `log_every` and `evaluate_every`, the iterations
+            between rows of the log and between evaluations, and `evaluation_episodes`.
         identity: see `Run`; task, seed and hyperparameters are added.
-        folder: of the run.
-        columns: of the log, beside "step", "seconds" and "seed".
+        folder: folder of the run.
+        columns: columns of the log beside "step", "seconds" and "seed".
         resume: see `Run`.
-        options: of the task.
+        options: options of the task.
 
     Raises:
         ValueError: see `Run`.
 
     Attributes:
         task_id, seed, h, options: as given.
-        run: its folder.
-        best: the best mean return of an evaluation so far.
+        run: folder of the run.
+        best: best mean return of an evaluation so far.
     """
 
     def __init__(
@@ -289,10 +289,10 @@ class Training(ABC):
         self._since = self._saved = time.perf_counter()
 
     def _resume(self, saved: dict[str, Any]) -> None:
-        """Go on from a state that was kept.
+        """Continue from a saved state.
 
         Raises:
-            ValueError: it lacks something.
+            ValueError: the state lacks a part.
         """
         try:
             self.begin(saved)
@@ -307,57 +307,57 @@ class Training(ABC):
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Control steps so far, of all environments together."""
+        """Number of control steps so far, of all environments together."""
 
     @property
     @abstractmethod
     def iteration(self) -> int:
-        """Iterations so far."""
+        """Number of iterations so far."""
 
     @abstractmethod
     def begin(self, saved: dict[str, Any] | None) -> None:
-        """Start, from nothing or from what `get_state` gave."""
+        """Start from scratch, or from a state of `get_state`."""
 
     @abstractmethod
     def get_state(self) -> dict[str, Any]:
-        """What training goes on from, for `begin`."""
+        """The state of training, for `begin`."""
 
     @abstractmethod
     def advance(self) -> None:
-        """One iteration."""
+        """Run one iteration."""
 
     @abstractmethod
     def figures(self) -> dict[str, Any]:
-        """What a row of the log has of training itself, since the row before."""
+        """Figures of training since the last row of the log."""
 
     @abstractmethod
     def mean_action(self, observations: np.ndarray) -> np.ndarray:
-        """The policy without its noise: observations (n, D) to actions (n, nu)."""
+        """Actions (n, nu) of the policy without noise, at observations (n, D)."""
 
     @abstractmethod
     def export(self, path: Path) -> None:
         """Write the policy as ONNX, and check it against the policy."""
 
     def prepare(self, interrupt: Interrupt) -> None:  # noqa: B027  most need nothing
-        """What comes before the first iteration; it leaves off when an interrupt is asked for."""
+        """Prepare the first iteration, and stop early if an interrupt is requested."""
 
     def evaluated(self) -> None:  # noqa: B027  most need nothing
-        """What follows an evaluation."""
+        """React to an evaluation."""
 
     def close(self) -> None:
-        """End what runs beside this process, and the log."""
+        """End other processes, and the log."""
         self.run.close()
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run, that before an interruption included."""
+        """Wall time of the run, s, including the time before interruptions."""
         return self._before + time.perf_counter() - self._since
 
     def __call__(self, steps: int) -> bool:
         """Train to the first iteration that reaches `steps` steps; return whether it got there.
 
         Raises:
-            OSError: a file cannot be written; the state that was kept before is whole.
+            OSError: a file cannot be written. The earlier state is still valid.
         """
         try:
             with contextlib.closing(self), Interrupt() as interrupt:
@@ -386,7 +386,7 @@ class Training(ABC):
             self._save()
 
     def _after(self, steps: int, bar: tqdm) -> None:
-        """What follows an iteration: a row of the log, an evaluation and a checkpoint, if due."""
+        """After an iteration, write a row of the log, evaluate and save a checkpoint, if due."""
         bar.update(self.steps - bar.n)
         evaluate = self.steps >= steps or self.iteration % self.h.evaluate_every == 0
         if evaluate or self.iteration % self.h.log_every == 0:
@@ -397,7 +397,7 @@ class Training(ABC):
             self._save()
 
     def _log(self, evaluate: bool) -> dict[str, Any]:
-        """Write a row of the log; keep the policy if an evaluation finds it the best so far."""
+        """Write a row of the log, and export the policy if an evaluation is the best so far."""
         row = {"step": self.steps, "seconds": self.seconds, "seed": self.seed, **self.figures()}
         if evaluate:
             row |= follow(
@@ -417,7 +417,7 @@ class Training(ABC):
 
 
 def finish(training: Training, steps: int) -> None:
-    """Train to the end, or leave with a message where the run was interrupted.
+    """Train to the end, or exit with a message if the run was interrupted.
 
     Raises:
         OSError: see `Training`.

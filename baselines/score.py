@@ -1,4 +1,4 @@
-"""Score trained policies beside those that need no training.
+"""Scores of trained policies and of references, which need no training.
 
 python -m baselines.score baselines/checkpoints/ppo/*.onnx --out baselines/results/ppo/scores.json
 """
@@ -22,30 +22,30 @@ from vnl_envs.motion.datasets import load_clips
 from vnl_envs.tasks.cells import EachClip
 from vnl_envs.utils.files import written_whole
 
-# By what the physics time step is divided, to see whether a score hangs on it.
+# Divisor of the physics time step, to test whether a score depends on it.
 FINER = 2
 STARTS: dict[str, dict[str, Any]] = {
     "random frames": {},
     "first frame": {"start": 0, "noise": 0.02},
 }
-"""Where episodes of clips start, with what noise of the joint angles, rad."""
+"""Starts of clip episodes: name -> options, with noise of the joint angles, rad."""
 
 
 def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> dict[str, Any]:
-    """A policy's metrics, at its own time step and at half of it, and those of the untrained ones.
+    """Metrics of a policy, at its own time step and at half of it, and those of the references.
 
     Args:
-        path: of an ONNX policy that names its task.
+        path: ONNX policy that names its task.
         episodes, seed, progress: see `vnl_envs.evaluate`.
 
     Returns:
-        About the policy; "scores", by split of the clips ("" where there are none) and policy, each
-        metric's mean and interval; "kept", which part of the return is left at half the step (None
-        where there is none); and of clips "followed", by split, policy and start, the share of all
-        steps and that of the episodes that reach the end.
+        Facts about the policy. "scores": mean and interval of each metric, by split of the clips
+        ("" without clips) and policy. "kept": fraction of the return that is left at half the step,
+        None without a return. For clips, "followed": share of all steps, and share of the episodes
+        that reach the end, by split, policy and start.
 
     Raises:
-        ValueError: it names no task, or one that has changed since.
+        ValueError: the policy names no task, or a task that has changed since.
     """
     policy = OnnxPolicy.load(path)
     about = policy.metadata
@@ -102,7 +102,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
 def _followed(
     task_id: str, policy: Any, episodes: int, seed: int, options: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
-    """How far clips are followed, by start."""
+    """Shares of steps and of episodes that are followed, by start."""
     results = {
         name: vnl_envs.evaluate(task_id, policy, episodes, seed, **{**options, **start})
         for name, start in STARTS.items()
@@ -114,7 +114,7 @@ def _followed(
 
 
 def _splits(body: BodyModel, clips: Any) -> list[str]:
-    """Those that clips are scored in, the one of training first."""
+    """The splits in which clips are scored, the training split first."""
     there = {clip.split for clip in load_clips(body, clips)}
     return [split for split in ("train", "test") if split in there]
 
@@ -135,7 +135,7 @@ def table(record: dict[str, Any]) -> Table:
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """How far clips are followed."""
+    """Lines on how far clips are followed."""
     return [
         f"{name} {split} from {start}: {share['steps']:.3f} of the steps, "
         f"{share['to the end']:.2f} of the episodes to the end"
@@ -147,9 +147,9 @@ def lines(record: dict[str, Any]) -> list[str]:
 
 def main(
     policies: Annotated[list[Path], typer.Argument(help="ONNX files")],
-    episodes: Annotated[int, typer.Option(min=1, help="of each policy")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="of the episodes")] = 0,
-    out: Annotated[Path | None, typer.Option(help="a JSON file to write")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="episodes of each policy")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the episodes")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
 ) -> None:
     """Score trained policies beside the untrained ones, and at half the physics time step."""
     try:

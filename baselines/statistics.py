@@ -1,4 +1,4 @@
-"""Running mean and deviation of what networks are given."""
+"""Running mean and standard deviation of observations."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 
 MOST_DEVIATIONS = 10.0
-"""Bound on normalised observations."""
+"""Bound on normalised observations, standard deviations."""
 
 
 class Statistics(NamedTuple):
     """Running mean and variance of observations (Chan et al. 1979, pairwise).
 
     Attributes:
-        number: () of observations.
-        mean, squares: (D,); squares are summed squared deviations.
+        number: () number of observations.
+        mean: (D,) mean.
+        squares: (D,) sums of squared deviations from the mean.
     """
 
     number: jax.Array
@@ -25,11 +26,11 @@ class Statistics(NamedTuple):
 
     @classmethod
     def empty(cls, size: int) -> Statistics:
-        """Of no observation yet."""
+        """Statistics without observations."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
     def including(self, observations: jax.Array) -> Statistics:
-        """With more observations (n, D)."""
+        """Statistics that include more observations (n, D)."""
         n = observations.shape[0]
         count = self.number + n
         mean = observations.mean(axis=0)
@@ -48,6 +49,6 @@ class Statistics(NamedTuple):
 
     @property
     def deviation(self) -> jax.Array:
-        """Standard deviations (D,); 1 where nothing has varied yet."""
+        """Standard deviations (D,); 1 where values have not varied yet."""
         std = jnp.sqrt(self.squares / jnp.maximum(self.number, 1.0))
         return jnp.where(std > 1e-4, std, 1.0)
