@@ -261,6 +261,7 @@ _JUMP_GAP = "vnl_envs.tasks.jump_gap:JumpGap"
 _GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
 _GOAL_RACE = "vnl_envs.tasks.goal_race:GoalRace"
 _ESCAPE = "vnl_envs.tasks.escape:Escape"
+_OBSTACLES = "vnl_envs.tasks.obstacles:Obstacles"
 _TWO_TOUCH = "vnl_envs.tasks.two_touch:TwoTouch"
 _VELOCITY = "vnl_envs.tasks.velocity:Velocity"
 _HORIZON = 1000
@@ -420,6 +421,48 @@ register_task(
     spacing=2.5,
     curvature=3.8,
     seen=(0.75, 1.5),
+)
+
+# The humanoid's corridor and walls are those of dm_control's `WallsCorridor`; the rat's lengths are
+# a quarter of the humanoid's, heights an eighth.
+_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+register_task(
+    "vnl/RodentObstacles-v0",
+    body="rodent",
+    task=_OBSTACLES,
+    ladder=_LEVELS,
+    horizon=_HORIZON,
+    target_speed=0.75,
+    spacing=(0.8, 1.2),
+    start_front=0.8,
+    hurdle=(0.02, 0.035),
+    rise=(0.01, 0.015),
+    wall=(0.375, 0.625),
+    half_width=0.5,
+    thickness=0.02,
+    tread=0.075,
+    landing=0.15,
+    depth=0.2,
+    wall_height=0.2,
+)
+register_task(
+    "vnl/HumanoidObstacles-v0",
+    body="humanoid",
+    task=_OBSTACLES,
+    ladder=_LEVELS,
+    horizon=_HORIZON,
+    target_speed=2.0,
+    spacing=(3.0, 4.0),
+    start_front=3.0,
+    hurdle=(0.15, 0.25),
+    rise=(0.08, 0.12),
+    wall=(1.5, 2.5),
+    half_width=2.0,
+    thickness=0.1,
+    tread=0.3,
+    landing=0.6,
+    depth=1.0,
+    wall_height=2.0,
 )
 
 register_task(

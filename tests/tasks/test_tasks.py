@@ -17,7 +17,15 @@ import vnl_envs
 from vnl_envs.envs.core import Core
 from vnl_envs.motion.clip import RATE
 from vnl_envs.physics import Physics
-from vnl_envs.tasks import Escape, GoalReaching, Imitation, JumpGap, TwoTouch, Velocity
+from vnl_envs.tasks import (
+    Escape,
+    GoalReaching,
+    Imitation,
+    JumpGap,
+    Obstacles,
+    TwoTouch,
+    Velocity,
+)
 from vnl_envs.tasks.task import Task
 from vnl_envs.testing.environments import episode_of, rows, task_of
 from vnl_envs.testing.simulations import forward, physics_at, physics_of
@@ -683,7 +691,9 @@ def test_batch_shape_is_free(task_id: str) -> None:
     np.testing.assert_allclose(two.reward, grid(many.reward), atol=1e-12)
 
 
-@pytest.mark.parametrize("cls", [Escape, GoalReaching, Imitation, JumpGap, TwoTouch, Velocity])
+@pytest.mark.parametrize(
+    "cls", [Escape, GoalReaching, Imitation, JumpGap, Obstacles, TwoTouch, Velocity]
+)
 def test_options_are_described(cls: type[Task]) -> None:
     """Every option that a task documents is an argument of its constructor."""
     assert set(cls.options) <= set(inspect.signature(cls).parameters)

@@ -6,8 +6,18 @@ from vnl_envs.tasks.escape import Escape
 from vnl_envs.tasks.goal_reaching import GoalReaching
 from vnl_envs.tasks.imitation import Imitation
 from vnl_envs.tasks.jump_gap import JumpGap
+from vnl_envs.tasks.obstacles import Obstacles
 from vnl_envs.tasks.task import Task
 from vnl_envs.tasks.two_touch import TwoTouch
 from vnl_envs.tasks.velocity import Velocity
 
-__all__ = ["Escape", "GoalReaching", "Imitation", "JumpGap", "Task", "TwoTouch", "Velocity"]
+__all__ = [
+    "Escape",
+    "GoalReaching",
+    "Imitation",
+    "JumpGap",
+    "Obstacles",
+    "Task",
+    "TwoTouch",
+    "Velocity",
+]

@@ -21,7 +21,7 @@ class Ladder:
     """One cell for each value of an option. The values are the `ladder` of the registry's row.
 
     Attributes:
-        option: name of the task's option, a number in m.
+        option: name of the task's option, a number.
         name: prefix of the cells' names: "width" gives "width-0.04".
     """
 

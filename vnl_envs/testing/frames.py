@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vnl_envs.tasks.task import Observation
+from vnl_envs.physics import Physics
+from vnl_envs.tasks.task import Carry, Episode, Observation, Task
 from vnl_envs.testing.environments import actions_of, rows, run_vector, vector
 from vnl_envs.testing.settings import Settings
 from vnl_envs.testing.simulations import moved, physics_at, physics_of, turned
@@ -31,13 +32,22 @@ class FrameChecks(Settings):
                 # In the air, away from the scenery.
                 before = physics_at(task, *_lifted(state.qpos, state.qvel, state.act))
                 after = physics_at(task, *_lifted(qpos, qvel, state.act))
-                expected = task.observe(before, episode, carry)["proprioception"]
-                actual = task.observe(after, episode, carry)["proprioception"]
+                expected = _own(task, before, episode, carry)
+                actual = _own(task, after, episode, carry)
                 _assert_near({"proprioception": actual}, {"proprioception": expected}, 1e-7)
             else:
                 after = physics_at(task, qpos, qvel, state.act)
                 observed = world[0].observe(after, world[1], world[2])
                 _assert_near(observed, task.observe(state, episode, carry), 2e-5)
+
+
+def _own(task: Task, physics: Physics, episode: Episode, carry: Carry) -> dict[str, np.ndarray]:
+    """What is observed of the body, its height as it is above 0."""
+    own = task.observe(physics, episode, carry)["proprioception"]
+    elevation = task.elevation(physics, carry)
+    if elevation is not None:
+        own["root_height"] = own["root_height"] + elevation[..., None]
+    return own
 
 
 def _assert_near(observed: Observation, expected: Observation, tolerance: float) -> None:
