@@ -35,7 +35,6 @@ bench: $(VENV)/.tools system
 # Documentation, gallery with replays, leaderboard.
 site: $(VENV)/.tools system
 	$(PIP) --group docs
-	$(BIN)/python -m leaderboard.make_submissions
 	$(BIN)/python -m website.build
 
 clean:

@@ -19,7 +19,7 @@ import typer
 from leaderboard import make_submissions
 from vnl_envs.problems import ScoringError
 from vnl_envs.registry import get_row
-from vnl_envs.scoring.board import videos
+from vnl_envs.scoring.board import replays, videos
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
 from vnl_envs.scoring.documents.schema.reading import read
@@ -118,7 +118,19 @@ def film(name: str) -> None:
         ScoringError: the result is not of who would be scored now.
     """
     what = run_of(name)
-    videos.write_videos(check_published(name, what), what, FOLDER / videos.FOLDER, name)
+    result = check_published(name, what)
+    videos.write_videos(result, what, FOLDER / videos.FOLDER, name)
+    replay(name)
+
+
+def replay(name: str) -> None:
+    """Write replays of the same episodes.
+
+    Raises:
+        ScoringError: the result is not of who would be scored now.
+    """
+    what = run_of(name)
+    replays.write_replays(check_published(name, what), what, FOLDER / replays.FOLDER, name)
 
 
 def check_published(name: str, what: runner.Run) -> Result:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 from browsing import NARROW, Visit, browsing, visit
 from results import (
@@ -35,6 +36,7 @@ from typer.testing import CliRunner
 from leaderboard import make_board
 from vnl_envs.cli.score import app
 from vnl_envs.problems import Code
+from vnl_envs.replays.page import jpeg
 from vnl_envs.scoring.board import charts, report
 from vnl_envs.scoring.board.reading import read_board
 from vnl_envs.scoring.board.site import LIST
@@ -44,7 +46,7 @@ from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
 from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
-from vnl_envs.scoring.results.files import records_name, write_result
+from vnl_envs.scoring.results.files import read_result, records_name, write_result
 from vnl_envs.scoring.run.runner import part_of
 from vnl_envs.statistics import intervals
 
@@ -657,5 +659,34 @@ def test_the_pages_work_from_a_folder(site, browser):
     opened = visit(browser, site.as_uri())
     opened.open("index.html?filter=dmpo")
     assert opened.texts(".board .name") == ["DMPO baseline"]
+    opened.page.context.close()
+    assert opened.faults == []
+
+
+def _replays(board: Path, key: str) -> None:
+    """Files of replays of an entry whose content is nobody's."""
+    result = read_result(board / f"results/{key}.json")
+    episode = next(e for e in result.episodes if e.id.startswith("vnl/RodentJumpGap-v0/nominal"))
+    folder = board / "replays" / key
+    folder.mkdir(parents=True)
+    row = {"which": "best", "episode": episode.id, "score": episode.score}
+    content = {"worlds": [], "skins": {"../x": "</script><script>alert(1)</script>"}, "replays": []}
+    told = {"task": "vnl/RodentJumpGap-v0", "episodes": [row], "content": content}
+    (folder / "vnl-RodentJumpGap-v0.json").write_text(json.dumps(told))
+    (folder / "vnl-RodentJumpGap-v0.jpg").write_bytes(jpeg(np.zeros((9, 16, 3), np.uint8)))
+
+
+@browsing
+def test_replays_of_an_entry_are_data_whoever_made_them(small, tmp_path, browser):
+    key = "core-v1-01"
+    _replays(small, key)
+    assert build(small, tmp_path / "out").exit_code == 0
+    opened = visit(browser, (tmp_path / "out").as_uri())
+    opened.open(f"entry-{key}.html")
+    opened.page.click(".watch a")
+    opened.page.wait_for_function("document.getElementById('trouble').textContent")
+    assert opened.page.is_visible("#stage img"), "the picture stays"
+    opened.page.click("a.back")
+    assert opened.page.url.endswith(f"entry-{key}.html")
     opened.page.context.close()
     assert opened.faults == []

@@ -19,7 +19,7 @@ from tiny_suite import GOALS, IMITATION, forged, score
 
 from vnl_envs.evaluation.policies import NAMES
 from vnl_envs.problems import Code, ScoringError
-from vnl_envs.scoring.board import videos
+from vnl_envs.scoring.board import replays, videos
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchors, Verified
 from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
@@ -403,3 +403,19 @@ def test_videos_need_the_bundle_that_a_result_is_of(
     assert asked.stderr.endswith("give the bundle that the result is of\n")
     for path in (own, reference):
         assert score("videos", path, bundle).exit_code == Code.CLAIM
+
+
+def test_replays_are_of_the_recorded_episodes(what, result, tmp_path):
+    made = replays.write_replays(result, what, tmp_path / replays.FOLDER, "entry")
+    assert len(made) == len(what.suite.tasks)
+    read = replays.read_replays(tmp_path, "entry", result)
+    steps = {episode.id: episode.steps for episode in result.episodes}
+    for told in read:
+        assert [shown.which for shown in told.episodes] == ["best", "median", "worst"]
+        for shown, replay in zip(told.episodes, told.content["replays"], strict=True):
+            assert replay["states"]["frames"] == steps[shown.episode] + 1
+    text = made[0].read_text()
+    score = f'"score":{read[0].episodes[0].score}'
+    made[0].write_text(text.replace(score, '"score":0.123', 1))
+    with pytest.raises(ScoringError, match="is not in the result"):
+        replays.read_replays(tmp_path, "entry", result)

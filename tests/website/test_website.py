@@ -22,6 +22,7 @@ def site(tmp_path_factory, gl) -> Path:
     out = tmp_path_factory.mktemp("site") / "built"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(gallery, "ids", lambda: [*SHOWN])
+        patched.setattr(build, "record_entries", lambda: None)
         patched.setattr(gallery, "SECONDS", 0.5)
         patched.setattr(gallery, "EPISODES", 1)
         patched.setattr(gallery, "POLICIES", ("baselines/checkpoints/ppo/RodentJumpGap-v0.onnx",))

@@ -492,12 +492,15 @@ def site(
             _print_json({"ok": True, "exit_code": int(Code.OK), **known})
 
 
+ResultBundle = Annotated[
+    Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is; not of zero, ...")
+]
+
+
 @app.command()
 def videos(
     result: ResultFile,
-    bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is; not of zero, ...")
-    ] = None,
+    bundle: ResultBundle = None,
     out: Annotated[Path, typer.Option(help="the board's folder of videos")] = Path(
         "leaderboard/videos"
     ),
@@ -508,23 +511,61 @@ def videos(
     """Film the best, median and worst nominal episode of each task of a result, run again."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board.videos import write_videos
-        from vnl_envs.scoring.run import verification
 
-        loaded, of, _ = _shown(result, suite)
-        kind, _, name = loaded.entrant.identity.partition(":")
-        if bundle is None and kind != "reference":
-            raise ValueError("give the bundle that the result is of")
-        candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
-        plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
-        problems = verification.run_problems(loaded, plan)
-        if problems:
-            raise ScoringError(problems)
+        loaded, plan = _again(result, bundle, suite, season_key)
         made = write_videos(loaded, plan, out, result.stem)
         if as_json:
             rows = [video.model_dump(mode="json") for video in made]
             _print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
         else:
             typer.echo(f"wrote {len(made)} videos to {out / result.stem}")
+
+
+@app.command()
+def replays(
+    result: ResultFile,
+    bundle: ResultBundle = None,
+    out: Annotated[Path, typer.Option(help="the board's folder of replays")] = Path(
+        "leaderboard/replays"
+    ),
+    suite: SuiteFile = None,
+    season_key: SeasonKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record the same episodes as `videos` for the site, where they can be turned and scrubbed."""
+    with reported_errors(as_json):
+        from vnl_envs.scoring.board.replays import write_replays
+
+        loaded, plan = _again(result, bundle, suite, season_key)
+        made = write_replays(loaded, plan, out, result.stem)
+        if as_json:
+            files = [str(path) for path in made]
+            _print_json({"ok": True, "exit_code": int(Code.OK), "replays": files})
+        else:
+            typer.echo(f"wrote replays of {len(made)} tasks to {out / result.stem}")
+
+
+def _again(
+    result: Path, bundle: Path | None, suite: str | None, season_key: Path | None
+) -> tuple[Result, Run]:
+    """A result and the run that its episodes are run again by.
+
+    Raises:
+        ValueError: no bundle, and the result is not of a reference.
+        ScoringError: the result is not of this bundle, suite or season.
+    """
+    from vnl_envs.scoring.run import verification
+
+    loaded, of, _ = _shown(result, suite)
+    kind, _, name = loaded.entrant.identity.partition(":")
+    if bundle is None and kind != "reference":
+        raise ValueError("give the bundle that the result is of")
+    candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
+    plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
+    problems = verification.run_problems(loaded, plan)
+    if problems:
+        raise ScoringError(problems)
+    return loaded, plan
 
 
 def _shown(path: Path, suite: str | None) -> tuple[Result, Suite, Anchors]:

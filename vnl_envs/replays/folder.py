@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 
-from vnl_envs.replays.page import THREE, content, file, jpeg, viewer
+from vnl_envs.replays.page import THREE, content, file, jpeg, page_data, viewer
 from vnl_envs.replays.recording import Replay
 from vnl_envs.utils.files import written_whole
 
@@ -50,33 +51,42 @@ def write_into(
         replays, still, title, facts: see `vnl_envs.replays.page.write_page`.
         back: address and text of a link to where the reader comes from.
     """
-    files = page_files(name, replays, still, title, facts, back)
-    for file_name, data in files.items():
-        _write(folder / file_name, data)
+    data = page_data(replays)
+    skins = data.pop("skins")
+    scripts = [f"skin-{key}.js" for key in sorted(skins)]
+    page = page_text(name, {**data, "skins": {}}, title, facts, back, scripts)
+    for script, (key, skin) in zip(scripts, sorted(skins.items()), strict=True):
+        _write(folder / script, _skin_script(key, skin).encode())
+    _write(folder / f"{name}.html", page.encode())
+    _write(folder / f"{name}.jpg", jpeg(still))
 
 
-def page_files(
+def page_text(
     name: str,
-    replays: Sequence[Replay],
-    still: np.ndarray,
+    data: Mapping[str, Any],
     title: str,
     facts: str,
     back: tuple[str, str],
-) -> dict[str, bytes]:
-    """File name -> content of what `write_into` writes."""
-    skins = {key: skin for replay in replays for key, skin in replay.skins.items()}
-    files = {f"skin-{key}.js": _skin_script(key, skin).encode() for key, skin in skins.items()}
-    scripts = [*sorted(files), THREE, VIEWER]
+    scripts: Sequence[str] = (),
+) -> str:
+    """The page NAME.html beside its picture NAME.jpg and the files that pages share.
+
+    Args:
+        name, title, facts, back: see `write_into`.
+        data: see `vnl_envs.replays.page.page_data`; whoever made it, it is nothing but data here.
+        scripts: of skins that it has not itself.
+    """
     href, text = map(html.escape, back)
-    page = Template(file("page.html")).substitute(
+    return Template(file("page.html")).substitute(
         policy=_POLICY,
         style=f'<link rel="stylesheet" href="{STYLE}">',
-        scripts="".join(f'<script src="{script}"></script>\n' for script in scripts),
+        scripts="".join(
+            f'<script src="{script}"></script>\n' for script in (*scripts, THREE, VIEWER)
+        ),
         navigation=f'<a class="back" href="{href}">← {text}</a>',
         still=f"{name}.jpg",
-        **content(replays, still, title, facts, inline=False),
+        **content(data, title, facts),
     )
-    return {**files, f"{name}.html": page.encode(), f"{name}.jpg": jpeg(still)}
 
 
 def _skin_script(key: str, skin: object) -> str:

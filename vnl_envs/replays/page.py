@@ -16,7 +16,7 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
-from vnl_envs.replays.recording import Replay
+from vnl_envs.replays.recording import STILL, Replay
 from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.texts import shown
 
@@ -52,7 +52,7 @@ def write_page(
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
         navigation="",
         still=f"data:image/jpeg;base64,{base64.b64encode(jpeg(still)).decode()}",
-        **content(replays, still, title, facts, inline=True),
+        **content(page_data(replays), title, facts),
     )
     with written_whole(path) as partial:
         partial.write_text(page, "utf-8")
@@ -77,22 +77,19 @@ def jpeg(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def content(
-    replays: Sequence[Replay], still: np.ndarray, title: str, facts: str, inline: bool
-) -> dict[str, str]:
-    """What the template's places say; `inline`: with its skins."""
-    height, width = still.shape[:2]
+def content(data: Mapping[str, Any], title: str, facts: str) -> dict[str, str]:
+    """What the template's places say of a page's data."""
     return {
         "title": html.escape(shown(title)),
         "facts": html.escape(shown(facts)),
-        "width": str(width),
-        "height": str(height),
-        "data": _json(_data(replays, inline)),
+        "width": str(STILL[0]),
+        "height": str(STILL[1]),
+        "data": _json(data),
     }
 
 
-def _data(replays: Sequence[Replay], inline: bool) -> dict[str, Any]:
-    """All replays for the viewer, worlds and skins once each."""
+def page_data(replays: Sequence[Replay]) -> dict[str, Any]:
+    """All replays of a page for the viewer, worlds and skins once each; for JSON."""
     worlds: list[dict[str, Any]] = []
     skins: dict[str, Any] = {}
     rows = []
@@ -107,7 +104,7 @@ def _data(replays: Sequence[Replay], inline: bool) -> dict[str, Any]:
                 "states": replay.states,
             }
         )
-    return {"worlds": worlds, "skins": skins if inline else {}, "replays": rows}
+    return {"worlds": worlds, "skins": skins, "replays": rows}
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
+from vnl_envs.scoring.board.replays import read_replays
 from vnl_envs.scoring.board.tables import Beside, Cross, Row, Table, bundle_path
 from vnl_envs.scoring.board.videos import read_videos
 from vnl_envs.scoring.board.views import by_task, episode_task
@@ -241,7 +242,8 @@ def _crosses(
 
 
 def _beside(board: Path, entry: BoardEntry, result: Result, problems: list[Problem]) -> Beside:
-    verified, speed, has_bundle, videos = None, None, False, []
+    verified, speed, has_bundle, videos, replays = None, None, False, [], []
+    key = entry.result.removesuffix(".json")
     with _left_out(problems):
         verified = _verified(board, entry, result)
     with _left_out(problems):
@@ -249,8 +251,10 @@ def _beside(board: Path, entry: BoardEntry, result: Result, problems: list[Probl
     with _left_out(problems):
         has_bundle = _has_bundle(board, entry, result)
     with _left_out(problems):
-        videos = read_videos(board, entry.result.removesuffix(".json"), result)
-    return Beside(verified, speed, has_bundle, videos)
+        videos = read_videos(board, key, result)
+    with _left_out(problems):
+        replays = read_replays(board, key, result)
+    return Beside(verified, speed, has_bundle, videos, replays)
 
 
 def _verified(board: Path, entry: BoardEntry, result: Result) -> Verified | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 
 import vnl_envs
 from vnl_envs.problems import Problem
-from vnl_envs.scoring.board import charts, report, views
+from vnl_envs.replays.folder import page_text, shared_files
+from vnl_envs.scoring.board import charts, replays, report, views
 from vnl_envs.scoring.board.reading import read_board, read_file
 from vnl_envs.scoring.board.records import records, to_csv
 from vnl_envs.scoring.board.tables import Row, Table
@@ -77,7 +79,7 @@ def build(board: Path, out: Path, home: str = "") -> Built:
         write(f"{table.data}.csv", to_csv(rows))
         write(f"{table.data}.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
         for row in table.rows:
-            for name, data in _downloads(board, row):
+            for name, data in itertools.chain(_downloads(board, row), _replays(board, row)):
                 write(name, data)
     # In the board's own folder nothing is removed.
     if not out.samefile(board):
@@ -94,6 +96,22 @@ def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
         yield row.bundle, read_file(board, row.bundle, archive.MOST_BYTES)
     for video in row.beside.videos:
         yield video.file, read_video(board, video)
+
+
+def _replays(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
+    """The replays of an entry, with the files that all of them share: address and content."""
+    back = f"../{row.page}", row.name
+    for told in row.beside.replays:
+        name = f"{row.key}-{views.slug(told.task)}"
+        stem = f"{replays.FOLDER}/{row.key}/{views.slug(told.task)}"
+        episodes = ", ".join(shown.episode for shown in told.episodes)
+        title = f"{views.title(told.task)}, {row.name}"
+        page = page_text(name, told.content, title, episodes, back)
+        yield f"{replays.FOLDER}/{name}.html", page.encode()
+        yield f"{replays.FOLDER}/{name}.jpg", replays.read_still(board, stem)
+    if row.beside.replays:
+        for name, text in shared_files().items():
+            yield f"{replays.FOLDER}/{name}", text.encode()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from vnl_envs.scoring.board import charts, views
+from vnl_envs.scoring.board.replays import TaskReplays
 from vnl_envs.scoring.board.views import TaskFigures
 from vnl_envs.scoring.documents.schema.board import (
     Anchors,
@@ -45,12 +46,14 @@ class Beside(NamedTuple):
         speed: speed of the run; None if unknown.
         has_bundle: whether the board has the bundle of policies.
         videos: videos of episodes.
+        replays: replays of episodes, by task.
     """
 
     verified: Verified | None
     speed: Speed | None
     has_bundle: bool
     videos: list[Video]
+    replays: list[TaskReplays]
 
 
 @dataclass(frozen=True)

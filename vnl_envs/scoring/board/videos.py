@@ -63,7 +63,7 @@ def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
     with contextlib.closing(Worker(what.job)) as worker:
         for task_id, which, episode in tqdm(shown, unit="video", disable=None):
             name = f"{slug(task_id)}-{which}.mp4"
-            _draw(worker.play(episode.id), folder / name)
+            _draw((core for core, _ in worker.play(episode.id)), folder / name)
             file = f"{FOLDER}/{key}/{name}"
             videos.append(
                 Video(task=task_id, which=which, episode=episode.id, score=episode.score, file=file)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vnl_envs.envs.core import Core, draw
+from vnl_envs.envs.core import Core, Step, draw
 from vnl_envs.evaluation.evaluate import begin_episodes, episode_generators, run_episodes
 from vnl_envs.evaluation.policies import FOLLOWING, Policy, make_policy
 from vnl_envs.evaluation.remote import RemotePolicy
@@ -129,8 +129,8 @@ class Worker:
         done = time.perf_counter()
         return Record(episode, note, done - begin, policy.seconds, done - ready - policy.seconds)
 
-    def play(self, spec_id: str) -> Iterator[Core]:
-        """Yield the simulation of an episode for drawing: at its start and after each control step.
+    def play(self, spec_id: str) -> Iterator[tuple[Core, Step | None]]:
+        """Yield the simulation of an episode for drawing: at its start (None) and after each step.
 
         It ends early if the policy fails. It needs the native engine.
 
@@ -143,12 +143,12 @@ class Worker:
         policy = self._policy_of(spec.task, core)
         with contextlib.suppress(PolicyError):
             begin_episodes(core, policy, _ONLY, [spec.seed(self._job.key)])
+            yield core, None
             over = False
             while not over:
-                yield core
                 result = core.step(policy.act(core.observation))
                 over = bool(result.terminated[0] or result.truncated[0])
-            yield core
+                yield core, result
 
     def measure(self, spec_id: str) -> dict[str, Any]:
         """Measure the speed in the cell of an episode.

@@ -1,0 +1,154 @@
+"""Replays of a result's episodes: those that are filmed, whole and to be turned."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from tqdm.auto import tqdm
+
+from vnl_envs.problems import Code, problem
+from vnl_envs.replays.page import jpeg, page_data
+from vnl_envs.replays.recording import Recording
+from vnl_envs.scoring.board.videos import chosen
+from vnl_envs.scoring.board.views import by_task, slug
+from vnl_envs.scoring.documents.schema.fields import Document, Number, TaskId
+from vnl_envs.scoring.documents.schema.reading import parse
+from vnl_envs.scoring.documents.schema.result import EpisodeId, Result
+from vnl_envs.scoring.run.worker import Worker
+from vnl_envs.utils.files import read_inside, written_whole
+
+if TYPE_CHECKING:
+    from vnl_envs.scoring.run.runner import Run
+
+FOLDER = "replays"
+MOST_BYTES = 4 * 2**20
+"""Of the episodes of a task, and of a picture."""
+_JPEG = b"\xff\xd8\xff"
+
+
+class ReplayedEpisode(Document):
+    """Which episode a replay is of.
+
+    Attributes:
+        which: rank of the episode among the task's counted nominal episodes.
+        episode: episode id.
+        score: primary metric of the episode.
+    """
+
+    which: Literal["best", "median", "worst"]
+    episode: EpisodeId
+    score: Number
+
+
+class TaskReplays(Document):
+    """`replays/NAME/TASK.json` of a board.
+
+    Attributes:
+        task: task id.
+        episodes: of the replays, in their order.
+        content: of the page, see `vnl_envs.replays.page.page_data`; data for the viewer alone.
+    """
+
+    task: TaskId
+    episodes: list[ReplayedEpisode] = Field(min_length=1, max_length=3)
+    content: dict[str, Any]
+
+
+def write_replays(result: Result, what: Run, out: Path, key: str) -> list[Path]:
+    """Run some episodes of a result again and write a file of replays and a picture for each task.
+
+    Args:
+        result, what, key: see `write_videos`.
+        out: the folder `replays` of a board; its parts are made if need be.
+
+    Raises:
+        ScoringError: the suite is not of this version.
+        RuntimeError: there is no OpenGL library.
+    """
+    folder = out / key
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [task for task in by_task(result, what.suite) if what.has_policy(task.task.id)]
+    written = []
+    with contextlib.closing(Worker(what.job)) as worker:
+        for task in tqdm(tasks, unit="task", disable=None):
+            shown = chosen(task)
+            if not shown:
+                continue
+            recordings = [_recorded(worker, episode.id) for _, episode in shown]
+            names = [f"{which}: {episode.score:.3g}" for which, episode in shown]
+            told = TaskReplays(
+                task=task.task.id,
+                episodes=[
+                    ReplayedEpisode(which=which, episode=e.id, score=e.score) for which, e in shown
+                ],
+                content=page_data(
+                    [r.replay(name) for r, name in zip(recordings, names, strict=True)]
+                ),
+            )
+            path = folder / f"{slug(task.task.id)}.json"
+            with written_whole(path) as partial:
+                partial.write_text(told.model_dump_json())
+            with written_whole(path.with_suffix(".jpg")) as partial:
+                partial.write_bytes(jpeg(recordings[0].still()))
+            written.append(path)
+    return written
+
+
+def _recorded(worker: Worker, episode: str) -> Recording:
+    states = worker.play(episode)
+    core, _ = next(states)
+    recording = Recording(core.task.world, core.engine.model_of(0))
+    recording.add(core.engine.data(0), core.overlays(0))
+    for core, step in states:
+        assert step is not None
+        terms = {name: float(value[0]) for name, value in step.terms.items()}
+        recording.add(core.engine.data(0), core.overlays(0), terms)
+    return recording
+
+
+def read_replays(board: Path, key: str, result: Result) -> list[TaskReplays]:
+    """The replays of an entry that a board has, by task.
+
+    Raises:
+        ScoringError: a file is none, or tells other things of an episode than the result.
+    """
+    scores = {episode.id: episode.score for episode in result.episodes}
+    return [
+        _read(board, f"{FOLDER}/{key}/{slug(task)}", task, scores)
+        for task in result.tasks
+        if (board / f"{FOLDER}/{key}/{slug(task)}.json").exists()
+    ]
+
+
+def _read(board: Path, stem: str, task: str, scores: dict[str, float]) -> TaskReplays:
+    name = f"{stem}.json"
+    try:
+        told = parse(TaskReplays, read_inside(board, name, MOST_BYTES), name)
+    except OSError as error:
+        raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
+    for shown in told.episodes:
+        own = told.task == task and shown.episode.startswith(f"{task}/")
+        if not own or scores.get(shown.episode) != shown.score:
+            message = f"{shown.episode} with score {shown.score:g} is not in the result"
+            raise problem(Code.CLAIM, name, message)
+    read_still(board, stem)
+    return told
+
+
+def read_still(board: Path, stem: str) -> bytes:
+    """The picture beside a file of replays.
+
+    Raises:
+        ScoringError: it is none, no regular file, or larger than `MOST_BYTES`.
+    """
+    name = f"{stem}.jpg"
+    try:
+        data = read_inside(board, name, MOST_BYTES)
+    except OSError as error:
+        raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
+    if not data.startswith(_JPEG):
+        raise problem(Code.SCHEMA, name, "is no JPEG file")
+    return data
