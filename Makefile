@@ -5,7 +5,7 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-EXTRAS := sb3,jax,warp,parallel,motion,score,ray
+EXTRAS := sb3,jax,warp,parallel,motion,score,ray,neural
 .PHONY: demo test coverage lint bench site clean system browser
 
 demo: $(VENV)/.package system

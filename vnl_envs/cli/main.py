@@ -15,6 +15,7 @@ from rich.text import Text
 
 import vnl_envs
 from vnl_envs.cli.data import app as data_app
+from vnl_envs.cli.neural import app as neural_app
 from vnl_envs.cli.score import app as score_app
 from vnl_envs.cli.terminal import (
     AsJson,
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(neural_app, name="neural")
 app.add_typer(score_app, name="score")
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="a task id, see `vnl-envs list`")]

@@ -111,7 +111,12 @@ def subgroup(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def array(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The numbers of a data set, as they are stored.
+    """The numbers of a data set, as they are stored; see `numbers`."""
+    return np.asarray(numbers(parent, name, shape)[()])
+
+
+def numbers(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
+    """A data set of numbers, to be read as a whole or in parts.
 
     Args:
         parent: the group that has it.
@@ -135,7 +140,7 @@ def array(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.nd
     ):
         raise ClipError(f"{where} has shape {data.shape}, more than {MOST_FRAMES} frames")
     _refuse_bombs(data, where)
-    return np.asarray(data[()])
+    return data
 
 
 def names(parent: h5py.Group, name: str) -> list[str]:

@@ -115,17 +115,65 @@ def fit_keypoints(keypoints: np.ndarray, body: BodyModel, rate: float) -> Fit:
         raise ClipError(f"keypoints must be (T, {len(markers)}, 3), got {keypoints.shape}")
     if len(keypoints) < MIN_FRAMES:
         raise ClipError(f"needs at least {MIN_FRAMES} frames, got {len(keypoints)}")
-    enough = seen(keypoints).mean(axis=1) >= LEAST_SEEN
-    _check_gaps(enough, rate)
+    _check_gaps(enough(keypoints), rate)
+    found = calibrate(keypoints, body)
+    qpos, error = Tracker(body, found, rate)(keypoints)
+    return Fit(qpos, found.offsets, found.scale, found.ground, error, found.settled)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What all frames of an animal have in common; see `Fit`."""
+
+    offsets: np.ndarray
+    scale: float
+    ground: float
+    settled: np.ndarray
+
+
+def calibrate(keypoints: np.ndarray, body: BodyModel) -> Calibration:
+    """Size, ground and marker places from frames (T, K, 3) m, which need not follow each other.
+
+    Raises:
+        ClipError: no frame has enough keypoints, or they are not those of such an animal.
+        ValueError: the body has no marker set.
+    """
+    usable = np.flatnonzero(enough(keypoints))
+    if not len(usable):
+        raise ClipError(f"no frame has {LEAST_SEEN:.0%} of the keypoints")
+    markers = marker_set(body)
     solver = _Solver(Rig(body, markers, body.body.contact_geoms), markers)
-    usable = np.flatnonzero(enough)
     scale = solver.size(keypoints[_spread(usable, SIZE_SAMPLE)])
     sample = scale * keypoints[_spread(usable, SAMPLE)]
     offsets, poses, settled = solver.calibrate(sample, SAMPLE_STEPS)
     solver.check(sample, offsets, poses)
     ground = float(np.median(solver.lowest(poses)))
-    qpos, error = solver.track(keypoints, scale, ground, offsets, rate)
-    return Fit(qpos, offsets, scale, ground / scale, error, settled)
+    return Calibration(offsets, scale, ground / scale, settled)
+
+
+class Tracker:
+    """Fits poses to consecutive frames, part by part.
+
+    Args:
+        body: whose poses are sought.
+        calibration: of the animal.
+        rate: frames per second.
+    """
+
+    def __init__(self, body: BodyModel, calibration: Calibration, rate: float) -> None:
+        markers = marker_set(body)
+        self._solver = _Solver(Rig(body, markers, body.body.contact_geoms), markers)
+        self._calibration, self._rate = calibration, rate
+
+    def __call__(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Poses (T, nq) for keypoints (T, K, 3) m, and their errors (T, K), see `Fit`."""
+        c = self._calibration
+        return self._solver.track(keypoints, c.scale, c.scale * c.ground, c.offsets, self._rate)
+
+
+def enough(keypoints: np.ndarray) -> np.ndarray:
+    """Which frames (T,) have the keypoints that a fit needs."""
+    return seen(keypoints).mean(axis=1) >= LEAST_SEEN
 
 
 def standing_markers(body: BodyModel) -> np.ndarray:

@@ -32,6 +32,7 @@ FORMATS = {
     "dm_control": Format("vnl_envs.motion.readers.dm_control", "dm_control motion capture HDF5"),
     "stac": Format("vnl_envs.motion.readers.stac", "a fit of STAC-MJX, HDF5"),
     "amc": Format("vnl_envs.motion.readers.amc", "CMU motion capture, .amc"),
+    "session": Format("vnl_envs.motion.readers.sessions", "a session of Aldarondo et al. 2024"),
     "keypoints": Format("vnl_envs.motion.readers.keypoints", "3-D keypoints, .mat or HDF5"),
 }
 """By name. A file is of the first format that recognises it."""

@@ -64,10 +64,10 @@ class Fits:
         """
         check_clip(clip, self._body)
         if seen is None:
-            qpos = self._placed(clip.qpos, self._rooted)
+            qpos = self.placed(clip.qpos, self._rooted)
         else:
             _check_finite(clip.name, seen)
-            qpos = self._placed(clip.qpos, self._convention(clip.qpos[:1], seen))
+            qpos = self.placed(clip.qpos, self._convention(clip.qpos[:1], seen))
             self._refuse_deviation(clip.name, qpos, seen)
         return dataclasses.replace(clip, qpos=resample(qpos, rate).astype(np.float32))
 
@@ -75,10 +75,10 @@ class Fits:
         """The one by which the first frame's bodies are nearest to where a file has them."""
         # The expected one comes first and wins where there is no difference.
         choices: tuple[Rooted, ...] = (self._rooted, "frame" if self._rooted == "root" else "root")
-        far = {c: float(self._deviation(self._placed(first, c), seen).max()) for c in choices}
+        far = {c: float(self._deviation(self.placed(first, c), seen).max()) for c in choices}
         return min(choices, key=far.__getitem__)
 
-    def _placed(self, qpos: np.ndarray, rooted: Rooted) -> np.ndarray:
+    def placed(self, qpos: np.ndarray, rooted: Rooted) -> np.ndarray:
         """The same poses (T, nq) with our free joint's pose in front, quaternions of norm 1."""
         out = np.array(qpos, float)
         out[:, 3:7] /= np.linalg.norm(out[:, 3:7], axis=1, keepdims=True)

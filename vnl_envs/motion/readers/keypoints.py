@@ -34,8 +34,8 @@ from vnl_envs.utils import checks
 VARIABLES = ("pred", "tracks", "keypoints", "kp_data", "points3d")
 NAMES = ("kp_names", "node_names", "joint_names", "keypoint_names", "names")
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
-MOST_FRAMES = 500_000
-"""More do not fit into memory comfortably; 2.7 hours at 50 Hz."""
+MOST_FRAMES = 1_000_000
+"""More do not fit into memory comfortably; 5.5 hours at 50 Hz."""
 MOST_BYTES = 400_000_000
 """Of a compressed MATLAB variable, inflated."""
 SIZE_RANGE = 2.5

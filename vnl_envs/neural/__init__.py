@@ -1,0 +1,1 @@
+"""Networks of policies beside neurons that were recorded while an animal moved."""

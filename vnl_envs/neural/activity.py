@@ -1,0 +1,143 @@
+"""The file of what policies' units did along a session, HDF5.
+
+Root attributes: `format`, `version`, `rate`, `session` (the identity of the session). A group for
+each policy, under its name: attributes `digest` (of its file), `env_hash` and `untrained` (the seed
+of its weights, or -1); `usable` (T,) uint8, 1 in the frames that an upright body passed;
+`root_error` (T,) m; `layers/<name>` (T, n) float16, the action among them.
+Half precision: activity has 11 bits, and its principal components are what is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from vnl_envs.motion import hdf5
+from vnl_envs.motion.clip import RATE
+from vnl_envs.neural.errors import NeuralError
+from vnl_envs.neural.session import naming
+
+FORMAT, VERSION = "vnl_envs-activity", 1
+LAYERS = "layers"
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is known of one policy's activity.
+
+    Attributes:
+        name: of the policy in the file.
+        untrained: whether its weights were drawn.
+        layers: names -> sizes.
+        frames: T.
+    """
+
+    name: str
+    untrained: bool
+    layers: dict[str, int]
+    frames: int
+
+
+class Activity:
+    """An open activity file.
+
+    Args:
+        file: it.
+
+    Attributes:
+        session: identity of the session that it is of.
+        policies: by name.
+
+    Raises:
+        NeuralError: it is no such file.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        if hdf5.text_attribute(file, "format") != FORMAT:
+            raise NeuralError(f"not a {FORMAT} file; `vnl-envs neural record` makes one")
+        self._file = file
+        self.session = hdf5.text_attribute(file, "session") or ""
+        self.policies = {name: self._recorded(name) for name in hdf5.members(file)}
+        if not self.policies:
+            raise NeuralError("holds no policies")
+
+    def _recorded(self, name: str) -> Recorded:
+        group = hdf5.subgroup(self._file, name)
+        usable = hdf5.numbers(group, "usable", (None,))
+        found: dict[str, int] = {}
+
+        def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset) and item.ndim == 2:
+                found[path] = item.shape[1]
+
+        hdf5.subgroup(group, LAYERS).visititems(visit)
+        untrained = (hdf5.number(group, "untrained") or 0) >= 0
+        return Recorded(name, untrained, found, len(usable))
+
+    def usable(self, policy: str) -> np.ndarray:
+        """(T,) bool: frames that an upright body passed."""
+        return np.asarray(self._file[policy]["usable"][()]).astype(bool)
+
+    def read(self, policy: str, layer: str, start: int, stop: int) -> np.ndarray:
+        """Activity (n, units) float32 of a layer in frames [start, stop)."""
+        return np.asarray(self._file[policy][LAYERS][layer][start:stop], np.float32)
+
+    def tables(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every table by a name of its own."""
+        for name, policy in self.policies.items():
+            yield f"{name}/usable", self.usable(name).astype(np.uint8)
+            for layer in policy.layers:
+                yield f"{name}/{layer}", self.read(name, layer, 0, policy.frames)
+
+
+@contextlib.contextmanager
+def opened_activity(path: str | Path) -> Iterator[Activity]:
+    """An activity file to read from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NeuralError: it is damaged, or no activity.
+    """
+    with naming(path), hdf5.opened(Path(path)) as file:
+        yield Activity(file)
+
+
+def is_activity(path: str | Path) -> bool:
+    """Whether a file is one."""
+    return hdf5.holds(Path(path), lambda file: file.attrs.get("format") == FORMAT)
+
+
+def create(file: h5py.File, session: str) -> None:
+    """Lay out an empty file."""
+    file.attrs.update(format=FORMAT, version=VERSION, rate=RATE, session=session)
+
+
+def add_policy(
+    file: h5py.File,
+    name: str,
+    frames: int,
+    layers: tuple[tuple[str, int], ...],
+    about: dict[str, str | int],
+) -> None:
+    """Lay out the tables of a policy, all frames unusable."""
+    group = file.create_group(name)
+    group.attrs.update(about)
+    group.create_dataset("usable", (frames,), np.uint8, track_times=False)
+    group.create_dataset("root_error", (frames,), np.float32, fillvalue=np.nan, track_times=False)
+    for layer, size in layers:
+        group.create_dataset(
+            f"{LAYERS}/{layer}",
+            (frames, size),
+            np.float16,
+            chunks=(min(_CHUNK, frames), size),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+            track_times=False,
+        )

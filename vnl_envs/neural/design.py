@@ -1,0 +1,137 @@
+"""What a fit sees: blocks and folds in time, lags, principal components of the training folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vnl_envs.neural.errors import NeuralError
+
+INNER = 3
+"""Every so many-th block of a training set is held out to choose the penalty."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a session is cut for cross-validation. Lengths are in bins.
+
+    Blocks are contiguous and as long as each other; block b belongs to fold b mod `folds`. Around
+    every held-out block a gap is left out of training: neighbouring bins are alike.
+
+    Attributes:
+        bins: of the session.
+        block, gap: lengths.
+        folds: how many.
+        lags: of the features behind (negative) and ahead of the neurons.
+    """
+
+    bins: int
+    block: int
+    gap: int
+    folds: int
+    lags: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.blocks < 2 * self.folds:
+            raise NeuralError(
+                f"{self.folds} folds need at least {2 * self.folds} blocks, the session has "
+                f"{self.blocks}: give shorter blocks (--block) or fewer folds (--folds)"
+            )
+        if 2 * self.gap >= self.block:
+            raise NeuralError("the gap (--gap) must be shorter than half a block (--block)")
+        if self.gap < max(map(abs, self.lags)):
+            raise NeuralError("the gap (--gap) must be as long as the longest lag (--lag)")
+
+    @property
+    def blocks(self) -> int:
+        """Whole blocks of the session."""
+        return self.bins // self.block
+
+    @property
+    def block_of(self) -> np.ndarray:
+        """(B,) each bin's block, -1 behind the last whole one."""
+        block = np.arange(self.bins) // self.block
+        return np.where(block < self.blocks, block, -1)
+
+    def lagged(self, usable: np.ndarray) -> np.ndarray:
+        """(B,) bins of blocks whose lagged neighbours are all usable."""
+        out = self.block_of >= 0
+        for lag in self.lags:
+            out &= _moved(usable, lag)
+        return out
+
+    def design(self, components: np.ndarray) -> np.ndarray:
+        """Components (B, K) at all lags, (B, K * lags); zeros outside the session."""
+        return np.concatenate([_moved(components, lag) for lag in self.lags], axis=1)
+
+    def split(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) bins to train on and bins that are held out."""
+        return self._apart(np.arange(self.blocks) % self.folds == fold, self.block_of >= 0)
+
+    def inner(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) of a fold's training set, bins to fit on and bins to choose the penalty on."""
+        train, _ = self.split(fold)
+        blocks = np.flatnonzero(np.arange(self.blocks) % self.folds != fold)
+        held = np.zeros(self.blocks, bool)
+        held[blocks[::INNER]] = True
+        fit, choose = self._apart(held, train)
+        return fit, choose
+
+    def _apart(self, held: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bins of `among` far from held-out blocks, and bins of `among` within them."""
+        block = self.block_of
+        inside = (block >= 0) & held[np.maximum(block, 0)]
+        near = inside.copy()
+        for lag in range(1, self.gap + 1):
+            near |= _moved(inside, lag) | _moved(inside, -lag)
+        return among & ~near, among & inside
+
+
+def _moved(values: np.ndarray, lag: int) -> np.ndarray:
+    """Values (B, ...) `lag` bins later; zeros or False outside."""
+    out = np.zeros_like(values)
+    if lag > 0:
+        out[:-lag] = values[lag:]
+    elif lag < 0:
+        out[-lag:] = values[:lag]
+    else:
+        out[:] = values
+    return out
+
+
+def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Principal components (B, count) of standardised features (B, D), of variance 1 in the rows
+    (B,) that they are found from.
+    """
+    seen = features[rows].astype(float)
+    mean, scale = seen.mean(axis=0), seen.std(axis=0)
+    scale[scale < 1e-6 * max(scale.max(), 1e-12)] = np.inf
+    z = (seen - mean) / scale
+    variance, axes = np.linalg.eigh(z.T @ z / len(z))
+    variance, axes = variance[::-1][:count], axes[:, ::-1][:, :count]
+    # The sign of an axis means nothing; this one does not hang on the library.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    kept = variance > 1e-9
+    scores = (features - mean) / scale @ (axes * kept / np.sqrt(np.where(kept, variance, 1.0)))
+    return np.asarray(scores)
+
+
+class OneSplit:
+    """One split, as scikit-learn's splitters give it, for rows that are already chosen.
+
+    Args:
+        fit, choose: indices of rows.
+    """
+
+    def __init__(self, fit: np.ndarray, choose: np.ndarray) -> None:
+        self._pair = fit, choose
+
+    def split(self, *_: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The one."""
+        yield self._pair
+
+    def get_n_splits(self, *_: object) -> int:
+        """1."""
+        return 1

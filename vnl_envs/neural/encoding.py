@@ -1,0 +1,155 @@
+"""Encoding models of one fold: a Poisson GLM (nemos) and ridge regression (himalaya).
+
+Both choose the penalty of every neuron on blocks of the training set. What they gain over the
+training set's mean rate is summed up by held-out block, for intervals over blocks.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from vnl_envs.neural.design import Layout, OneSplit, components
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 30.0)
+"""Of the GLM, in units of a neuron's mean count: with features of variance 1, what a weight of the
+log rate is pulled to 0 by, over what the data hold it with."""
+ALPHAS = tuple(10.0**i for i in range(-1, 7))
+"""Of ridge regression, on sums of squares."""
+TOLERANCE, STEPS = 1e-5, 500
+"""Of the solver, see there."""
+
+Sums = dict[str, np.ndarray]
+
+
+def fold_sums(
+    features: np.ndarray,
+    spikes: np.ndarray,
+    layout: Layout,
+    usable: np.ndarray,
+    fold: int,
+    count: int,
+) -> Sums:
+    """What a feature set gains in a fold's held-out blocks.
+
+    Args:
+        features: (B, D). spikes: (B, U) counts.
+        layout: of the session.
+        usable: (B,) bins that may be looked at.
+        fold: which is held out.
+        count: principal components.
+
+    Returns:
+        `glm_gain` (nats), `glm_null` (deviance of the mean rate), `ridge_gain` and `ridge_null`
+        (sums of squares), (U, blocks) each, 0 in blocks of other folds.
+    """
+    train, test = (rows & usable for rows in layout.split(fold))
+    design = layout.design(components(features, train, count))
+    fit, choose = (rows & usable for rows in layout.inner(fold))
+    block = layout.block_of[test]
+    mean = spikes[train].mean(axis=0)
+    strength = _chosen(design, spikes, fit, choose)
+    coef, intercept = poisson(design[train], spikes[train], strength)
+    rate = predicted(design, coef, intercept, train, test)
+    y = spikes[test]
+    gain = y * np.log(rate / mean) - (rate - mean)
+    null = 2 * (_entropy(y) - y * np.log(mean) + mean - y)
+    error = y - ridge(design, spikes, train, fit, choose)[test]
+    squares = (y - mean) ** 2
+    rows = {
+        "glm_gain": gain,
+        "glm_null": null,
+        "ridge_gain": squares - error**2,
+        "ridge_null": squares,
+    }
+    return {name: by_block(values, block, layout.blocks) for name, values in rows.items()}
+
+
+def by_block(values: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
+    """Sums (U, blocks) of rows (n, U) by their block (n,)."""
+    return np.stack([np.bincount(block, column, blocks) for column in values.T])
+
+
+def poisson(
+    design: np.ndarray, spikes: np.ndarray, strength: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (P, U) and intercepts (U,) of Poisson regressions of a log rate.
+
+    They minimise the mean negative log likelihood plus strength / 2 times the weights' squares
+    (scikit-learn's `PoissonRegressor` with alpha = strength).
+
+    Args:
+        design: (n, P). spikes: (n, U).
+        strength: (U,) of each neuron's penalty.
+    """
+    from nemos.glm import PopulationGLM
+
+    from vnl_envs.neural import solver
+
+    penalty = np.broadcast_to(strength, (design.shape[1], len(strength)))
+    model = PopulationGLM(
+        observation_model="Poisson",
+        regularizer="Ridge",
+        regularizer_strength=penalty,
+        solver_name=solver.NAME,
+        solver_kwargs={"tol": TOLERANCE, "maxiter": STEPS},
+    )
+    first = np.zeros((design.shape[1], len(strength))), np.log(spikes.mean(axis=0))
+    with warnings.catch_warnings():
+        # Of a fit that stopped short: held-out blocks judge it as it is.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        model.fit(design, spikes, init_params=first)
+    return np.asarray(model.coef_, float), np.asarray(model.intercept_, float)
+
+
+def predicted(
+    design: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    train: np.ndarray,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Rates (n, U) in rows, none beyond the largest in training: an exponential goes far."""
+    most = (design[train] @ coef).max(axis=0)
+    return np.exp(np.minimum(design[rows] @ coef, most) + intercept)
+
+
+def _chosen(
+    design: np.ndarray, spikes: np.ndarray, fit: np.ndarray, choose: np.ndarray
+) -> np.ndarray:
+    """The penalty (U,) at which each neuron's held-out likelihood is highest."""
+    units, y = spikes.shape[1], spikes[choose]
+    mean = np.maximum(spikes[fit].mean(axis=0), 1e-6)
+    # All penalties in one fit: the neurons of a population know nothing of each other.
+    strength = np.concatenate([penalty * mean for penalty in PENALTIES])
+    coef, intercept = poisson(design[fit], np.tile(spikes[fit], len(PENALTIES)), strength)
+    rate = predicted(design, coef, intercept, fit, choose)
+    score = (np.tile(y, len(PENALTIES)) * np.log(rate) - rate).sum(axis=0)
+    best = score.reshape(len(PENALTIES), units).argmax(axis=0)
+    return strength.reshape(len(PENALTIES), units)[best, np.arange(units)]
+
+
+def ridge(
+    design: np.ndarray,
+    spikes: np.ndarray,
+    train: np.ndarray,
+    fit: np.ndarray,
+    choose: np.ndarray,
+) -> np.ndarray:
+    """Predicted counts (B, U), each neuron with a penalty of its own."""
+    from himalaya.ridge import solve_ridge_cv_svd
+
+    place = np.cumsum(train) - 1
+    split = OneSplit(place[fit], place[choose])
+    # Otherwise its scores are means over targets' own scales.
+    centre, mean = spikes[train].mean(axis=0), design[train].mean(axis=0)
+    _, coef, _ = solve_ridge_cv_svd(
+        design[train] - mean, spikes[train] - centre, alphas=np.array(ALPHAS), cv=split, warn=False
+    )
+    return np.asarray((design - mean) @ np.asarray(coef) + centre)
+
+
+def _entropy(y: np.ndarray) -> np.ndarray:
+    """Of counts y log y, 0 at 0."""
+    return y * np.log(np.where(y > 0, y, 1.0))

@@ -1,0 +1,240 @@
+"""A recording of others becomes a session file: part by part, and going on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm.auto import tqdm
+
+from vnl_envs.bodies.body import BodyModel
+from vnl_envs.motion.clip import RATE, Clip, write_clips
+from vnl_envs.motion.fitting import keypoints as fitting
+from vnl_envs.motion.readers.sessions import CLIP_FRAMES, clip, finite_runs
+from vnl_envs.neural import session
+from vnl_envs.neural.errors import NeuralError
+from vnl_envs.neural.session import TABLES, naming, opened_session
+from vnl_envs.neural.sources import Source, opened_source
+from vnl_envs.utils.files import check_writable
+
+PART = 8192
+"""Frames that are read, checked and written at once."""
+CONTEXT = 16
+"""Frames on either side of a part that a fit to keypoints looks at."""
+CALIBRATION = 2000
+"""Frames, evenly spread, that an animal's size and markers are found from."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import gave.
+
+    Attributes:
+        frames, units, clips: how many.
+        spikes: of all units together.
+        resumed: the first frame that this call read.
+        fitted: whether poses were fitted to keypoints.
+        without_pose: frames that have none.
+    """
+
+    frames: int
+    units: int
+    clips: int
+    spikes: int
+    resumed: int
+    fitted: bool
+    without_pose: int
+
+
+def import_session(
+    path: str | Path,
+    out: str | Path,
+    body: BodyModel,
+    *,
+    region: str = "",
+    subject: str = "",
+    licence: str = "unknown",
+    progress: bool = False,
+) -> Imported:
+    """Write a recording's session file, whole or not at all.
+
+    What was done before an interruption stays beside `out`, and the same call goes on from there.
+
+    Args:
+        path: of a session in the published layout, or of an NWB file.
+        out: the .h5 file to write.
+        body: whose motion it is.
+        region: of the units whose region the recording does not say.
+        subject, licence: of the recording.
+        progress: whether to show a bar.
+
+    Raises:
+        FileNotFoundError: there is no such recording, or no folder for `out`.
+        NeuralError: the recording is damaged, or something in it cannot be so; nothing is kept.
+    """
+    path, out = Path(path), Path(out)
+    check_writable(out)
+    partial = out.with_name(f".{out.stem}.importing{out.suffix}")
+    about = {
+        "body": body.body.name,
+        "session": path.stem,
+        "subject": subject,
+        "source": path.name,
+        "licence": licence,
+    }
+    with opened_source(path, body) as source:
+        regions = [found or region or "unknown" for found in source.regions]
+        key = _key(path, {**about, "regions": "\n".join(regions)})
+        try:
+            with _begun(partial, source, body, about, regions, key) as file:
+                resumed = int(file.attrs["done"])
+                with naming(path):
+                    _fill(file, source, body, progress)
+                found = _finish(file, resumed, fitted=not source.has_poses)
+        except NeuralError:
+            partial.unlink(missing_ok=True)
+            raise
+    os.replace(partial, out)
+    return found
+
+
+def write_session_clips(path: str | Path, out: str | Path, body: BodyModel) -> int:
+    """Write a session's clips for training on them; return how many.
+
+    Their names end in the frame of the session that they begin at.
+    """
+    with opened_session(path) as found:
+        write_clips(out, session_clips(found, found.clips), body)
+        return len(found.clips)
+
+
+def session_clips(found: session.Session, spans: np.ndarray) -> Iterator[Clip]:
+    """Clips of frames [start, stop) of a session, (C, 2)."""
+    names = found.names["label_names"]
+    for start, stop in spans.tolist():
+        labels = found.read("labels", start, stop)
+        known = labels[labels >= 0]
+        made = clip(
+            found.read("qpos", start, stop), start, found.text["session"], found.text["source"]
+        )
+        label = names[np.bincount(known).argmax()] if len(known) else made.label
+        texts = {key: found.text[key] for key in ("licence", "subject")}
+        yield Clip(**{**vars(made), **texts, "label": label})
+
+
+def _key(path: Path, about: dict[str, str]) -> str:
+    """What must be the same for an interrupted import to go on."""
+    stat = path.stat()
+    text = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {sorted(about.items())}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _begun(
+    partial: Path,
+    source: Source,
+    body: BodyModel,
+    about: dict[str, str],
+    regions: list[str],
+    key: str,
+) -> h5py.File:
+    """The unfinished file of an interrupted import of the same, or a new one."""
+    try:
+        file = h5py.File(partial, "r+")
+        if file.attrs.get("key") == key and "done" in file.attrs:
+            return file
+        file.close()
+    except OSError:
+        # None, or one that was killed while it was written.
+        pass
+    partial.unlink(missing_ok=True)
+    file = h5py.File(partial, "w")
+    names = {
+        "joint_names": list(body.joint_names),
+        "keypoint_names": source.keypoint_names,
+        "unit_ids": source.unit_ids,
+        "regions": regions,
+        "label_names": source.label_names,
+    }
+    session.create(file, source.frames, {**about, "identity": ""}, names)
+    file.attrs.update(key=key, done=0)
+    return file
+
+
+def _fill(file: h5py.File, source: Source, body: BodyModel, progress: bool) -> None:
+    """Copy what is missing, part by part."""
+    poses = _Poses(source, body)
+    done = int(file.attrs["done"])
+    bar = tqdm(
+        total=source.frames, initial=done, unit=" frames", disable=None if progress else True
+    )
+    with bar:
+        for start in range(done, source.frames, PART):
+            stop = min(start + PART, source.frames)
+            part = {
+                "spikes": source.spikes(start, stop),
+                "qpos": poses(start, stop),
+                "labels": source.labels(start, stop),
+            }
+            if source.keypoint_names:
+                part["keypoints"] = source.keypoints(start, stop)
+            for name, rows in part.items():
+                file[name][start:stop] = rows
+            # What was written before is whole: an interruption loses one part at most.
+            file.flush()
+            file.attrs["done"] = stop
+            file.flush()
+            bar.update(stop - start)
+
+
+class _Poses:
+    """The poses of a source, fitted to its keypoints where it has none."""
+
+    def __init__(self, source: Source, body: BodyModel) -> None:
+        self._source, self._nq = source, body.nq
+        self._track = None
+        if not source.has_poses:
+            frames = np.unique(np.linspace(0, source.frames - 1, CALIBRATION).astype(int))
+            sample = np.concatenate([source.keypoints(i, i + 1) for i in frames.tolist()])
+            self._track = fitting.Tracker(body, fitting.calibrate(sample, body), RATE)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """Poses (n, nq), NaN where there are none."""
+        if self._track is None:
+            return self._source.qpos(start, stop)
+        first = max(start - CONTEXT, 0)
+        points = self._source.keypoints(first, min(stop + CONTEXT, self._source.frames))
+        qpos = np.full((len(points), self._nq), np.nan)
+        there = np.where(fitting.enough(points)[:, None], 0.0, np.nan)
+        for span in finite_runs(there, 2):
+            qpos[span] = self._track(points[span])[0]
+        return qpos[start - first :][: stop - start]
+
+
+def _finish(file: h5py.File, resumed: int, fitted: bool) -> Imported:
+    """Cut the clips and stamp the file."""
+    digest, spikes, missing = hashlib.sha256(), 0, 0
+    clips: list[tuple[int, int]] = []
+    frames = len(file["spikes"])
+    for start in range(0, frames, CLIP_FRAMES * 32):
+        stop = start + CLIP_FRAMES * 32
+        for name in TABLES:
+            digest.update(np.ascontiguousarray(file[name][start:stop]).tobytes())
+        spikes += int(file["spikes"][start:stop].sum(dtype=np.int64))
+        qpos = file["qpos"][start:stop]
+        missing += int(np.isnan(qpos[:, 0]).sum())
+        for at in range(0, len(qpos), CLIP_FRAMES):
+            runs = finite_runs(qpos[at : at + CLIP_FRAMES])
+            clips += [(start + at + r.start, start + at + r.stop) for r in runs]
+    if not clips:
+        raise NeuralError("no clip is left: poses are missing nearly everywhere")
+    file.create_dataset("clips", data=np.array(clips), track_times=False)
+    for name in ("key", "done"):
+        del file.attrs[name]
+    file.attrs["identity"] = digest.hexdigest()[:16]
+    units = file["spikes"].shape[1]
+    return Imported(frames, units, len(clips), spikes, resumed, fitted, missing)

@@ -1,0 +1,133 @@
+"""Our file of one session: what was recorded from the brain and how the body moved, HDF5.
+
+Root attributes: `format`, `version`, `rate` (Hz), `body`, `joint_names`, `keypoint_names`,
+`unit_ids`, `regions`, `label_names`, `session`, `subject`, `source`, `licence`, `identity`.
+Data sets, T frames at 50 Hz: `spikes` (T, U) uint16 counts, `qpos` (T, nq) float32 as in clips, NaN
+in frames without a pose, `keypoints` (T, K, 3) float32 m (K may be 0), `labels` (T,) int16, -1
+where there is none, and `clips` (C, 2): first frame, and frame after the last, of each clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vnl_envs.motion import hdf5
+from vnl_envs.motion.clip import RATE
+from vnl_envs.motion.errors import ClipError
+from vnl_envs.neural.errors import NeuralError
+
+FORMAT, VERSION = "vnl_envs-session", 1
+TEXTS = ("body", "session", "subject", "source", "licence", "identity")
+LISTS = ("joint_names", "keypoint_names", "unit_ids", "regions", "label_names")
+TABLES = ("spikes", "qpos", "keypoints", "labels")
+UNLABELLED = -1
+
+
+class Session:
+    """An open session; tables are read in parts.
+
+    Args:
+        file: it.
+
+    Attributes:
+        frames: T.
+        units: U.
+        text: the root's texts by name, see `TEXTS`.
+        names: its lists of texts by name, see `LISTS`; one region for each unit.
+        clips: (C, 2) first frame and frame after the last.
+
+    Raises:
+        NeuralError: it is not such a file, or its tables do not fit each other.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        if hdf5.text_attribute(file, "format") != FORMAT:
+            raise NeuralError(f"not a {FORMAT} file; `vnl-envs neural import` makes one")
+        if hdf5.number(file, "version") != VERSION or hdf5.number(file, "rate") != RATE:
+            raise NeuralError(f"must be of version {VERSION} at {RATE:g} Hz")
+        self.text = {name: hdf5.text_attribute(file, name) or "" for name in TEXTS}
+        self.names = {name: hdf5.names_attribute(file, name) or [] for name in LISTS}
+        self.units = len(self.names["unit_ids"])
+        nq = 7 + len(self.names["joint_names"])
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "spikes": (None, self.units),
+            "qpos": (None, nq),
+            "keypoints": (None, len(self.names["keypoint_names"]), 3),
+            "labels": (None,),
+        }
+        self._tables = {name: hdf5.numbers(file, name, shape) for name, shape in shapes.items()}
+        self.frames = len(self._tables["spikes"])
+        for name, data in self._tables.items():
+            if len(data) != self.frames:
+                raise NeuralError(f"{name!r} has {len(data)} frames, 'spikes' has {self.frames}")
+        self.clips = hdf5.array(file, "clips", (None, 2)).astype(int)
+
+    def read(self, table: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Frames [start, stop) of one of `TABLES`, as stored."""
+        return np.asarray(self._tables[table][start:stop])
+
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether there are any."""
+        return bool(self.names["keypoint_names"])
+
+
+@contextlib.contextmanager
+def opened_session(path: str | Path) -> Iterator[Session]:
+    """A session to read from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NeuralError: it is damaged, or not a session.
+    """
+    with naming(path), hdf5.opened(Path(path)) as file:
+        yield Session(file)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of reading name the file."""
+    try:
+        yield
+    except (ClipError, NeuralError) as error:
+        raise NeuralError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def create(
+    file: h5py.File,
+    frames: int,
+    text: dict[str, str],
+    names: dict[str, list[str]],
+    chunk: int = 2048,
+) -> dict[str, h5py.Dataset]:
+    """Lay out an empty session of so many frames; its tables by name."""
+    file.attrs.update(format=FORMAT, version=VERSION, rate=RATE, **text)
+    for name in LISTS:
+        file.attrs.create(name, names[name], dtype=h5py.string_dtype())
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "spikes": ((len(names["unit_ids"]),), np.uint16),
+        "qpos": ((7 + len(names["joint_names"]),), np.float32),
+        "keypoints": ((len(names["keypoint_names"]), 3), np.float32),
+        "labels": ((), np.int16),
+    }
+    return {
+        name: file.create_dataset(
+            name,
+            (frames, *shape),
+            dtype,
+            # An axis of length 0 cannot be cut into chunks.
+            **(_packed((min(chunk, frames), *shape)) if 0 not in shape else {}),
+            track_times=False,
+        )
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def _packed(chunks: tuple[int, ...]) -> dict[str, Any]:
+    return {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
