@@ -20,7 +20,7 @@ import numpy as np
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import RATE
 from vnl_envs.neural.errors import NeuralError
-from vnl_envs.neural.session import naming
+from vnl_envs.neural.session import guarded
 
 FORMAT, VERSION = "vnl_envs-activity", 1
 LAYERS = "layers"
@@ -104,8 +104,8 @@ def opened_activity(path: str | Path) -> Iterator[Activity]:
         FileNotFoundError: there is no such file.
         NeuralError: it is damaged, or no activity.
     """
-    with naming(path), hdf5.opened(Path(path)) as file:
-        yield Activity(file)
+    with guarded(path, Activity) as activity:
+        yield activity
 
 
 def is_activity(path: str | Path) -> bool:

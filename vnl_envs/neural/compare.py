@@ -13,6 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 
 from vnl_envs.motion.clip import RATE
 from vnl_envs.neural import encoding, probes, similarity
+from vnl_envs.neural.activity import opened_activity
 from vnl_envs.neural.design import Layout, components
 from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.features import (
@@ -186,6 +188,12 @@ Job = tuple[str, int, int]
 
 
 def _problem(session: Path, files: tuple[Path, ...], settings: Settings) -> tuple[Problem, Data]:
+    with opened_session(session) as found:
+        identity = found.text["identity"]
+    for path in files:
+        with opened_activity(path) as activity:
+            if activity.session != identity:
+                raise NeuralError(f"{path}: was recorded along another session than {session}")
     data = Data(session, files, settings)
     with opened_session(session) as found:
         rng = np.random.default_rng(settings.seed)
@@ -304,17 +312,25 @@ def _digits(table: np.ndarray) -> list[list[float]]:
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
     """Processes of one thread each, fresh, also where one is enough."""
+    context = multiprocessing.get_context("spawn")
+    with single_threaded():
+        pool = concurrent.futures.ProcessPoolExecutor(
+            workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
+        )
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Processes that are started meanwhile compute in one thread and in double precision."""
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
     try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -9,6 +9,8 @@ import numpy as np
 
 from vnl_envs.neural.errors import NeuralError
 
+MOST, LEAST = 5.0, 1e-4
+"""See `components`."""
 INNER = 3
 """Every so many-th block of a training set is held out to choose the penalty."""
 
@@ -104,18 +106,24 @@ def _moved(values: np.ndarray, lag: int) -> np.ndarray:
 def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     """Principal components (B, count) of standardised features (B, D), of variance 1 in the rows
     (B,) that they are found from.
+
+    Features and components end at `MOST` deviations: a joint that rests in training is far beyond
+    where it moves. Components of less than `LEAST` of the first one's variance are 0.
     """
     seen = features[rows].astype(float)
     mean, scale = seen.mean(axis=0), seen.std(axis=0)
     scale[scale < 1e-6 * max(scale.max(), 1e-12)] = np.inf
-    z = (seen - mean) / scale
+    z = np.clip((seen - mean) / scale, -MOST, MOST)
+    centre = z.mean(axis=0)
+    z -= centre
     variance, axes = np.linalg.eigh(z.T @ z / len(z))
     variance, axes = variance[::-1][:count], axes[:, ::-1][:, :count]
     # The sign of an axis means nothing; this one does not hang on the library.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    kept = variance > 1e-9
-    scores = (features - mean) / scale @ (axes * kept / np.sqrt(np.where(kept, variance, 1.0)))
-    return np.asarray(scores)
+    kept = variance > LEAST * variance[0]
+    axes = axes * kept / np.sqrt(np.where(kept, variance, 1.0))
+    scores = (np.clip((features - mean) / scale, -MOST, MOST) - centre) @ axes
+    return np.asarray(np.clip(scores, -MOST, MOST))
 
 
 class OneSplit:

@@ -41,29 +41,44 @@ def fold_sums(
         count: principal components.
 
     Returns:
-        `glm_gain` (nats), `glm_null` (deviance of the mean rate), `ridge_gain` and `ridge_null`
-        (sums of squares), (U, blocks) each, 0 in blocks of other folds.
+        Those of `glm_sums` and of `ridge_sums`.
+    """
+    train, _ = layout.split(fold)
+    design = layout.design(components(features, train & usable, count))
+    return {
+        **glm_sums(design, spikes, layout, usable, fold),
+        **ridge_sums(design, spikes, layout, usable, fold),
+    }
+
+
+def glm_sums(
+    design: np.ndarray, spikes: np.ndarray, layout: Layout, usable: np.ndarray, fold: int
+) -> Sums:
+    """`glm_gain` (nats) and `glm_null` (deviance of the mean rate), (U, blocks) each, 0 in blocks
+    of other folds.
     """
     train, test = (rows & usable for rows in layout.split(fold))
-    design = layout.design(components(features, train, count))
     fit, choose = (rows & usable for rows in layout.inner(fold))
-    block = layout.block_of[test]
     mean = spikes[train].mean(axis=0)
-    strength = _chosen(design, spikes, fit, choose)
-    coef, intercept = poisson(design[train], spikes[train], strength)
-    rate = predicted(design, coef, intercept, train, test)
-    y = spikes[test]
-    gain = y * np.log(rate / mean) - (rate - mean)
-    null = 2 * (_entropy(y) - y * np.log(mean) + mean - y)
-    error = y - ridge(design, spikes, train, fit, choose)[test]
-    squares = (y - mean) ** 2
+    coef, intercept = poisson(design[train], spikes[train], _chosen(design, spikes, fit, choose))
+    rate, y = predicted(design, coef, intercept, train, test), spikes[test]
     rows = {
-        "glm_gain": gain,
-        "glm_null": null,
-        "ridge_gain": squares - error**2,
-        "ridge_null": squares,
+        "glm_gain": y * np.log(rate / mean) - (rate - mean),
+        "glm_null": 2 * (_entropy(y) - y * np.log(mean) + mean - y),
     }
-    return {name: by_block(values, block, layout.blocks) for name, values in rows.items()}
+    return {key: by_block(r, layout.block_of[test], layout.blocks) for key, r in rows.items()}
+
+
+def ridge_sums(
+    design: np.ndarray, spikes: np.ndarray, layout: Layout, usable: np.ndarray, fold: int
+) -> Sums:
+    """`ridge_gain` and `ridge_null` (sums of squares), see `glm_sums`."""
+    train, test = (rows & usable for rows in layout.split(fold))
+    fit, choose = (rows & usable for rows in layout.inner(fold))
+    error = (spikes - ridge(design, spikes, train, fit, choose))[test]
+    squares = (spikes[test] - spikes[train].mean(axis=0)) ** 2
+    rows = {"ridge_gain": squares - error**2, "ridge_null": squares}
+    return {key: by_block(r, layout.block_of[test], layout.blocks) for key, r in rows.items()}
 
 
 def by_block(values: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:

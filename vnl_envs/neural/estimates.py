@@ -39,8 +39,8 @@ class Figure:
         if not math.isfinite(self.value):
             return math.nan, math.nan
         many = len(np.unique(self.session)) >= LEAST_SESSIONS
-        kind = {"units": self.session} if many else {"strata": self.session}
-        return around(self.value, bootstrap(self.parts, seed=seed, **kind))
+        units, strata = (self.session, None) if many else (None, self.session)
+        return around(self.value, bootstrap(self.parts, units, strata, seed=seed))
 
     def less(self, other: Figure) -> Figure:
         """The paired difference."""

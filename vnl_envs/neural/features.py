@@ -56,7 +56,7 @@ def sets_of(
     layer, the latent if it has one, shifted in time by a quarter to three quarters of the session.
 
     Raises:
-        NeuralError: an activity file is not of this session, or a policy occurs twice.
+        NeuralError: a policy occurs twice.
     """
     joints = len(session.names["joint_names"])
     found = [
@@ -68,8 +68,6 @@ def sets_of(
         found.insert(0, FeatureSet(KEYPOINTS, "kinematics", KEYPOINTS, size=size))
     for number, path in enumerate(files):
         with opened_activity(path) as activity:
-            if activity.session != session.text["identity"]:
-                raise NeuralError(f"{path}: was recorded along another session")
             for name, policy in activity.policies.items():
                 kind = "untrained" if policy.untrained else "network"
                 for layer, size in policy.layers.items():
@@ -110,7 +108,7 @@ def usable_bins(session: Session, files: Sequence[Path], width: int) -> np.ndarr
         with opened_activity(path) as activity:
             for name in activity.policies:
                 there &= activity.usable(name)
-    return in_bins(there, width).all(axis=1)
+    return np.asarray(in_bins(there, width).all(axis=1))
 
 
 def in_bins(values: np.ndarray, width: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from vnl_envs.motion.fitting import keypoints as fitting
 from vnl_envs.motion.readers.sessions import CLIP_FRAMES, clip, finite_runs
 from vnl_envs.neural import session
 from vnl_envs.neural.errors import NeuralError
-from vnl_envs.neural.session import TABLES, naming, opened_session
+from vnl_envs.neural.session import naming, opened_session
 from vnl_envs.neural.sources import Source, opened_source
 from vnl_envs.utils.files import check_writable
 
@@ -222,10 +222,10 @@ def _finish(file: h5py.File, resumed: int, fitted: bool) -> Imported:
     frames = len(file["spikes"])
     for start in range(0, frames, CLIP_FRAMES * 32):
         stop = start + CLIP_FRAMES * 32
-        for name in TABLES:
-            digest.update(np.ascontiguousarray(file[name][start:stop]).tobytes())
         spikes += int(file["spikes"][start:stop].sum(dtype=np.int64))
         qpos = file["qpos"][start:stop]
+        # Activity is of the motion: the same for other units of the same recording.
+        digest.update(np.ascontiguousarray(qpos).tobytes())
         missing += int(np.isnan(qpos[:, 0]).sum())
         for at in range(0, len(qpos), CLIP_FRAMES):
             runs = finite_runs(qpos[at : at + CLIP_FRAMES])

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,9 @@ def _mapped(workers: int) -> Iterator:
         yield map
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    # An interruption is for the process that hands out the work.
+    quiet = signal.SIGINT, signal.SIG_IGN
+    with concurrent.futures.ProcessPoolExecutor(workers, context, signal.signal, quiet) as pool:
         try:
             yield pool.map
         except BaseException:

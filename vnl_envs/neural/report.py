@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -204,28 +205,20 @@ def tables(summary: Mapping[str, Any]) -> Group:
     for s in summary["sessions"]:
         parts.append(Text(_about(s)))
     for region, found in summary["regions"].items():
-        table = Table(
-            "feature set",
-            "kind",
-            "bits/spike",
-            "95 % interval",
-            "best less this",
-            "95 % interval",
-            "deviance",
-            "R²",
-            title=f"{region}, {found['units']} units",
-            title_justify="left",
-        )
+        table = Table(title=f"{region}, {found['units']} units", title_justify="left")
+        table.add_column("feature set", overflow="fold")
+        for heading in ("bits/spike", "95 % interval", "best less this", "deviance", "R²"):
+            table.add_column(heading, no_wrap=True)
         other = {m: {r["set"]: r["value"] for r in found[m]} for m in ("deviance", "r2")}
         for row in found["bits"]:
             behind = row["behind"]
             table.add_row(
                 Text(row["set"]),
-                row["kind"],
                 number(row["value"]),
                 interval(row),
-                number(behind["value"]),
-                interval(behind),
+                f"{number(behind['value'])} ({interval(behind)})"
+                if row != found["bits"][0]
+                else "",
                 number(other["deviance"][row["set"]]),
                 number(other["r2"][row["set"]]),
             )
@@ -268,7 +261,10 @@ def page(summary: Mapping[str, Any], title: str) -> str:
         metrics=METRICS,
         probe=PROBE,
         about=[_about(s) for s in summary["sessions"]],
-        drawn={region: _drawings(found) for region, found in summary["regions"].items()},
+        drawn={
+            region: _drawings(found, summary["sets"])
+            for region, found in summary["regions"].items()
+        },
         probes=_svg(_bars(summary["probes"], PROBE[0]), PROBE[0]) if summary["probes"] else "",
         examples=[(u, _svg(_unit_bars(u, summary), f"unit {u['id']}")) for u in examples],
         number=number,
@@ -276,8 +272,10 @@ def page(summary: Mapping[str, Any], title: str) -> str:
     )
 
 
-def _drawings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _drawings(found: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     out = [("Bits per spike", _svg(_bars(found["bits"], "bits/spike"), "Bits per spike"))]
+    caption = "Layer by layer"
+    out.append((caption, _svg(_profile(found["bits"], sets), caption)))
     for session, similar in found["similarity"].items():
         rows = sorted(similar["sets"], key=lambda r: -r["value"])
         ceiling = similar["ceiling"]["ceiling"]
@@ -303,6 +301,33 @@ def _bars(rows: Sequence[Mapping[str, Any]], label: str, ceiling: float | None =
     axes.set_yticks(range(len(rows)), [row["set"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(label)
+    return drawing
+
+
+def _profile(rows: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any]]) -> Drawing:
+    """Bits per spike along the layers of every network, from the observation to the action."""
+    from matplotlib.figure import Figure as Drawing
+
+    drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")
+    axes = drawing.subplots()
+    found = {row["set"]: row for row in rows}
+    networks = [s for s in sets if s["kind"] in ("network", "untrained")]
+    layers = list(dict.fromkeys(s["source"] for s in networks))
+    markers = itertools.cycle("osD^v")
+    for policy in dict.fromkeys(s["policy"] for s in networks):
+        own = [s for s in networks if s["policy"] == policy]
+        x = [layers.index(s["source"]) for s in own]
+        points = [found[s["name"]] for s in own]
+        colour = _COLOURS[own[0]["kind"]]
+        value = [p["value"] for p in points]
+        axes.plot(x, value, next(markers) + "-", color=colour, markersize=4, label=policy)
+        if all(p["low"] is not None for p in points):
+            ends = [[p[end] for p in points] for end in ("low", "high")]
+            axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(0, color="#222222", linewidth=0.6)
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set_ylabel("bits/spike")
+    axes.legend(frameon=False, fontsize=8)
     return drawing
 
 

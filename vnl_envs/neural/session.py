@@ -1,7 +1,8 @@
 """Our file of one session: what was recorded from the brain and how the body moved, HDF5.
 
 Root attributes: `format`, `version`, `rate` (Hz), `body`, `joint_names`, `keypoint_names`,
-`unit_ids`, `regions`, `label_names`, `session`, `subject`, `source`, `licence`, `identity`.
+`unit_ids`, `regions`, `label_names`, `session`, `subject`, `source`, `licence`, `identity` (of the
+motion).
 Data sets, T frames at 50 Hz: `spikes` (T, U) uint16 counts, `qpos` (T, nq) float32 as in clips, NaN
 in frames without a pose, `keypoints` (T, K, 3) float32 m (K may be 0), `labels` (T,) int16, -1
 where there is none, and `clips` (C, 2): first frame, and frame after the last, of each clip.
@@ -10,9 +11,9 @@ where there is none, and `clips` (C, 2): first frame, and frame after the last, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -27,6 +28,8 @@ TEXTS = ("body", "session", "subject", "source", "licence", "identity")
 LISTS = ("joint_names", "keypoint_names", "unit_ids", "regions", "label_names")
 TABLES = ("spikes", "qpos", "keypoints", "labels")
 UNLABELLED = -1
+
+T = TypeVar("T")
 
 
 class Session:
@@ -86,8 +89,24 @@ def opened_session(path: str | Path) -> Iterator[Session]:
         FileNotFoundError: there is no such file.
         NeuralError: it is damaged, or not a session.
     """
+    with guarded(path, Session) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def guarded(path: str | Path, make: Callable[[h5py.File], T]) -> Iterator[T]:
+    """What is made of an open file. Damage is an error that names the file; what else goes wrong
+    while it is open is not its fault.
+    """
+    other = None
     with naming(path), hdf5.opened(Path(path)) as file:
-        yield Session(file)
+        made = make(file)
+        try:
+            yield made
+        except NeuralError as error:
+            other = error
+    if other is not None:
+        raise other from None
 
 
 @contextlib.contextmanager

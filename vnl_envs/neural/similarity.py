@@ -54,7 +54,9 @@ class Patterns:
         from rsatoolbox.rdm import calc_rdm
 
         behaviours = self._counts.shape[1]
-        rows, conditions, groups = [], [], []
+        rows: list[np.ndarray] = []
+        conditions: list[int] = []
+        groups: list[int] = []
         for group in range(GROUPS):
             share = weight * (np.arange(len(weight)) % GROUPS == group)
             counts = share @ self._counts
@@ -74,7 +76,7 @@ class Patterns:
                 cv_descriptor="group",
                 noise=self._precision,
             )
-        return np.asarray(rdm.dissimilarities[0])
+        return np.asarray(rdm.dissimilarities[0])  # type: ignore[union-attr]
 
 
 def enough(label: np.ndarray, block: np.ndarray, blocks: int) -> list[int]:

@@ -16,7 +16,7 @@ from vnl_envs.motion.fitting.markers import marker_set
 from vnl_envs.motion.readers import sessions
 from vnl_envs.motion.readers.sessions import UNCLASSIFIED, Poses, check_frames, names_of
 from vnl_envs.neural.errors import NeuralError
-from vnl_envs.neural.session import UNLABELLED, naming
+from vnl_envs.neural.session import UNLABELLED, guarded, naming
 
 MOST_COUNT = 1000
 """Spikes of one neuron in 20 ms; more are no counts."""
@@ -138,15 +138,16 @@ def opened_source(path: Path, body: BodyModel) -> Iterator[Source]:
         FileNotFoundError: there is no such file.
         NeuralError: it is neither, is damaged, or lacks something; the message names the file.
     """
-    with naming(path), hdf5.opened(path) as file:
-        if "nwb_version" not in file.attrs:
-            yield Published(file, body)
-            return
-    with naming(path):
-        from vnl_envs.neural.nwb import opened_nwb
-
-        with opened_nwb(path, body) as source:
+    with guarded(path, lambda file: "nwb_version" in file.attrs) as is_nwb:
+        pass
+    if not is_nwb:
+        with guarded(path, lambda file: Published(file, body)) as source:
             yield source
+        return
+    from vnl_envs.neural.nwb import opened_nwb
+
+    with naming(path), opened_nwb(path, body) as recorded:
+        yield recorded
 
 
 def _two(group: h5py.Group, name: str) -> tuple[None, int]:
