@@ -322,8 +322,8 @@ def _profile(rows: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any]
         value = [p["value"] for p in points]
         axes.plot(x, value, next(markers) + "-", color=colour, markersize=4, label=policy)
         if all(p["low"] is not None for p in points):
-            ends = [[p[end] for p in points] for end in ("low", "high")]
-            axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
+            low, high = ([p[end] for p in points] for end in ("low", "high"))
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(0, color="#222222", linewidth=0.6)
     axes.set_xticks(range(len(layers)), layers)
     axes.set_ylabel("bits/spike")
