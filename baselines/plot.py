@@ -22,7 +22,12 @@ _COLUMNS = 3
 _UNTRAINED = {"zero": ":", "random": "--", "track": "-.", "feedforward": (0, (1, 3))}
 
 
-def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
+def draw(
+    folder: Path,
+    path: Path,
+    beside: Path | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Draw one panel per task: the return of the mean action, and lines for untrained policies.
 
     Args:
@@ -42,7 +47,7 @@ def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
     for axis, log in zip(axes.flat, logs, strict=False):
         logged = rows_of(log)
         _panel(axis, log.stem, logged, untrained.get(log.stem, {}))
-        if beside is not None:
+        if beside is not None and (beside / log.name).is_file():
             last = int(logged[-1]["step"])
             shared = [row for row in rows_of(beside / log.name) if int(row["step"]) <= last]
             style = {"marker": ".", "color": "tab:green"}
@@ -52,7 +57,7 @@ def draw(folder: Path, path: Path, beside: Path | None = None) -> None:
     lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
     figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2 * columns)
     with written_whole(path) as partial:
-        figure.savefig(partial, dpi=110)
+        figure.savefig(partial, dpi=110, metadata=dict(metadata or {}))
     plt.close(figure)
 
 
