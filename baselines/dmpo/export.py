@@ -15,7 +15,7 @@ from baselines.export import write_acting
 
 
 def acting_state(state: LearnerState, steps: int) -> dict[str, Any]:
-    """What acting needs of a learner's state, as a checkpoint can hold it."""
+    """The part of a learner's state that acting needs, in a form that a checkpoint can hold."""
     return {
         "steps": steps,
         "policy": jax.tree.map(np.asarray, dict(state.policy)),
@@ -29,8 +29,8 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
 
     Args:
         acting: the state.
-        path: ends in .onnx.
-        identity: of the run: its record, kept in the file.
+        path: file to write, with the suffix .onnx.
+        identity: record of the run, kept in the file's metadata.
     """
     network = network_class(identity.get("network", MLP))
     layers = network.layers(acting, identity["hyperparameters"]["normalise"])

@@ -22,24 +22,24 @@ from baselines.statistics import Statistics
 _LEARNING_RATES = 1e-5, 2e-3
 _LEARNING_RATE_FACTOR = 1.2
 _RETURN_DEVIATION = 1e-3
-"""Below this, returns have not varied yet, and are not divided by their deviation."""
+"""Below this deviation, returns have not varied yet and are not divided by it."""
 Teacher = Callable[[Any], jax.Array]
 TERM = "reward/"
-"""Before the name of a reward's term in a functional environment's metrics."""
+"""Prefix of the names of reward terms in a functional environment's metrics."""
 
 
 class TrainState(NamedTuple):
-    """Everything that training goes on from.
+    """The complete state of training.
 
     Attributes:
-        params: of "actor" and "critic".
+        params: parameters of "actor" and "critic".
         adam: Adam's moments.
-        learning_rate: () the actor's, which follows the KL divergence.
+        learning_rate: () the actor's learning rate, which follows the KL divergence.
         observed: statistics of observations (D,).
         returns: statistics of the critic's targets (1,).
         failures: counts of failures by which starts are drawn, see `FailureStarts`.
         envs: the batch of environments.
-        key: of what is drawn.
+        key: random key.
         steps: () control steps so far, of all environments together.
     """
 
@@ -58,14 +58,14 @@ class Rollout(NamedTuple):
     """Control steps of a batch of environments, (T, B, ...) each.
 
     Attributes:
-        observation: (D,) before the step.
-        noise: what the network was given beside it.
-        target: the teacher's action there; zeros without a teacher.
-        action: before it is applied to the body.
-        policy: the distribution that it was drawn from.
-        reward: with what training adds to it.
+        observation: (D,) observation before the step.
+        noise: noise input of the network.
+        target: the teacher's action at this observation; zeros without a teacher.
+        action: sampled action, before it is applied to the body.
+        policy: distribution from which the action was drawn.
+        reward: reward, including what training adds to it.
         terminated, done: whether the episode ended by a failure, or at all.
-        next_observation: (D,) after the step, before a new episode begins.
+        next_observation: (D,) observation after the step, before a new episode begins.
     """
 
     observation: jax.Array
@@ -83,10 +83,11 @@ class Batch(NamedTuple):
     """Samples of a rollout for gradient steps, (N, ...) each.
 
     Attributes:
-        raw: (D,) observations; observation: (D,) they as networks see them.
+        raw: (D,) observations.
+        observation: (D,) normalised observations, the input of the networks.
         noise, target, action, policy: as in `Rollout`.
-        advantage: zero mean, unit deviation.
-        value: the critic's target, zero mean, unit deviation.
+        advantage: advantages, zero mean and unit deviation.
+        value: targets of the critic, zero mean and unit deviation.
     """
 
     raw: jax.Array
@@ -103,15 +104,16 @@ class PPO:
     """PPO on a batch of functional environments.
 
     Args:
-        env: batched, with automatic resets: what `vnl_envs.wrap_for_training` made.
+        env: batched environment with automatic resets, from `vnl_envs.wrap_for_training`.
         h: hyperparameters.
-        network: the actor's.
-        teacher: the batch of environments -> actions (B, nu) that `clone` teaches; None for none.
+        network: network of the actor.
+        teacher: function from the batch of environments to the actions (B, nu) that `clone`
+            teaches, or None.
 
     Attributes:
-        init: a state before learning, from a seed () uint32.
-        iterate: a state -> the next one and figures; see `_iterate`.
-        clone: the same, but the actor learns what the teacher does.
+        init: function from a seed, () uint32, to a state before learning.
+        iterate: function from a state to the next state and figures to log; see `_iterate`.
+        clone: the same, but the actor learns the teacher's actions.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class PPO:
         )
 
     def _init(self, seed: jax.Array) -> TrainState:
-        """A state before learning; a first rollout tells what observations are like."""
+        """A state before learning, with the statistics of a first rollout's observations."""
         key, actor_key, critic_key, env_key = jax.random.split(jax.random.PRNGKey(seed), 4)
         envs = self.env.reset(jax.random.split(env_key, self.h.num_envs))
         size = envs.obs.shape[-1]
@@ -153,10 +155,11 @@ class PPO:
         return state._replace(observed=state.observed.including(_flat(rollout.observation)))
 
     def _iterate(self, state: TrainState, cloning: bool) -> tuple[TrainState, dict[str, jax.Array]]:
-        """A rollout and its gradient steps; the state that is given is used up.
+        """Collect a rollout and take its gradient steps. The argument's buffers are donated.
 
-        Returns figures to log: `episodes` counts those that ended, `episode_return` and
-        `episode_length` are sums over them, `reward/…` means of the reward's terms over steps.
+        Returns the next state and figures to log: `episodes` counts the episodes that ended,
+        `episode_return` and `episode_length` are sums over these episodes, and `reward/…` are
+        means of the reward's terms over steps.
         """
         state, rollout, figures = self._collect(state)
         state, batch = self._prepare(state, rollout)
@@ -216,12 +219,12 @@ class PPO:
     # Estimate
 
     def value(self, state: TrainState, observation: jax.Array) -> jax.Array:
-        """The return to be expected at normalised observations (..., D)."""
+        """Expected returns (...,) at normalised observations (..., D)."""
         scaled = self.critic.apply(state.params["critic"], observation)
         return state.returns.mean[0] + _deviation(state.returns) * scaled
 
     def _prepare(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Batch]:
-        """Advantages and targets, and what the returns are like."""
+        """Estimate advantages and targets, and update the statistics of returns."""
         observation = state.observed.normalise(rollout.observation)
         value = self.value(state, observation)
         following = self.value(state, state.observed.normalise(rollout.next_observation))
@@ -245,7 +248,7 @@ class PPO:
     def _learn(
         self, state: TrainState, batch: Batch, cloning: bool
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Passes over the batch, in minibatches of another order each."""
+        """Make passes over the batch, each in minibatches of a new random order."""
         h = self.h
         key, own = jax.random.split(state.key)
         total, size = h.num_envs * h.num_steps, h.minibatch_size
@@ -270,7 +273,7 @@ class PPO:
     def _update(
         self, params: Any, adam: Any, learning_rate: jax.Array, batch: Batch, cloning: bool
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """One gradient step, after which the actor's learning rate is adapted."""
+        """Take one gradient step, then adapt the actor's learning rate."""
         gradient, figures = jax.grad(self.loss, has_aux=True)(params, batch, cloning)
         change, adam = self.optimizer.update(gradient, adam)
         constant = self.h.critic_learning_rate
@@ -286,10 +289,11 @@ class PPO:
     def loss(
         self, params: Any, batch: Batch, cloning: bool
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The actor's loss with the critic's squared error, and figures.
+        """The sum of the actor's loss and the critic's squared error, and figures to log.
 
-        Cloning, the actor's is a variational bound as in Merel et al. 2019: squared error in units
-        of the action's deviation. The states are the actor's own (DAgger, Ross et al. 2011).
+        In cloning, the actor's loss is a variational bound as in Merel et al. 2019: squared error
+        in units of the action's deviation. The states are the actor's own (DAgger, Ross et al.
+        2011).
         """
         h = self.h
         new = self.network.actor.apply(params["actor"], batch.raw, batch.observation, batch.noise)
@@ -323,12 +327,12 @@ def generalized_advantage(
 ) -> jax.Array:
     """Generalised advantage estimates (Schulman et al. 2016), (T, B).
 
-    A time limit is no failure: the return goes on with the value of the last observation.
+    A time limit is not a failure: the return then continues with the value of the last observation.
 
     Args:
         rollout: control steps (T, B).
-        value, following: of their observations and next observations, (T, B).
-        h: `gamma` and `gae_lambda`.
+        value, following: values of the observations and of the next observations, (T, B).
+        h: hyperparameters, of which `gamma` and `gae_lambda` are used.
     """
     error = rollout.reward + h.gamma * (1.0 - rollout.terminated) * following - value
 
@@ -342,7 +346,7 @@ def generalized_advantage(
 
 
 def adapted(learning_rate: jax.Array, kl: jax.Array, target: float) -> jax.Array:
-    """The next learning rate: lower above twice the target, higher below half of it."""
+    """The next learning rate: lower if `kl` is above twice the target, higher if below half."""
     low, high = _LEARNING_RATES
     lower = jnp.maximum(learning_rate / _LEARNING_RATE_FACTOR, low)
     higher = jnp.minimum(learning_rate * _LEARNING_RATE_FACTOR, high)
@@ -355,7 +359,7 @@ def _deviation(returns: Statistics) -> jax.Array:
 
 
 def _episode_sums(after: Any) -> dict[str, jax.Array]:
-    """What a step adds to the log, summed over environments."""
+    """Contributions of a step to the log, summed over environments."""
     totals = after.info["episode_metrics"]
     return {
         "episodes": after.done.sum(),

@@ -16,18 +16,18 @@ from baselines.export import Layer, dense
 _JOINTS, _AHEAD = "proprioception/joint_position", "task/reference_joints"
 
 
-# Compared by identity: a part of networks that JAX compiles.
+# Compared by identity, because networks that JAX compiles contain it.
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Asks the servos for the next reference frame, as the tracking policy does.
+    """Commands the servos to the next reference frame, as the tracking policy does.
 
-    Joint angles and what is missing to the reference's are both observed, a servo's length is
-    linear in the angles and the action in the length: so it is an affine function of the
-    observation within limits.
+    Joint angles and their differences to the reference are both observed. A servo's length is
+    linear in the angles, and the action is linear in the length. So the action is an affine
+    function of the observation within limits.
 
     Attributes:
-        weight, bias: (nu, D) and (nu,), from an observation to an action.
-        low, high: (nu,) the servos' limits, as actions.
+        weight, bias: (nu, D) and (nu,) affine map from an observation to an action.
+        low, high: (nu,) limits of the servos, as actions.
     """
 
     weight: np.ndarray
@@ -37,11 +37,11 @@ class Track:
 
     @classmethod
     def of(cls, task: Any, layout: Mapping[str, slice]) -> Track:
-        """That of an imitation task.
+        """Make the base action of an imitation task.
 
         Args:
-            task: whose servos.
-            layout: of its observations.
+            task: task whose body has the servos.
+            layout: slices of its observations by name.
 
         Raises:
             ValueError: there is no reference, its next frame is not observed, or the actuators are
@@ -72,11 +72,11 @@ class Track:
         return jnp.clip(raw @ self.weight.T + self.bias, self.low, self.high)
 
     def tree(self) -> dict[str, np.ndarray]:
-        """It as arrays, for a checkpoint."""
+        """Its arrays, for a checkpoint."""
         return asdict(self)
 
     def layers(self) -> list[Layer]:
-        """The same for `write_onnx`."""
+        """The same function as layers for `write_onnx`."""
         return [
             dense(self.weight, self.bias),
             Layer("Max", (self.low,)),

@@ -15,11 +15,11 @@ from baselines.ppo.registered import network_class
 
 
 def acting_state(state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What acting needs of a state, as a checkpoint can hold it.
+    """The part of a state that acting needs, in a form that a checkpoint can hold.
 
     Args:
-        state: of training.
-        about: what the network says of itself.
+        state: state of training.
+        about: description of the network, from `Network.about`.
     """
     return {
         "steps": int(state.steps),
@@ -35,8 +35,8 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
 
     Args:
         acting: the state.
-        path: ends in .onnx.
-        identity: of the run: its record, kept in the file.
+        path: file to write, with the suffix .onnx.
+        identity: record of the run, kept in the file's metadata.
     """
     layers = network_class(identity["network"]).layers(acting)
     write_acting(path, layers, acting, identity)

@@ -15,34 +15,34 @@ STARTS = (DRAWN, FAILURES)
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Those of the algorithm, and of the run.
+    """Hyperparameters of the algorithm and of the run.
 
     Attributes:
-        num_envs, num_steps: environments, and steps of each between two updates.
+        num_envs, num_steps: number of environments, and steps of each between two updates.
         epochs: passes over a rollout.
         minibatch_size: samples in a gradient step.
-        gamma, gae_lambda: discount, and the mixture of Schulman et al. 2016.
-        clip_range: of the probability ratio.
-        target_kl: divergence from the policy that collected, which the actor's learning rate
-            follows.
-        learning_rate: Adam's for the actor at the start.
-        critic_learning_rate: Adam's for the critic, which stays.
+        gamma, gae_lambda: discount, and the λ of Schulman et al. 2016.
+        clip_range: clip range of the probability ratio.
+        target_kl: target of the divergence from the policy that collected, nats; the actor's
+            learning rate is adapted to it.
+        learning_rate: initial learning rate of the actor (Adam).
+        critic_learning_rate: constant learning rate of the critic (Adam).
         max_grad_norm: bound on the gradient's norm.
         survival: reward for every step, in training only.
         sigma: standard deviation of the actions at the start, in the action's range of [-1, 1].
         layers, critic_layers: widths of the hidden layers, ELU.
-        base: what the policy adds to: "none", the standing pose, or "track", an imitation task's
-            tracking policy.
-        starts: "drawn" as the task draws them, or "failures": an imitation task's episodes start
-            rather where they have failed.
-        kl_weight: of a latent's divergence from its prior (β), per nat.
+        base: action to which the policy adds: "none", the standing pose, or "track", an imitation
+            task's tracking policy.
+        starts: "drawn": starts as the task draws them; "failures": episodes of an imitation task
+            start more often where earlier ones failed.
+        kl_weight: weight of a latent's divergence from its prior (β), per nat.
         cloning_steps: control steps in which the actor first clones a teacher.
-        cloning_kl_weight: β of that, per nat.
-        constants: of the task in training, beside its own: the task's settings by name, whose
-            mappings are merged. Evaluation has the task's own.
-        levels: the same, one set after the other: training begins with the first. An evaluation on
-            the present level whose `level_metric` is above `promote` leads to the next, one below
-            `demote` back.
+        cloning_kl_weight: β during cloning, per nat.
+        constants: constants of the task in training: settings by name that replace the task's own;
+            mappings are merged. Evaluation uses the task's own.
+        levels: curriculum: a sequence of such constants. Training begins with the first. An
+            evaluation on the present level leads to the next level if its `level_metric` is above
+            `promote`, and to the previous one if it is below `demote`.
         level_metric, promote, demote: see `levels`.
         log_every, evaluate_every: updates between rows of the log, and between evaluations.
         evaluation_episodes: episodes of an evaluation.
@@ -81,7 +81,7 @@ class Hyperparameters:
         """Check names, and that a rollout divides into minibatches.
 
         Raises:
-            ValueError: there is no such base or start, or it does not.
+            ValueError: `base` or `starts` is unknown, or the rollout does not divide.
         """
         checks.choice("base", self.base, BASES)
         checks.choice("starts", self.starts, STARTS)

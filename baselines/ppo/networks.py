@@ -16,15 +16,15 @@ from baselines.ppo.hyperparameters import TRACK, Hyperparameters
 from baselines.statistics import MOST_DEVIATIONS
 
 _FIRST_MEAN = 0.01
-"""Gain of the mean's layer before learning: the first actions are about the base's."""
+"""Initial gain of the mean's layer: the first actions are close to the base action."""
 
 
 class Gaussian(NamedTuple):
     """A diagonal Gaussian over actions.
 
     Attributes:
-        mean, deviation: (..., nu).
-        latent_kl: (...,) divergence of a latent from its prior, nats; 0 where there is none.
+        mean, deviation: (..., nu) mean and standard deviation.
+        latent_kl: (...,) divergence of a latent from its prior, nats; 0 without a latent.
     """
 
     mean: jax.Array
@@ -32,7 +32,7 @@ class Gaussian(NamedTuple):
     latent_kl: jax.Array
 
     def log_prob(self, action: jax.Array) -> jax.Array:
-        """Log-likelihood of actions (..., nu) but for a constant, (...,)."""
+        """Log-likelihood (...,) of actions (..., nu), up to a constant."""
         apart = (action - self.mean) / self.deviation
         return -(0.5 * apart**2 + jnp.log(self.deviation)).sum(axis=-1)
 
@@ -47,7 +47,7 @@ class Torso(nn.Module):
     """Dense layers, each with ELU.
 
     Attributes:
-        sizes: of the layers.
+        sizes: sizes of the layers.
     """
 
     sizes: Sequence[int]
@@ -64,11 +64,11 @@ class Actor(nn.Module):
     """A feed-forward actor whose deviation is the same at all observations.
 
     Attributes:
-        action_size: nu.
-        sizes: of the torso.
-        sigma: deviation of the actions before learning.
-        base: of observations as the environment gives them, an action to which the network adds;
-            None is 0, the standing pose.
+        action_size: size of the action, nu.
+        sizes: sizes of the torso's layers.
+        sigma: initial standard deviation of the actions.
+        base: function from raw observations to the action to which the network adds; None adds to
+            0, the standing pose.
     """
 
     action_size: int
@@ -78,7 +78,7 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, raw: jax.Array, observation: jax.Array, noise: jax.Array) -> Gaussian:
-        """Observations (..., D), as they are and normalised, and noise (..., 0)."""
+        """The distribution at observations (..., D), raw and normalised, and noise (..., 0)."""
         mean = mean_head(Torso(self.sizes, name="torso")(observation), self.action_size)
         if self.base is not None:
             mean += self.base(raw)
@@ -92,7 +92,7 @@ def mean_head(x: jax.Array, action_size: int) -> jax.Array:
 
 
 def with_deviation(module: nn.Module, mean: jax.Array, sigma: float) -> Gaussian:
-    """The mean with a deviation that is a parameter of the module, one for each dimension."""
+    """A Gaussian whose deviation is a parameter of the module, one number per dimension."""
     start = nn.initializers.constant(math.log(sigma))
     log_sigma = module.param("log_sigma", start, mean.shape[-1:])
     deviation = jnp.broadcast_to(jnp.exp(log_sigma), mean.shape)
@@ -103,7 +103,7 @@ class Critic(nn.Module):
     """Expected returns.
 
     Attributes:
-        sizes: of the torso.
+        sizes: sizes of the torso's layers.
     """
 
     sizes: Sequence[int]
@@ -116,23 +116,24 @@ class Critic(nn.Module):
 
 
 class Network:
-    """How a policy's network joins PPO. This one is a feed-forward actor; others override what
-    differs, see `baselines.intention.ppo` and `baselines.transfer.ppo`.
+    """Interface between a policy's network and PPO. This class is a feed-forward actor; for others
+    see `baselines.intention.ppo` and `baselines.transfer.ppo`.
 
     Args:
-        task, layout: of the environments, and of their observations.
+        task: task of the environments.
+        layout: slices of the observations by name.
         h: hyperparameters.
 
     Raises:
         ValueError: the network is not for this task.
 
     Attributes:
-        name: in a run's record.
-        file: of the hyperparameters, in `hyperparameters.FOLDER`.
-        actor: a module from observations, as they are and normalised, and noise to a `Gaussian`.
-        action_size: of what the actor gives.
-        noise_size: how many standard normal numbers the actor itself takes.
-        identity: what else a run's record says of the network.
+        name: name in a run's record.
+        file: name of the file of hyperparameters in `hyperparameters.FOLDER`.
+        actor: module from observations, raw and normalised, and noise to a `Gaussian`.
+        action_size: size of the actor's output.
+        noise_size: number of standard normal numbers in the actor's input.
+        identity: other fields of the network in a run's record.
     """
 
     name = "mlp"
@@ -146,11 +147,11 @@ class Network:
         self.actor: Any = Actor(self.action_size, tuple(h.layers), h.sigma, self.base)
 
     def applied(self, raw: jax.Array, action: jax.Array) -> jax.Array:
-        """The body's action (..., nu), of the actor's at observations (..., D)."""
+        """The body's action (..., nu) for the actor's action at observations (..., D)."""
         return action
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint says of the network beside its parameters."""
+        """The description of the network in a checkpoint, besides its parameters."""
         return {} if self.base is None else {"base": self.base.tree()}
 
     @staticmethod

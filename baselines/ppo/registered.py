@@ -15,7 +15,7 @@ def network_class(name: str) -> type[Network]:
     """The class of a network by its name in a run's record.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no network of that name.
     """
     if name == Network.name:
         return Network

@@ -1,4 +1,4 @@
-"""Episodes of imitation that start rather where they have failed."""
+"""Imitation episodes that start more often where earlier ones failed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ BINS = 128
 UNIFORM = 0.2
 """Share of the starts that are drawn as the task draws them."""
 LOOKBACK = 25
-"""What ends an episode begins about this many frames before it, 0.5 s."""
+"""A failure is attributed to the frame this many frames earlier, 0.5 s."""
 FAILURES_KEPT = 0.99
-"""Share of the counts that is left after an update."""
+"""Decay factor of the counts per update."""
 _STEPS = 2**24
-"""Uniform numbers are multiples of its inverse."""
+"""Uniform numbers are multiples of the inverse."""
 
 
 class FailureStarts(FunctionalEnv):
-    """An imitation task whose start is drawn by counts of failures.
+    """An imitation task whose starts are drawn by counts of failures.
 
-    All starts, clip by clip and frame by frame, lie in `BINS` bins of the first uniform number.
-    `info["bin"]` is the one half a second before the present frame.
+    The starts, ordered by clip and frame, lie in `BINS` bins of the first uniform number.
+    `info["bin"]` is the bin of the frame half a second before the present one.
 
     Args:
         arguments, options: see `FunctionalEnv`.
 
     Raises:
-        ValueError: the task is no imitation of frames that are drawn.
+        ValueError: the task is not an imitation task, or it does not draw its starts.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -50,7 +50,7 @@ class FailureStarts(FunctionalEnv):
 
     @contextlib.contextmanager
     def preferring(self, failures: jax.Array) -> Iterator[None]:
-        """See the function of that name; counts (`BINS`,)."""
+        """See the function `preferring`; counts (`BINS`,)."""
         self._failures = failures
         try:
             yield
@@ -73,7 +73,7 @@ class FailureStarts(FunctionalEnv):
         return state.replace(info={**state.info, "bin": self._bin(state.data)})
 
     def _bin(self, data: Any) -> jax.Array:
-        """Of the frame half a second before that of a state."""
+        """The bin, (), of the frame half a second before the state's frame."""
         clip = data.episode["clip"]
         frame = jnp.maximum(data.episode["start"] + data.carry["step"] - LOOKBACK, 0)
         first, last = jnp.asarray(self._begins)[clip], jnp.asarray(self._ends)[clip]
@@ -81,9 +81,9 @@ class FailureStarts(FunctionalEnv):
 
 
 def preferred(u: jax.Array, failures: jax.Array) -> jax.Array:
-    """A uniform number (...,) in [0, 1) as one whose density follows counts in bins, (B,).
+    """Map uniform numbers (...,) in [0, 1) to numbers whose density follows counts in bins, (B,).
 
-    A share `UNIFORM` of the density is even.
+    A share `UNIFORM` of the density is uniform.
     """
     bins = len(failures)
     counts = failures + 1e-6
@@ -96,9 +96,9 @@ def preferred(u: jax.Array, failures: jax.Array) -> jax.Array:
 
 
 def preferring(env: Any, failures: jax.Array) -> contextlib.AbstractContextManager[None]:
-    """While functions of an environment are traced: its starts are drawn by counts of failures.
+    """Context in which the traced functions of an environment draw starts by counts of failures.
 
-    Nothing, where it draws them evenly.
+    It has no effect on an environment without bins.
     """
     env = env.unwrapped
     even = contextlib.nullcontext()
@@ -106,7 +106,7 @@ def preferring(env: Any, failures: jax.Array) -> contextlib.AbstractContextManag
 
 
 def failed(after: Any, terminated: jax.Array) -> dict[str, jax.Array]:
-    """How many of a batch's episodes failed in each bin, (`BINS`,); nothing without bins."""
+    """The number of a batch's episodes that failed in each bin, (`BINS`,); {} without bins."""
     if "bin" not in after.info:
         return {}
     return {"failures": jnp.zeros(BINS).at[after.info["bin"]].add(terminated)}

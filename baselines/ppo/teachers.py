@@ -1,4 +1,4 @@
-"""What an actor can clone: the tracking policy, or experts of one or some clips each."""
+"""Teachers that an actor can clone: the tracking policy, or experts for one or more clips each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tracking(env: Any) -> Teacher:
     """The tracking policy of an imitation task.
 
     Raises:
-        ValueError: the task has none.
+        ValueError: the task has no tracking policy.
     """
     track = Track.of(env.task, env.layout)
     return lambda envs: track(envs.obs)
@@ -33,11 +33,11 @@ def experts(env: Any, folders: Sequence[Path]) -> Teacher:
     """The policies of PPO runs, each for the clips that it was trained on.
 
     Args:
-        env: of an imitation task.
-        folders: of the runs.
+        env: environment of an imitation task.
+        folders: folders of the runs.
 
     Raises:
-        ValueError: a clip of the task has no expert, or a run is not of the task's body.
+        ValueError: a clip of the task has no expert, or a run has another body than the task.
         FileNotFoundError: there is no run in a folder.
     """
     records = [_record(folder) for folder in folders]
@@ -68,7 +68,7 @@ def _clips(record: dict[str, Any]) -> list[str]:
 
 
 def _actor(acting: dict[str, Any]) -> Any:
-    """The mean action of a checkpoint's "model", (B, D) -> (B, nu), in [-1, 1]."""
+    """The mean action of a checkpoint's "model" as a function (B, D) -> (B, nu), in [-1, 1]."""
     torso = acting["actor"]["params"]["torso"]
     sizes = tuple(len(torso[f"Dense_{i}"]["bias"]) for i in range(len(torso)))
     base = Track(**acting["base"]) if "base" in acting else None

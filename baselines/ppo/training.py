@@ -28,7 +28,7 @@ from vnl_envs.tasks.metrics import STANDARD
 
 ALGORITHM = "ppo"
 RENEWED = ("adam", "envs")
-"""Parts of a `TrainState` that begin anew where a checkpoint lacks them, see `reproduce --keep`."""
+"""Parts of a `TrainState` that are reset if a checkpoint lacks them, see `reproduce --keep`."""
 LEARNT = ("params", "learning_rate", "observed", "returns")
 """Parts of a `TrainState` with which another run can begin."""
 _EPISODES = ("training_return", "training_length", "training_episodes", "level")
@@ -39,21 +39,21 @@ class Training(run.Training):
     """One run of PPO; see `run.Training`.
 
     Args:
-        task_id, seed, impl: what is trained on.
-        folder: of the run.
-        resume: whether to go on with the run in the folder.
+        task_id, seed, impl: id of the task, seed of the run and physics implementation.
+        folder: folder of the run.
+        resume: whether to continue the run in the folder.
         h: hyperparameters.
-        network: makes the actor's.
-        experts: folders of runs that are cloned first, for `h.cloning_steps`; without, that is the
-            tracking policy.
-        options: of the task.
-        init_from: folder of a run with whose networks and statistics this one begins.
+        network: class of the actor's network.
+        experts: folders of runs that are cloned first, for `h.cloning_steps`; without experts, the
+            tracking policy is cloned.
+        options: options of the task.
+        init_from: folder of a run whose networks and statistics this one begins with.
 
     Raises:
-        ValueError: an unknown id, option or implementation, a task that the network is not for,
-            experts that are not cloned, a folder with another run in it, or a run to begin with
-            whose networks are of other sizes.
-        FileNotFoundError: there is no run to begin with.
+        ValueError: an id, option or implementation is unknown, the network does not support the
+            task, experts are given without `h.cloning_steps`, the folder has another run, or the
+            networks in `init_from` have other sizes.
+        FileNotFoundError: there is no run in `init_from`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Training(run.Training):
         super().__init__(task_id, seed, h, identity, folder, columns, resume, options)
 
     def _enter(self, level: int) -> FunctionalEnv:
-        """Train on the task with a level's constants from now on."""
+        """Continue training on the task with a level's constants."""
         _, impl, network, options = self._made
         made = FailureStarts if self.h.starts == FAILURES else FunctionalEnv
         env = made(self._task_of(level), impl, **options)
@@ -122,7 +122,7 @@ class Training(run.Training):
         return self._updates
 
     def begin(self, saved: dict[str, Any] | None) -> None:
-        """Start, from nothing or from what `get_state` gave."""
+        """Start from scratch, or from a state of `get_state`."""
         if saved and saved["level"] != self.level:
             self._enter(saved["level"])
         seed = jnp.asarray(self.seed, jnp.uint32)
@@ -130,13 +130,13 @@ class Training(run.Training):
             self.state = _with_parts(self.algorithm.init(seed), self._init)
             return
         kept = saved["state"]
-        whole = set(TrainState._fields) <= set(kept)
-        like = jax.eval_shape(self.algorithm.init, seed) if whole else self.algorithm.init(seed)
+        complete = set(TrainState._fields) <= set(kept)
+        like = jax.eval_shape(self.algorithm.init, seed) if complete else self.algorithm.init(seed)
         self.state = _with_parts(like, kept)
         self._updates, self._rows = saved["updates"], saved["rows"]
 
     def get_state(self) -> dict[str, Any]:
-        """What acting needs, and what training goes on from."""
+        """The state of acting and of training."""
         return {
             "model": acting_state(self.state, self.network.about()),
             "state": {name: leaves_of(part) for name, part in self.state._asdict().items()},
@@ -147,7 +147,7 @@ class Training(run.Training):
         }
 
     def advance(self) -> None:
-        """One rollout and its gradient steps."""
+        """Collect one rollout and take its gradient steps."""
         cloning = self.steps < self.h.cloning_steps
         update = self.algorithm.clone if cloning else self.algorithm.iterate
         self.state, figures = update(self.state)
@@ -155,7 +155,7 @@ class Training(run.Training):
         self._rows.append({name: float(value) for name, value in figures.items()})
 
     def evaluated(self) -> None:
-        """Go to the next level or back, by an evaluation on the present one."""
+        """Move to the next or previous level after an evaluation on the present one."""
         if not self.h.levels:
             return
         score = run.follow(
@@ -168,7 +168,7 @@ class Training(run.Training):
             self.state = self.algorithm.renewed(self.state)
 
     def figures(self) -> dict[str, float]:
-        """Sampled episodes, and means over updates."""
+        """Figures of sampled episodes, and means over updates."""
         rows, self._rows = self._rows, []
         sums = {name: sum(row[name] for row in rows) for name in rows[-1]}
         episodes = sums["episodes"]
@@ -186,7 +186,7 @@ class Training(run.Training):
         }
 
     def mean_action(self, observations: np.ndarray) -> np.ndarray:
-        """The policy without its noise: observations (n, D) to actions (n, nu)."""
+        """Actions (n, nu) without noise at observations (n, D)."""
         return np.clip(self._mean_action(self.state, observations), -1.0, 1.0)
 
     def export(self, path: Path) -> None:
@@ -201,11 +201,11 @@ class Training(run.Training):
 
 
 def _learnt(folder: Path) -> dict[str, Any]:
-    """What another run can begin with.
+    """The parts of a run with which another run can begin.
 
     Raises:
-        FileNotFoundError: there is no run.
-        ValueError: it is no run of PPO.
+        FileNotFoundError: there is no run in the folder.
+        ValueError: the run is not a run of PPO.
     """
     state = read_tree(folder / run.CHECKPOINT)["state"]
     if not isinstance(state, dict) or not set(LEARNT) <= set(state):
@@ -214,7 +214,7 @@ def _learnt(folder: Path) -> dict[str, Any]:
 
 
 def _with_parts(state: TrainState, parts: Mapping[str, Sequence[np.ndarray]]) -> TrainState:
-    """A state with some of its parts as a checkpoint has them."""
+    """A state in which some parts are replaced by those of a checkpoint."""
     return state._replace(
         **{name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
     )

@@ -1,4 +1,4 @@
-"""Tasks with other constants than their own, to train on; scores are the tasks' own."""
+"""Tasks with modified constants for training. Scores use the original tasks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vnl_envs import register_task, registry
 
 
 def variant(task_id: str, constants: Mapping[str, Any]) -> str:
-    """The id of a task like a registered one but for some constants, registered when first asked.
+    """The id of a registered task with modified constants. It is registered on first use.
 
     Args:
-        task_id: a registered id; itself where there are no constants.
-        constants: settings by name; what is a mapping is merged into the task's own.
+        task_id: a registered id; returned unchanged if there are no constants.
+        constants: settings by name; mappings are merged into the task's own.
 
     Raises:
-        ValueError: an unknown id or constant.
+        ValueError: the id or a constant is unknown.
     """
     if not constants:
         return task_id
@@ -34,7 +34,7 @@ def variant(task_id: str, constants: Mapping[str, Any]) -> str:
 
 
 def merged(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others in their place; mappings are merged."""
+    """The settings `own` updated by `other`; mappings are merged."""
     both = {**own, **other}
     for name in own.keys() & other.keys():
         if isinstance(own[name], Mapping):

@@ -1,1 +1,1 @@
-"""Skills learnt by imitation, used again: the decoder of an intention network in other tasks."""
+"""Reuse of skills learnt by imitation: the decoder of an intention network in other tasks."""

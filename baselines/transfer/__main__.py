@@ -1,4 +1,4 @@
-"""PPO with a reused decoder: what it learns is added to the decoder's own prior.
+"""PPO with a reused decoder: the learnt action is added to the mean of the decoder's prior.
 
 python -m baselines.transfer --task vnl/RodentJumpGap-v0 --decoder rat.safetensors --out runs/gap
 """
@@ -20,7 +20,7 @@ from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 def main(
     task: Task,
-    decoder: Annotated[Path, typer.Option(help="what `baselines.transfer.bundle` wrote")],
+    decoder: Annotated[Path, typer.Option(help="file from `baselines.transfer.bundle`")],
     out: Out,
     steps: Steps = 3_000_000,
     seed: Seed = 0,
@@ -29,7 +29,7 @@ def main(
     hyperparams: HyperparameterFile = None,
     option: TaskOptions = None,
 ) -> None:
-    """Train a policy by PPO over a decoder that does not learn."""
+    """Train a policy by PPO with a fixed decoder."""
     try:
         network = network_of(Decoder.read(decoder))
         h = hyperparameters.load(ppo.Hyperparameters, Decoded.file, task, hyperparams)

@@ -1,4 +1,4 @@
-"""A decoder on its own: what it takes to run it on another task, in one file.
+"""A decoder in one file, with all that running it on another task takes.
 
 python -m baselines.transfer.bundle runs/imitation rat.safetensors
 """
@@ -34,22 +34,22 @@ class BundleError(ValueError):
     """A bundle cannot be used; the message says why."""
 
 
-# Compared by identity: a part of networks that JAX compiles.
+# Compared by identity, because networks that JAX compiles contain it.
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A decoder that does not learn any more.
+    """A decoder with fixed parameters.
 
     Attributes:
         body, fingerprint: name of the body, and identity of its kinematic tree.
-        proprioception: names and sizes of the observations that it takes, in order.
-        actuators: names of those that it moves, in order.
-        mean, deviation: (P,) of these observations in its own training.
-        bound: on an observation, in deviations from the mean.
-        layers: weights (outputs, inputs) and biases (outputs,), tanh between them; the first takes
-            the latent, then the proprioception.
-        prior: the like from the proprioception to the latent's mean and log-variance, which were
-            learnt with it.
-        origin: the run that it comes from.
+        proprioception: names and sizes of its input observations, in order.
+        actuators: names of the actuators that it controls, in order.
+        mean, deviation: (P,) statistics of these observations in its own training.
+        bound: clip bound of an observation, in deviations from the mean.
+        layers: weights (outputs, inputs) and biases (outputs,), tanh between layers; the input of
+            the first is the latent, then the proprioception.
+        prior: layers from the proprioception to the latent's mean and log-variance, learnt
+            together with the decoder.
+        origin: record of the run that trained it.
     """
 
     body: str
@@ -64,22 +64,22 @@ class Decoder:
     origin: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Check that the parts go together.
+        """Check that the parts are consistent.
 
         Raises:
-            BundleError: they do not.
+            BundleError: they are not.
         """
         for layers, first in ((self.layers, LATENT + self.own), (self.prior, self.own)):
             sizes = [first, *(len(bias) for _, bias in layers)]
             shapes = list(zip(sizes[1:], sizes, strict=False))
             if not layers or [weight.shape for weight, _ in layers] != shapes:
                 raise BundleError(f"its layers do not follow one another from {first} inputs")
-        for layers, last, what in (
+        for layers, last, outputs in (
             (self.layers, len(self.actuators), "actuators"),
             (self.prior, 2 * LATENT, "moments"),
         ):
             if (count := len(layers[-1][1])) != last:
-                raise BundleError(f"it gives {count} numbers for {last} {what}")
+                raise BundleError(f"it gives {count} numbers for {last} {outputs}")
         for name in ("mean", "deviation"):
             if getattr(self, name).shape != (self.own,):
                 raise BundleError(f"its {name} is not of {self.own} observations")
@@ -94,7 +94,7 @@ class Decoder:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that name its numbers."""
+        """A hash of its numbers, 16 hexadecimal digits."""
         digest = hashlib.sha256()
         for array in self._numbers():
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -105,12 +105,12 @@ class Decoder:
         return [self.mean, self.deviation, *(x for layer in layers for x in layer)]
 
     def act(self, observations: Any, apart: Any) -> Any:
-        """Actions (..., nu); NumPy's or JAX's.
+        """Actions (..., nu), as arrays of NumPy or JAX.
 
         Args:
-            observations: (..., D) flat, as environments give them.
-            apart: (..., `LATENT`) what is added to the prior's mean; 0 is what the body would do
-                next by itself.
+            observations: (..., D) flat observations of an environment.
+            apart: (..., `LATENT`) offset from the prior's mean; 0 is the prior's most likely
+                behaviour.
         """
         own = self.normalise(observations[..., : self.own])
         xp = namespace(own)
@@ -124,24 +124,24 @@ class Decoder:
 
     def check(self, task: Task, layout: Mapping[str, slice]) -> None:
         """Raise BundleError unless it fits a task with this layout of observations."""
-        theirs = describe(task, layout)
-        for name, what in _FITS.items():
-            mine = getattr(self, name)
+        expected = describe(task, layout)
+        for name, kind in _FITS.items():
+            own = getattr(self, name)
             # As lists, because the order of names counts.
-            if _listed(mine) != _listed(theirs[name]):
-                difference = _difference(mine, theirs[name])
-                raise BundleError(f"the decoder is for another {what}: {difference}")
+            if _listed(own) != _listed(expected[name]):
+                difference = _difference(own, expected[name])
+                raise BundleError(f"the decoder is for another {kind}: {difference}")
 
     def tree(self) -> dict[str, Any]:
-        """It as arrays and JSON, for `write_tree`."""
+        """Its fields as arrays and JSON, for `write_tree`."""
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     @classmethod
     def from_tree(cls, tree: Any) -> Decoder:
-        """What `tree` gave.
+        """Make a decoder from the result of `tree`.
 
         Raises:
-            BundleError: it is something else, or damaged.
+            BundleError: the tree is something else, or damaged.
         """
         kind = (tree.get("format"), tree.get("version")) if isinstance(tree, dict) else None
         if kind != (FORMAT, VERSION):
@@ -159,16 +159,16 @@ class Decoder:
             raise BundleError(str(error)) from None
 
     def write(self, path: str | Path) -> None:
-        """Write it to a file, whole or not at all."""
+        """Write it to a file atomically."""
         write_tree(path, self.tree())
 
     @classmethod
     def read(cls, path: str | Path) -> Decoder:
-        """What `write` has written.
+        """Read a file from `write`.
 
         Raises:
             FileNotFoundError: there is no such file.
-            BundleError: it is no bundle, or damaged.
+            BundleError: the file is not a bundle, or damaged.
         """
         try:
             return cls.from_tree(read_tree(path))
@@ -188,8 +188,8 @@ class Decoder:
         """A decoder that was trained on a task.
 
         Args:
-            about: what `describe` says of the task.
-            statistics: mean and deviation of the whole observation, (D,) each.
+            about: result of `describe` for the task.
+            statistics: mean and deviation of the full observation, (D,) each.
             bound, layers, prior, origin: see the class.
         """
         own = sum(about["proprioception"].values())
@@ -210,7 +210,7 @@ def _single(layers: Layers) -> Layers:
 
 
 def perceptron(layers: Layers, x: Any) -> Any:
-    """Dense layers with tanh between them, of (..., inputs); NumPy's or JAX's."""
+    """Apply dense layers with tanh between them to (..., inputs), an array of NumPy or JAX."""
     xp = namespace(x)
     for weight, bias in layers[:-1]:
         x = xp.tanh(x @ weight.T + bias)
@@ -219,7 +219,7 @@ def perceptron(layers: Layers, x: Any) -> Any:
 
 
 def describe(task: Task, layout: Mapping[str, slice]) -> dict[str, Any]:
-    """What a decoder must fit: body, kinematic tree, observations and actions of a task."""
+    """The properties that a decoder must match: a task's body, tree, observations and actions."""
     body = task.body
     return {
         "body": body.body.name,
@@ -241,10 +241,10 @@ def _listed(value: Any) -> Any:
     return list(value.items()) if isinstance(value, Mapping) else value
 
 
-def _difference(mine: Any, theirs: Any) -> str:
-    if isinstance(mine, str):
-        return f"{mine}, the task has {theirs}"
-    only, missing = sorted(set(mine) - set(theirs)), sorted(set(theirs) - set(mine))
+def _difference(own: Any, expected: Any) -> str:
+    if isinstance(own, str):
+        return f"{own}, the task has {expected}"
+    only, missing = sorted(set(own) - set(expected)), sorted(set(expected) - set(own))
     if only or missing:
         return f"it has {only}, the task {missing}"
     return "the same names in another order or of other sizes"

@@ -1,4 +1,4 @@
-"""PPO whose actions are what is added to a decoder's prior; `python -m baselines.transfer`."""
+"""PPO whose actions are offsets from a decoder's prior; `python -m baselines.transfer`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from baselines.transfer.wrappers import REACH
 
 
 class Decoded(ppo.Network):
-    """The feed-forward actor, with a decoder between it and the body.
+    """The feed-forward actor, with a decoder between the actor and the body.
 
     Args:
         task, layout, h: see `ppo.Network`.
-        decoder: it.
+        decoder: the decoder.
 
     Raises:
         BundleError: the decoder does not fit the task.
@@ -41,7 +41,7 @@ class Decoded(ppo.Network):
         self.actor = Actor(LATENT, tuple(h.layers), h.sigma)
 
     def applied(self, raw: jax.Array, action: jax.Array) -> jax.Array:
-        """The decoder's action (..., nu), of actions (..., `LATENT`) at observations (..., D)."""
+        """The decoder's actions (..., nu) for actions (..., `LATENT`) at observations (..., D)."""
         return self.decoder.act(raw, REACH * action.clip(-1.0, 1.0))
 
     def about(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ NETWORK = Decoded
 
 
 def network_of(decoder: Decoder) -> Any:
-    """The class of networks with this decoder, as `ppo.Training` takes it."""
+    """The class of networks with this decoder, for `ppo.Training`."""
     made: Any = functools.partial(Decoded, decoder=decoder)
     made.name = Decoded.name
     return made

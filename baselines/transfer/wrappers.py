@@ -1,7 +1,7 @@
-"""Environments whose action is what is added to a decoder's prior, for any algorithm.
+"""Environments whose action is an offset from a decoder's prior, for any algorithm.
 
-Actions lie in [-1, 1]; what is added to the latent is `REACH` times the action. 0 is what the
-decoder's body would do next by itself.
+Actions lie in [-1, 1]. The offset of the latent from the prior's mean is `REACH` times the action;
+0 is the prior's most likely behaviour.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class LatentEnv(gymnasium.ActionWrapper):
     """A Gymnasium environment of `vnl_envs` with such an action.
 
     Args:
-        env: what `gymnasium.make` gave.
-        decoder: what makes actions of latents.
+        env: an environment from `gymnasium.make`.
+        decoder: decoder from latents to actions of the body.
 
     Raises:
         BundleError: the decoder does not fit the environment.
