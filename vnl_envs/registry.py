@@ -262,6 +262,7 @@ _GOAL_REACHING = "vnl_envs.tasks.goal_reaching:GoalReaching"
 _GOAL_RACE = "vnl_envs.tasks.goal_race:GoalRace"
 _ESCAPE = "vnl_envs.tasks.escape:Escape"
 _OBSTACLES = "vnl_envs.tasks.obstacles:Obstacles"
+_FORAGE = "vnl_envs.tasks.forage:Forage"
 _TWO_TOUCH = "vnl_envs.tasks.two_touch:TwoTouch"
 _VELOCITY = "vnl_envs.tasks.velocity:Velocity"
 _HORIZON = 1000
@@ -463,6 +464,29 @@ register_task(
     landing=0.6,
     depth=1.0,
     wall_height=2.0,
+)
+
+# Lengths are those of dm_control's examples, `basic_rodent_2020` and `basic_cmu_2019`, but for the
+# humanoid's walls, which are half as high: pictures show it.
+register_task(
+    "vnl/RodentForage-v0",
+    body="rodent",
+    task=_FORAGE,
+    horizon=_HORIZON,
+    cell=0.5,
+    wall_height=0.3,
+    radius=0.1,
+    treat_height=0.125,
+)
+register_task(
+    "vnl/HumanoidForage-v0",
+    body="humanoid",
+    task=_FORAGE,
+    horizon=_HORIZON,
+    cell=3.0,
+    wall_height=1.0,
+    radius=0.5,
+    treat_height=1.0,
 )
 
 register_task(

@@ -19,6 +19,7 @@ from vnl_envs.motion.clip import RATE
 from vnl_envs.physics import Physics
 from vnl_envs.tasks import (
     Escape,
+    Forage,
     GoalReaching,
     Imitation,
     JumpGap,
@@ -692,7 +693,7 @@ def test_batch_shape_is_free(task_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [Escape, GoalReaching, Imitation, JumpGap, Obstacles, TwoTouch, Velocity]
+    "cls", [Escape, Forage, GoalReaching, Imitation, JumpGap, Obstacles, TwoTouch, Velocity]
 )
 def test_options_are_described(cls: type[Task]) -> None:
     """Every option that a task documents is an argument of its constructor."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from vnl_envs.rendering.gl_thread import Resident
 from vnl_envs.scenes.world import World
-from vnl_envs.tasks.task import Ghost, Marker, Overlay
+from vnl_envs.tasks.task import Block, Ghost, Marker, Overlay
 from vnl_envs.utils import checks
 from vnl_envs.utils.opengl import choose_backend, use_backend
 
@@ -219,10 +219,10 @@ class Ghosts:
     ) -> None:
         """Append the overlays' geoms to a scene."""
         for overlay in overlays:
-            if isinstance(overlay, Marker):
-                _add_marker(scene, overlay)
-            else:
+            if isinstance(overlay, Ghost):
                 self._add_ghost(scene, overlay, option)
+            else:
+                _add_shape(scene, overlay)
 
     def _add_ghost(self, scene: mujoco.MjvScene, ghost: Ghost, option: mujoco.MjvOption) -> None:
         model = self._body.model
@@ -247,16 +247,20 @@ class Ghosts:
             scene.geoms[i].matid = -1
 
 
-def _add_marker(scene: mujoco.MjvScene, marker: Marker) -> None:
+def _add_shape(scene: mujoco.MjvScene, shape: Marker | Block) -> None:
     if scene.ngeom >= scene.maxgeom:
         return
+    if isinstance(shape, Block):
+        kind, size = mujoco.mjtGeom.mjGEOM_BOX, np.array(shape.half, float)
+    else:
+        kind, size = mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, shape.radius)
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
-        mujoco.mjtGeom.mjGEOM_SPHERE.value,
-        np.full(3, marker.radius),
-        np.asarray(marker.position, float),
+        kind.value,
+        size,
+        np.asarray(shape.position, float),
         np.eye(3).ravel(),
-        np.array(marker.rgba, np.float32),
+        np.array(shape.rgba, np.float32),
     )
     scene.ngeom += 1
 

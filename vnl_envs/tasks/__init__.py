@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vnl_envs.tasks.escape import Escape
+from vnl_envs.tasks.forage import Forage
 from vnl_envs.tasks.goal_reaching import GoalReaching
 from vnl_envs.tasks.imitation import Imitation
 from vnl_envs.tasks.jump_gap import JumpGap
@@ -13,6 +14,7 @@ from vnl_envs.tasks.velocity import Velocity
 
 __all__ = [
     "Escape",
+    "Forage",
     "GoalReaching",
     "Imitation",
     "JumpGap",

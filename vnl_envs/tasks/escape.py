@@ -11,6 +11,7 @@ from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.hills import WIDTH, Hills
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
+from vnl_envs.tasks.lattice import window
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import (
@@ -193,9 +194,10 @@ class Escape(Task):
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance to the floor and to the hills near the body."""
         xp = namespace(points)
-        away = points[..., :, None, :] - carry["hills"][..., None, :, :]
-        hills = xp.sqrt((away * away).sum(axis=-1)) - self.curvature
-        return xp.minimum(points[..., 2], hills.min(axis=-1))
+        # Axis by axis: sums over a last axis of three are slow.
+        x, y, z = (points[..., k, None] - carry["hills"][..., None, :, k] for k in range(3))
+        square = (x * x + y * y + z * z).min(axis=-1)
+        return xp.minimum(points[..., 2], xp.sqrt(square) - self.curvature)
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """The hills that are not near the body."""
@@ -222,14 +224,11 @@ class Escape(Task):
     def _hills(self, here: Array, episode: Episode) -> Array:
         """Centres of the spheres around a place (..., 2), (..., WIDTH², 3), m.
 
-        A hill stays in the slot that its place on the lattice modulo `WIDTH` says, so that only
-        those move that leave the window or enter it, and none that a limb can touch. Where there is
-        no hill the sphere lies deep.
+        A hill stays in its slot, see `window`, so that none moves that a limb can touch. Where
+        there is no hill the sphere lies deep.
         """
         xp = namespace(here)
-        middle = xp.astype(xp.round(here / self.spacing), xp.int32)
-        corner = middle[..., None, :] - WIDTH // 2
-        site = corner + (_SLOTS - corner) % WIDTH
+        site = window(xp.astype(xp.round(here / self.spacing), xp.int32), WIDTH)
         index = site + self._half
         inside = ((index >= 0) & (index < self._side)).all(axis=-1)
         index = xp.minimum(xp.maximum(index, 0), self._side - 1)
@@ -242,6 +241,3 @@ class Escape(Task):
 def bowl(radius: np.ndarray) -> np.ndarray:
     """Height of dm_control's bowl at a distance from its middle, both relative to its own."""
     return 0.5 - np.cos(2 * np.pi * np.clip(radius, 0.1, 1.0)) / 2
-
-
-_SLOTS = np.stack(np.divmod(np.arange(WIDTH**2), WIDTH), axis=-1)

@@ -18,6 +18,7 @@ from vnl_envs.scenes.obstacle_corridor import (
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import Ladder
+from vnl_envs.tasks.distances import to_boxes
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
@@ -236,11 +237,7 @@ class Obstacles(Task):
     def clearance(self, points: Array, carry: Carry) -> Array:
         """Signed distance to the floor and to the boxes near the body."""
         xp = namespace(points)
-        away = xp.abs(points[..., :, None, :] - carry["boxes"][..., None, :, :]) - self._half
-        out = xp.maximum(away, 0.0)
-        inside = xp.minimum(away.max(axis=-1), 0.0)
-        boxes = xp.sqrt((out * out).sum(axis=-1)) + inside
-        return xp.minimum(points[..., 2], boxes.min(axis=-1))
+        return xp.minimum(points[..., 2], to_boxes(points, carry["boxes"], self._half))
 
     def elevation(self, physics: Physics, carry: Carry) -> Array:
         """Of the stairs under the root, or of the wall that it is in; a hurdle is no ground."""

@@ -115,7 +115,16 @@ class Ghost:
     rgba: tuple[float, float, float, float] = (0.2, 0.6, 1.0, 0.35)
 
 
-Overlay = Marker | Ghost
+@dataclass(frozen=True)
+class Block:
+    """A box that is drawn and not simulated: position (3,) m, half-sizes m, colour."""
+
+    position: Array
+    half: tuple[float, float, float]
+    rgba: tuple[float, float, float, float]
+
+
+Overlay = Marker | Ghost | Block
 
 
 class Task(ABC):
