@@ -28,11 +28,11 @@ def main(
         int | None, typer.Option(min=1, help="collect in this many processes, on Ray")
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="of a Ray cluster; without, actors run on this machine")
+        str | None, typer.Option(help="address of a Ray cluster; default: this machine")
     ] = None,
     network: Annotated[str, typer.Option(help=f"one of {', '.join(NAMES)}")] = MLP,
     decoder: Annotated[
-        Path | None, typer.Option(help="a bundle: an intention network whose decoder is this one")
+        Path | None, typer.Option(help="bundle of a decoder, reused in an intention network")
     ] = None,
     resume: Resume = False,
     hyperparams: HyperparameterFile = None,
@@ -50,11 +50,11 @@ def main(
 
 
 def network_of(name: str, decoder: Path | None) -> Network:
-    """The network of that name; with a decoder, the intention network around it.
+    """The network of that name, or with a decoder the intention network around it.
 
     Raises:
         FileNotFoundError: there is no such bundle.
-        ValueError: there is no network of that name, or the file is no bundle.
+        ValueError: there is no network of that name, or the file is not a bundle.
     """
     if name not in NAMES:
         raise ValueError(f"network must be one of {NAMES}, got {name!r}")

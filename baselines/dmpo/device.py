@@ -16,17 +16,17 @@ from vnl_envs import wrap_for_training
 
 AXIS = "batch"
 TERM = "reward/"
-"""Before the name of a reward's term, in a driver's figures as in `FunctionalEnv`'s metrics."""
+"""Prefix of the names of reward terms in a driver's figures and in `FunctionalEnv`'s metrics."""
 
 
 class Run(NamedTuple):
-    """Everything that training goes on from.
+    """The complete state of training.
 
     Attributes:
-        learner: its state, the same on every device.
-        environments: the batch's state, over the devices.
-        replay: rings, over the devices by environment.
-        key: of what is drawn.
+        learner: state of the learner, the same on every device.
+        environments: state of the batch of environments, spread over the devices.
+        replay: rings, spread over the devices by environment.
+        key: random key.
         steps: () control steps so far, of all environments together.
     """
 
@@ -38,18 +38,18 @@ class Run(NamedTuple):
 
 
 class DeviceDMPO:
-    """Trains on a functional environment; environments and replay are spread over devices.
+    """Training on a functional environment. Environments and replay are spread over devices.
 
     Args:
-        env: what `vnl_envs.make_functional` made.
-        hyperparameters: of the learner.
-        num_envs: environments, over all devices.
-        capacity: transitions kept, over all devices.
-        samples_per_insert: transitions sampled for each one collected.
+        env: an environment from `vnl_envs.make_functional`.
+        hyperparameters: hyperparameters of the learner.
+        num_envs: number of environments on all devices.
+        capacity: number of transitions kept on all devices.
+        samples_per_insert: transitions sampled per transition collected.
         unroll: control steps between updates.
-        warmup: control steps (of all environments) with uniformly random actions first.
-        network: another policy network than the learner's own.
-        devices: all of JAX's by default.
+        warmup: initial control steps (of all environments) with uniformly random actions.
+        network: policy network that replaces the learner's own.
+        devices: JAX devices; all of them by default.
 
     Raises:
         ValueError: environments or batch do not divide over the devices.
@@ -91,15 +91,16 @@ class DeviceDMPO:
         )
 
     def init(self, seed: int) -> Run:
-        """A run before learning, its replay holding `warmup` random steps."""
+        """The state before learning. Its replay holds `warmup` random steps."""
         return self._init(jax.random.PRNGKey(seed))
 
     def iterate(self, run: Run) -> tuple[Run, dict[str, jax.Array]]:
-        """`unroll` control steps of every environment, then `updates` updates; figures to log.
+        """Make `unroll` control steps of every environment, then `updates` updates.
 
-        `episodes` counts those that ended, `episode_return` and `episode_length` are sums over
-        them; `steps` counts control steps, those of `TERM` are sums over them. The run that is
-        given is used up.
+        Returns the next state and figures to log: `episodes` counts the episodes that ended,
+        `episode_return` and `episode_length` are sums over these episodes; `steps` counts control
+        steps, and figures with the prefix `TERM` are sums over these steps. The argument's
+        buffers are donated.
         """
         return self._iterate(run)
 
@@ -139,7 +140,7 @@ class DeviceDMPO:
     def _collect(
         self, environments: Any, key: jax.Array, steps: int, policy: Any
     ) -> tuple[Any, Step, dict[str, jax.Array]]:
-        """Control steps (K, B, ...) by a policy, and sums over them: see `iterate`."""
+        """Make control steps (K, B, ...) by a policy; returns sums too, see `iterate`."""
 
         def one(state: Any, key: jax.Array) -> tuple[Any, tuple[Step, dict[str, jax.Array]]]:
             action = policy(key, state.obs)

@@ -1,8 +1,8 @@
-"""DMPO with actors on Ray: they collect, each in a process of its own, on one machine or many.
+"""DMPO with actors on Ray. Each actor collects in its own process, on one machine or several.
 
-The learner's process holds the replay. Every actor has one unroll under way; the learner adds
-whichever arrives first, asks that actor for the next one, and makes the updates that the new steps
-allow. So neither side runs ahead: updates wait for steps, and an actor waits for its turn.
+The learner's process holds the replay. Every actor has one unroll under way. The learner adds the
+unroll that arrives first, asks that actor for the next one, and makes the updates that the new
+steps allow. So neither side runs ahead: updates wait for steps, and an actor waits for its turn.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from baselines.jax_trees import leaves_of, with_leaves
 from vnl_envs import VectorEnv
 
 STORE = 256 * 2**20
-"""Bytes of Ray's object store on one machine: parameters and unrolls pass through it, no more."""
+"""Bytes of Ray's object store on one machine. Only parameters and unrolls pass through it."""
 Maker = Callable[[Any, Mapping[str, slice]], Any]
 MOST_DEATHS = 10
-"""Deaths for each actor in a row, without an unroll from any, after which the run gives up."""
+"""Consecutive deaths per actor, without an unroll from any actor, after which the run ends."""
 
 
 class Actor:
-    """Steps environments by the policy it is given. It runs in a process of its own, on the CPU.
+    """Collector of control steps with a given policy, in its own process on the CPU.
 
     Args:
         task_id: a registered id.
-        hyperparameters: of the learner.
-        num_envs: environments.
+        hyperparameters: hyperparameters of the learner.
+        num_envs: number of environments.
         unroll: control steps between two sets of parameters.
         policy, options: see `Distributed`.
-        seed: of episodes and actions.
+        seed: seed of episodes and actions.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Actor:
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
 
     def collect(self, parameters: list[np.ndarray] | None) -> tuple[Step, dict[str, float]]:
-        """Steps (K, B, ...), and sums over them: see `DeviceDMPO.iterate`.
+        """Collect steps (K, B, ...); also returns sums over them, see `DeviceDMPO.iterate`.
 
         Args:
-            parameters: what `acting` gave; None for uniformly random actions.
+            parameters: parameters from `acting`; None for uniformly random actions.
         """
         if parameters is not None:
             policy, statistics = with_leaves(acting(self._state), parameters)
@@ -102,14 +102,14 @@ class Actor:
         return Step(before, action, reward, failed, ended, after), infos
 
     def _count(self, step: Step, infos: dict[str, Any], sums: dict[str, float]) -> None:
-        """Add a step, and the episodes that ended with it, to their sums."""
+        """Add a step, and the episodes that ended with it, to the sums."""
         self._returns += step.reward
         self._lengths += 1
         sums["episodes"] += float(step.ended.sum())
         sums["episode_return"] += float(self._returns @ step.ended)
         sums["episode_length"] += float(self._lengths @ step.ended)
         sums["steps"] += step.reward.size
-        # The terms of steps that end an episode are apart, and 0 in the other place.
+        # The terms of steps that end an episode are stored separately; elsewhere they are 0.
         for part in (infos, infos.get("final_info", {})):
             for name, values in part.get("reward_terms", {}).items():
                 if not name.startswith("_"):
@@ -122,22 +122,22 @@ _SUMS = ("episodes", "episode_return", "episode_length", "steps")
 
 
 class Pool:
-    """Actors on Ray, each with one call under way. One that dies is replaced by another.
+    """Actors on Ray, each with one call under way. An actor that dies is replaced.
 
     Args:
-        ray: what `connect` gave.
-        arguments: of every `Actor` but its seed.
-        seed: of the run. An actor's own follows from it, its index and its life.
-        lives: how often each actor was started before.
+        ray: Ray, from `connect`.
+        arguments: arguments of every `Actor` except its seed.
+        seed: seed of the run. An actor's seed follows from it, the actor's index and its life.
+        lives: number of earlier starts of each actor.
 
     Attributes:
-        lives: how often each was started.
-        alive: which have answered in their present life.
+        lives: number of starts of each actor.
+        alive: whether each actor has answered in its present life.
     """
 
     def __init__(self, ray: Any, arguments: tuple[Any, ...], seed: int, lives: Any) -> None:
         self._ray, count = ray, len(lives)
-        # Lives are counted here: the next one must not repeat the episodes of the last.
+        # Lives are counted so that a new actor does not repeat the episodes of the last one.
         self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(Actor)
         self._arguments, self._seed = arguments, seed
         self._actors: list[Any] = [None] * count
@@ -150,7 +150,7 @@ class Pool:
             self._start(index)
 
     def publish(self, parameters: list[np.ndarray]) -> None:
-        """Have the calls from now on act with these parameters."""
+        """Use these parameters in all later calls."""
         self._parameters = self._ray.put(parameters)
 
     def ask(self, index: int) -> None:
@@ -158,12 +158,13 @@ class Pool:
         self._calls[self._actors[index].collect.remote(self._parameters)] = index
 
     def take(self) -> tuple[int, tuple[Step, dict[str, float]] | None]:
-        """Wait for the first actor that is ready: its index, and its unroll or None if it died.
+        """Wait for the first actor that is ready.
 
-        The one in place of a dead actor has been asked already.
+        Returns its index, and its unroll or None if it died. The replacement of a dead actor has
+        already been asked for an unroll.
 
         Raises:
-            RuntimeError: actors cannot be made, or do nothing but die.
+            RuntimeError: actors cannot be made, or die repeatedly.
         """
         errors = self._ray.exceptions
         (ready, *_), _ = self._ray.wait(list(self._calls))
@@ -190,7 +191,7 @@ class Pool:
 
     def _replace(self, index: int) -> None:
         self.alive[index] = False
-        # It may be out of reach only; then it must not live on beside the next one.
+        # It may only be out of reach, and must not go on beside its replacement.
         self._ray.kill(self._actors[index])
         self._start(index)
 
@@ -203,36 +204,38 @@ class Pool:
 
 
 class Distributed:
-    """Trains on a task with actors on Ray.
+    """Training on a task with actors on Ray.
 
-    Where there are fewer CPUs than actors, those that found none join when one is free.
+    If there are fewer CPUs than actors, the remaining actors join when a CPU is free.
 
     Args:
         task_id: a registered id.
-        hyperparameters: of the learner.
-        seed: of everything random. The order in which unrolls arrive is not: no two runs are alike.
-        actors: processes that collect, a CPU each.
-        address: of a Ray cluster; None starts one on this machine.
-        num_envs: environments of each actor.
-        capacity: transitions kept, of all actors.
-        samples_per_insert: transitions sampled for each one collected.
+        hyperparameters: hyperparameters of the learner.
+        seed: seed of all random numbers. It does not fix the order in which unrolls arrive, so no
+            two runs are identical.
+        actors: number of processes that collect, with one CPU each.
+        address: address of a Ray cluster; None starts one on this machine.
+        num_envs: number of environments of each actor.
+        capacity: number of transitions kept, of all actors.
+        samples_per_insert: transitions sampled per transition collected.
         unroll: control steps of an actor between two sets of parameters.
-        warmup: control steps (of all environments) with uniformly random actions first.
-        policy: makes another policy network than the learner's own, of a task and the layout of
-            its observations.
-        options: of the task; a file that they name is read on every actor's machine.
+        warmup: initial control steps (of all environments) with uniformly random actions.
+        policy: function from a task and the layout of its observations to a policy network that
+            replaces the learner's own.
+        options: options of the task; files that they name are read on every actor's machine.
 
     Raises:
-        ValueError: an unknown id or option, or Ray is not installed.
+        ValueError: an id or option is unknown, or Ray is not installed.
         ConnectionError: there is no cluster at that address.
 
     Attributes:
-        task, layout: the task, and the parts of its observations.
-        learner: what learns.
-        state: its state.
+        task: the task.
+        layout: slices of its observations by name.
+        learner: the learner.
+        state: state of the learner.
         streams: the replay.
         steps: control steps so far.
-        updates: of the learner, so far.
+        updates: updates of the learner so far.
         pool: the actors, after `begin`.
     """
 
@@ -263,7 +266,7 @@ class Distributed:
         self._seed, self._key = seed, jax.random.PRNGKey(seed)
         self._ray = connect(actors, address)
         self._arguments = (task_id, hyperparameters, num_envs, unroll, policy, options)
-        # Updates in one program: as many as an unroll allows.
+        # One program makes as many updates as an unroll allows.
         share = num_envs * unroll * samples_per_insert / hyperparameters.batch_size
         self._together = max(1, round(share))
         rows = max(capacity // (actors * num_envs), unroll)
@@ -278,7 +281,7 @@ class Distributed:
         self.pool: Pool
 
     def begin(self, saved: dict[str, Any] | None = None) -> None:
-        """Start the actors, and fill the replay with random steps or what `get_state` gave."""
+        """Start the actors. Fill the replay with random steps, or restore a `get_state`."""
         if saved is not None:
             self._set_state(saved)
         self.pool = Pool(self._ray, self._arguments, self._seed, self._lives)
@@ -291,7 +294,7 @@ class Distributed:
         self.pool.publish(leaves_of(acting(self.state)))
 
     def advance(self) -> dict[str, float]:
-        """Add unrolls until updates are due, and make those; figures as of `DeviceDMPO.iterate`."""
+        """Add unrolls until updates are due, and make them. Figures as in `DeviceDMPO.iterate`."""
         sums = self._insert()
         while self._due < self._together:
             sums = {name: value + sums[name] for name, value in self._insert().items()}
@@ -302,9 +305,9 @@ class Distributed:
         return {**{name: float(value) for name, value in figures.items()}, **sums}
 
     def gauges(self) -> dict[str, float]:
-        """Transitions sampled for each one inserted, over the run; and actors that have answered.
+        """Transitions sampled per transition inserted, over the run, and actors that have answered.
 
-        An actor in place of a dead one counts from its first unroll.
+        The replacement of a dead actor counts from its first unroll.
         """
         inserted = self.steps - self._learning_since
         sampled = self.updates * self.learner.settings.batch_size
@@ -312,7 +315,7 @@ class Distributed:
         return {"samples_per_insert": ratio, "actors_alive": float(self.pool.alive.sum())}
 
     def get_state(self) -> dict[str, Any]:
-        """What a run goes on from: learner and replay, not the episodes under way."""
+        """The state of learner and replay, without the episodes under way."""
         return {
             "learner": leaves_of(self.state),
             "steps": self.steps,
@@ -338,12 +341,12 @@ class Distributed:
 
     @property
     def _due(self) -> float:
-        """Updates that the steps so far allow and that have not been made."""
+        """The number of updates that the steps so far allow and that have not been made."""
         allowed = (self.steps - self._learning_since) * self.samples_per_insert
         return allowed / self.learner.settings.batch_size - self.updates
 
     def _insert(self) -> dict[str, float]:
-        """Add the next unroll that arrives; its sums."""
+        """Add the next unroll that arrives and return its sums."""
         while True:
             actor, unroll = self.pool.take()
             if unroll is not None:
@@ -372,7 +375,7 @@ class Distributed:
 def learner_of(
     env: VectorEnv, hyperparameters: Hyperparameters, policy: Maker | None = None
 ) -> Learner:
-    """The learner of an environment's sizes, with another policy network where one is made."""
+    """The learner for an environment's sizes, with the policy network of `policy` if given."""
     spaces: Any = (env.single_observation_space, env.single_action_space)
     observation_size, action_size = (space.shape[0] for space in spaces)
     network = policy(env.task, env.layout) if policy else None
@@ -380,7 +383,7 @@ def learner_of(
 
 
 def acting(state: LearnerState) -> tuple[Any, Any]:
-    """What of a learner's state its actions depend on."""
+    """The parts of a learner's state on which its actions depend."""
     return state.policy, state.statistics
 
 
@@ -388,7 +391,7 @@ def connect(count: int, address: str | None) -> Any:
     """Ray, connected to a cluster, or started on this machine with room for `count` actors.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: Ray is not installed.
         ConnectionError: there is no cluster at that address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -402,14 +405,14 @@ def connect(count: int, address: str | None) -> Any:
     else:
         _reach(address)
     with warnings.catch_warnings():
-        # JAX warns of every fork, also of Ray's, which become other programs at once.
+        # JAX warns of every fork, also of Ray's, although these exec another program at once.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         ray.init(address or "local", **options)
     return ray
 
 
 def _reach(address: str) -> None:
-    """Ask for a connection where an address names a port: Ray itself would try for a minute."""
+    """Test the connection if an address names a port, because Ray itself would try for a minute."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         return

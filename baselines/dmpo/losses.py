@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from baselines.dmpo.networks import Gaussian
 
 LEAST_DUAL = 1e-8
-"""Temperatures and multipliers are never below this."""
+"""Lower bound of temperatures and multipliers."""
 
 
 class Duals(NamedTuple):
     """Lagrange multipliers before the softplus that makes them positive.
 
     Attributes:
-        temperature, penalty_temperature: () of the two E-steps.
-        alpha_mean, alpha_std: (nu,) of the M-step's constraints.
+        temperature, penalty_temperature: () temperatures of the two E-steps.
+        alpha_mean, alpha_std: (nu,) multipliers of the M-step's constraints.
     """
 
     temperature: jax.Array
@@ -40,10 +40,10 @@ class Bounds(NamedTuple):
     """Constraints, nats.
 
     Attributes:
-        improvement: KL of the improved to the sampling policy (E-step).
+        improvement: bound on the KL of the improved to the sampling policy (E-step).
         penalty: the same for the objective "stay within bounds".
-        mean, std: KL of the old to the new policy by its mean and by its standard deviation, for
-            each dimension of the action (M-step).
+        mean, std: bounds on the KL of the old to the new policy due to the mean and due to the
+            standard deviation, for each dimension of the action (M-step).
     """
 
     improvement: float = 0.1
@@ -66,10 +66,10 @@ def mixture(logits: jax.Array) -> jax.Array:
 
 
 def project(support: jax.Array, values: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """The nearest distribution on `support` (A,) to one on `values` (..., A) (Bellemare et al.).
+    """Project a distribution on `values` (..., A) to `support` (A,) (Bellemare et al.).
 
-    Each value's probability is shared by its two neighbours on the support, so that the mean is
-    kept; values beyond the ends go to the ends. Evenly spaced support.
+    Each value's probability is split between its two neighbours on the support, so that the mean
+    is kept. Values beyond the ends go to the ends. The support is evenly spaced.
     """
     gap = support[1] - support[0]
     values = jnp.clip(values, support[0], support[-1])
@@ -84,12 +84,12 @@ def critic_loss(
     reward: jax.Array,
     discount: jax.Array,
 ) -> jax.Array:
-    """Cross entropy between the critic and its projected target, () .
+    """Cross entropy between the critic and its projected target, ().
 
     Args:
-        logits: (B, A) of the critic.
+        logits: (B, A) logits of the critic.
         support: (A,) returns of the atoms.
-        next_logits: (N, B, A) of the target critic at actions of the target policy.
+        next_logits: (N, B, A) logits of the target critic at actions of the target policy.
         reward: (B,) sum of n discounted rewards.
         discount: (B,) γⁿ, or 0 where the episode failed within the n steps.
     """
@@ -111,9 +111,9 @@ def improve(objective: jax.Array, temperature: jax.Array, bound: float) -> tuple
     """E-step: weights (N, B) of sampled actions, and the temperature's dual loss ().
 
     Args:
-        objective: (N, B) what better actions have more of.
-        temperature: () positive.
-        bound: on the KL divergence between weights and uniform weights, averaged over B.
+        objective: (N, B) objective of each action, to be maximised.
+        temperature: () positive temperature.
+        bound: bound on the KL divergence between weights and uniform weights, averaged over B.
     """
     tempered = jax.lax.stop_gradient(objective) / temperature
     weights = jax.lax.stop_gradient(jax.nn.softmax(tempered, axis=0))
@@ -133,7 +133,7 @@ def log_density(actions: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Arra
 
 
 def divergences(old: Gaussian, new: Gaussian) -> tuple[jax.Array, jax.Array]:
-    """KL(old ‖ new) when only the mean, and when only the deviation, differs; (..., nu) each."""
+    """KL(old ‖ new) if only the mean differs, and if only the deviation differs; (..., nu) each."""
     by_mean = 0.5 * ((new.mean - old.mean) / old.std) ** 2
     ratio = old.std / new.std
     by_std = 0.5 * (ratio**2 - 1.0) - jnp.log(ratio)
@@ -156,18 +156,19 @@ def policy_loss(
     returns: jax.Array,
     bounds: Bounds,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """E-step and decoupled M-step, (); and figures to log.
+    """The loss () of the E-step and the decoupled M-step, and figures to log.
 
-    The policy follows the weighted actions by maximum likelihood, its mean under the old deviation
-    and its deviation under the old mean. Actions out of [-1, 1] lose weight by an objective and a
-    temperature of their own, so that returns need no scale against the penalty.
+    The policy is fitted to the weighted actions by maximum likelihood: its mean under the old
+    deviation, and its deviation under the old mean. Actions outside [-1, 1] lose weight by a
+    separate objective with its own temperature, so that no scale between returns and penalty is
+    needed.
 
     Args:
         duals: multipliers.
         online: (B,) distributions to be improved.
-        target: (B,) that the actions were drawn from.
-        actions: (N, B, nu).
-        returns: (N, B) expected by the target critic.
+        target: (B,) distributions from which the actions were drawn.
+        actions: (N, B, nu) sampled actions.
+        returns: (N, B) returns expected by the target critic.
         bounds: constraints.
     """
     target = jax.lax.stop_gradient(target)

@@ -23,8 +23,8 @@ class Gaussian(NamedTuple):
     """A diagonal Gaussian over actions, not squashed.
 
     Attributes:
-        mean, std: (..., nu).
-        penalty: (...,) what the policy's network adds to its own loss; 0 for most.
+        mean, std: (..., nu) mean and standard deviation.
+        penalty: (...,) penalty that the network adds to its loss; 0 for most networks.
     """
 
     mean: jax.Array
@@ -36,7 +36,7 @@ class Torso(nn.Module):
     """A linear layer, layer normalisation and tanh; then ELU layers (Hoffman et al. 2020).
 
     Attributes:
-        sizes: of the layers.
+        sizes: sizes of the layers.
     """
 
     sizes: Sequence[int]
@@ -45,8 +45,8 @@ class Torso(nn.Module):
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """Parts (..., D) of the input -> (..., sizes[-1]).
 
-        The first layer takes the parts one by one: what is broadcast against other parts is
-        multiplied once.
+        The first layer multiplies the parts separately, so that a broadcast part is multiplied
+        once.
         """
         first = _dense(self.sizes[0])(parts[0])
         for part in parts[1:]:
@@ -61,10 +61,10 @@ class Policy(nn.Module):
     """A Gaussian whose mean is not squashed: actions beyond ±1 are penalised, not hidden.
 
     Attributes:
-        action_size: nu.
-        sizes: of the torso.
+        action_size: size of the action, nu.
+        sizes: sizes of the torso's layers.
         initial_std: standard deviation before learning.
-        least_std: its lower bound.
+        least_std: lower bound of the standard deviation.
     """
 
     action_size: int
@@ -72,7 +72,7 @@ class Policy(nn.Module):
     initial_std: float
     least_std: float = 1e-6
     noise_size: int = 0
-    """How many numbers of noise the network itself consumes."""
+    """Number of standard normal numbers in the network's input."""
 
     @nn.compact
     def __call__(self, observation: jax.Array, noise: jax.Array) -> Gaussian:
@@ -107,8 +107,8 @@ class Critic(nn.Module):
     """Logits of the return's distribution over a fixed support.
 
     Attributes:
-        sizes: of the torso.
-        atoms: of the support.
+        sizes: sizes of the torso's layers.
+        atoms: number of atoms of the support.
     """
 
     sizes: Sequence[int]
@@ -142,6 +142,6 @@ def _normalisation(module: Any) -> Layer:
 
 
 def _dense(size: int, use_bias: bool = True) -> nn.Dense:
-    # By the outputs alone: parts of an input are initialised as the whole would be.
+    # Scaled by the number of outputs, so that parts of an input are initialised as the full input.
     uniform = nn.initializers.variance_scaling(0.333, "fan_out", "uniform")
     return nn.Dense(size, use_bias, kernel_init=uniform)

@@ -1,4 +1,4 @@
-"""Replay buffers: rings of steps, of environments in step with each other or of many actors."""
+"""Replay buffers: rings of steps, of synchronous environments or of many actors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Step(NamedTuple):
     """One control step of B environments.
 
     Attributes:
-        observation, next_observation: (B, D) before and after; after the last step of an episode
-            that episode's last one.
-        action: (B, nu).
-        reward: (B,).
-        failed: (B,) 1 where the episode ended by failure: nothing follows.
-        ended: (B,) 1 where it ended, for whatever reason.
+        observation, next_observation: (B, D) observations before and after the step; after the
+            last step of an episode, the last observation of that episode.
+        action: (B, nu) actions.
+        reward: (B,) rewards.
+        failed: (B,) 1 where the episode ended by failure.
+        ended: (B,) 1 where the episode ended for any reason.
     """
 
     observation: Array
@@ -35,9 +35,9 @@ class Replay(NamedTuple):
     """A ring of T steps.
 
     Attributes:
-        steps: each (T, B, ...).
-        position: () where the next one goes.
-        filled: () how many there are.
+        steps: (T, B, ...) steps.
+        position: () index of the next step.
+        filled: () number of steps in the ring.
     """
 
     steps: Step
@@ -58,7 +58,7 @@ class Replay(NamedTuple):
         return self.steps.reward.shape[0]
 
     def insert(self, steps: Step) -> Replay:
-        """With K more steps, each (K, B, ...), in place of the oldest ones."""
+        """The ring in which K steps, (K, B, ...), replace the oldest ones."""
         count = steps.reward.shape[0]
         rows = (self.position + jnp.arange(count)) % self.capacity
         held = jax.tree.map(lambda ring, new: ring.at[rows].set(new), self.steps, steps)
@@ -66,7 +66,7 @@ class Replay(NamedTuple):
         return Replay(held, (self.position + count) % self.capacity, filled)
 
     def sample(self, key: jax.Array, batch_size: int, n_step: int, discount: float) -> Transitions:
-        """Transitions of up to n steps, (batch_size, ...), drawn uniformly with replacement.
+        """Draw transitions of up to n steps, (batch_size, ...), uniformly with replacement.
 
         A transition ends with its episode, or with the newest step of the ring.
         """
@@ -93,18 +93,18 @@ class Replay(NamedTuple):
 
 
 class Streams:
-    """Rings of T steps in the host's memory, one for each actor: they fill at rates of their own.
+    """Rings of T steps in the host's memory, one for each actor, since actors differ in speed.
 
     Args:
-        actors: rings.
-        capacity: T, of each.
-        num_envs: B, environments of an actor.
-        observation, action: D and nu.
+        actors: number of rings.
+        capacity: number of steps in each ring, T.
+        num_envs: number of environments of an actor, B.
+        observation, action: sizes of an observation and of an action, D and nu.
 
     Attributes:
-        steps: each (actors, T, B, ...) float32.
-        position: (actors,) where the next step goes.
-        filled: (actors,) how many there are.
+        steps: (actors, T, B, ...) float32 steps.
+        position: (actors,) index of the next step in each ring.
+        filled: (actors,) number of steps in each ring.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Streams:
         self.filled[actor] = min(self.filled[actor] + count, self.capacity)
 
     def cut(self, actor: int) -> None:
-        """What the actor adds next does not follow on what it added last.
+        """Separate an actor's later steps from its earlier ones.
 
         Its episodes under way end as at a time limit.
         """
@@ -143,7 +143,7 @@ class Streams:
     def sample(
         self, rng: np.random.Generator, batch_size: int, n_step: int, discount: float
     ) -> Transitions:
-        """As `Replay.sample` does, uniformly over all steps of all actors."""
+        """Like `Replay.sample`, uniformly over all steps of all actors."""
         bounds = np.cumsum(self.filled)
         drawn = rng.integers(bounds[-1], size=batch_size)
         actor = np.searchsorted(bounds, drawn, side="right")

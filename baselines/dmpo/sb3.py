@@ -31,13 +31,13 @@ _SETTINGS = ("buffer_size", "learning_starts", "samples_per_insert", "seed")
 
 
 class MlpPolicy(BasePolicy):
-    """What SB3 asks for actions: a learner and its present state.
+    """The policy in SB3's interface: a learner and its present state.
 
     Args:
         observation_space, action_space: boxes; actions are scaled to [-1, 1] for the learner.
-        lr_schedule: not used: the learner has its own rates.
-        hyperparameters: of the learner.
-        network: another policy network than the learner's own.
+        lr_schedule: unused, because the learner has its own rates.
+        hyperparameters: hyperparameters of the learner.
+        network: policy network that replaces the learner's own.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MlpPolicy(BasePolicy):
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, None]:
-        """Actions of the environment's scale for one observation or a batch of them."""
+        """Actions on the environment's scale for one observation or a batch of observations."""
         observation = jnp.asarray(observation, jnp.float32)
         if deterministic:
             actions = self._act_mean(self.state, observation)
@@ -91,18 +91,18 @@ class DMPO(OffPolicyAlgorithm):
 
     Args:
         policy: "MlpPolicy".
-        env: a Gymnasium id, environment or SB3 vector environment; boxes on both sides. None as
-            in SB3: `load` gives one by `set_env`.
-        hyperparameters: of the learner.
-        buffer_size: transitions kept.
+        env: a Gymnasium id, environment or SB3 vector environment with box spaces. None as in
+            SB3: `load` sets one by `set_env`.
+        hyperparameters: hyperparameters of the learner.
+        buffer_size: number of transitions kept.
         learning_starts: steps of uniformly random actions before the first update.
-        samples_per_insert: transitions sampled for each one collected; with the batch size and the
-            number of environments this says how often to update.
-        policy_kwargs: `network`, another policy network.
+        samples_per_insert: transitions sampled per transition collected; with the batch size and
+            the number of environments, this determines how often updates are made.
+        policy_kwargs: `network`: policy network that replaces the learner's own.
         seed, verbose, tensorboard_log, stats_window_size: as in SB3.
 
     Raises:
-        ValueError: an observation or action space is not a bounded box of one axis.
+        ValueError: an observation or action space is not a bounded box with one axis.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy}
@@ -127,7 +127,7 @@ class DMPO(OffPolicyAlgorithm):
         self.hyperparameters = hyperparameters or Hyperparameters()
         self.samples_per_insert = samples_per_insert
         h = self.hyperparameters
-        # SB3 takes None as well, whatever it says.
+        # SB3 accepts None as well, although its annotation does not.
         given: Any = env
         super().__init__(
             policy,
@@ -172,7 +172,7 @@ class DMPO(OffPolicyAlgorithm):
         super()._store_transition(replay_buffer, buffer_action, *others)
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Gradient steps on batches from the replay buffer."""
+        """Take gradient steps on batches from the replay buffer."""
         assert self.replay_buffer is not None
         sampled = self.replay_buffer.sample(gradient_steps * batch_size)
         batches = in_batches(transitions(sampled, self.gamma), gradient_steps)
@@ -184,7 +184,7 @@ class DMPO(OffPolicyAlgorithm):
         self.logger.record("train/updates", int(self.policy.state.updates), exclude="tensorboard")
 
     def save(self, path: Any, *_: Any, **__: Any) -> None:
-        """Write learner, dual variables, optimisers and statistics; not the replay buffer."""
+        """Write learner, dual variables, optimisers and statistics, but not the replay buffer."""
         write_tree(
             _with_suffix(path),
             {
@@ -203,13 +203,13 @@ class DMPO(OffPolicyAlgorithm):
 
     @classmethod
     def load(cls, path: str | Path, env: Any = None, **kwargs: Any) -> DMPO:  # type: ignore[override]
-        """The algorithm that `save` wrote, on an environment of the same sizes if one is given.
+        """Load an algorithm from a file of `save`, with an environment of the same sizes if given.
 
-        Without one it predicts; to `learn`, give it one by `set_env`, as in SB3.
+        Without an environment it can predict. To `learn`, set one by `set_env`, as in SB3.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or of other sizes than the environment's.
+            ValueError: the file is damaged, or its sizes differ from the environment's.
         """
         path = _with_suffix(path)
         saved = read_tree(path)
@@ -239,7 +239,7 @@ class DMPO(OffPolicyAlgorithm):
 
 
 def transitions(sampled: Any, discount: float) -> Transitions:
-    """What an SB3 replay buffer sampled; `dones` there are failures, not time limits."""
+    """Transitions from a sample of an SB3 replay buffer, whose `dones` exclude time limits."""
     n_step = discount if sampled.discounts is None else sampled.discounts.numpy()[:, 0]
     return Transitions(
         observation=sampled.observations.numpy(),

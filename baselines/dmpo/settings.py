@@ -1,4 +1,4 @@
-"""The settings of a run of DMPO, and the network that they are for."""
+"""The settings of a run of DMPO, and the network to which they belong."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ALGORITHM = "dmpo"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Hyperparameters):
-    """Those of the learner, and of the run.
+    """Settings of the learner and of the run.
 
     Attributes:
-        num_envs, unroll: environments (of each actor, where there are actors), and control steps
-            of each between updates.
-        capacity: transitions kept.
-        samples_per_insert: transitions sampled for each one collected.
-        warmup: control steps of random actions first.
+        num_envs, unroll: number of environments (of each actor, if there are actors), and control
+            steps of each between updates.
+        capacity: number of transitions kept.
+        samples_per_insert: transitions sampled per transition collected.
+        warmup: initial control steps with random actions.
         log_every, evaluate_every: iterations between rows of the log, and between evaluations.
-        evaluation_episodes: episodes of an evaluation.
+        evaluation_episodes: number of episodes of an evaluation.
     """
 
     num_envs: int
@@ -40,7 +40,7 @@ class Settings(Hyperparameters):
 
     @property
     def learner(self) -> Hyperparameters:
-        """Those of the learner alone."""
+        """The hyperparameters of the learner."""
         return Hyperparameters(**{f.name: getattr(self, f.name) for f in fields(Hyperparameters)})
 
     @property
@@ -51,13 +51,13 @@ class Settings(Hyperparameters):
 
 
 class Network:
-    """How a policy's network joins DMPO. This one is the learner's own; others override what
-    differs, see `baselines.intention.dmpo`. It goes to actors as it is.
+    """Interface between a policy's network and DMPO. This class is the learner's own network; for
+    another see `baselines.intention.dmpo`. Objects are sent to the actors.
 
     Attributes:
-        kind, file: of the settings, the second in `hyperparameters.FOLDER`.
-        columns: further ones of the log.
-        identity: what the run's record says of the network.
+        kind, file: class of the settings, and name of their file in `hyperparameters.FOLDER`.
+        columns: additional columns of the log.
+        identity: fields of the network in a run's record.
     """
 
     kind: type[Settings] = Settings
@@ -69,7 +69,8 @@ class Network:
         """The policy of a `Learner`; None for its own.
 
         Args:
-            task, layout: of the environments, and of their observations.
+            task: task of the environments.
+            layout: slices of the observations by name.
             h: settings.
 
         Raises:
@@ -78,11 +79,11 @@ class Network:
         return None
 
     def figures(self, row: Mapping[str, float], h: Any) -> dict[str, float]:
-        """What the log has in `columns`, from means of the learner's figures."""
+        """The values of `columns`, from means of the learner's figures."""
         return {}
 
     def about(self, task: Any, layout: Mapping[str, slice]) -> dict[str, Any]:
-        """What a checkpoint says of the network beside its parameters."""
+        """The description of the network in a checkpoint, besides its parameters."""
         return {}
 
     @staticmethod
@@ -100,7 +101,7 @@ def network_class(name: str) -> type[Network]:
     """The class of a network by its name in a run's record.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no network of that name.
     """
     if name == MLP:
         return Network

@@ -23,7 +23,7 @@ from baselines.statistics import Statistics
 
 Params = Any
 Array = Any
-"""NumPy's or JAX's."""
+"""An array of NumPy or JAX."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class Hyperparameters:
     """Settings of the learner; `docs/baselines.md` says where each default comes from.
 
     Attributes:
-        lowest_return, highest_return: ends of the critic's support: what discounted returns of the
-            task can be. Rewards of these tasks are in [0, 1], so 0 to 1 / (1 - discount) holds.
-        discount: per step.
-        n_step: rewards in a target before the bootstrap.
-        samples: actions drawn from the target policy at each state.
+        lowest_return, highest_return: ends of the critic's support, the range of discounted
+            returns. Rewards of these tasks are in [0, 1], so 0 to 1 / (1 - discount) holds.
+        discount: discount per control step.
+        n_step: number of rewards in a target before the bootstrap.
+        samples: number of actions drawn from the target policy at each state.
         batch_size: transitions per update.
-        policy_layers, critic_layers: widths of the torsos.
-        sigma: standard deviation of the policy before learning, of an action in [-1, 1].
-        policy_learning_rate, critic_learning_rate, dual_learning_rate: of Adam.
+        policy_layers, critic_layers: widths of the torsos' layers.
+        sigma: initial standard deviation of the policy, for actions in [-1, 1].
+        policy_learning_rate, critic_learning_rate, dual_learning_rate: learning rates of Adam.
         max_grad_norm: bound on the norm of each network's gradient.
         target_period: updates between copies to the target networks.
         epsilon, epsilon_penalty, epsilon_mean, epsilon_std: constraints, see `losses.Bounds`.
-        temperature, alpha_mean, alpha_std: of the dual variables at the start, before softplus.
+        temperature, alpha_mean, alpha_std: initial dual variables, before softplus.
         normalise: whether observations are normalised by their running mean and deviation.
     """
 
@@ -80,12 +80,12 @@ class Transitions(NamedTuple):
     """A batch of n-step transitions.
 
     Attributes:
-        observation: (B, D) at the start.
-        action: (B, nu) taken there.
+        observation: (B, D) first observation.
+        action: (B, nu) action at this observation.
         reward: (B,) sum of the discounted rewards that followed.
-        discount: (B,) of the value of `next_observation`: γⁿ, 0 after a failure. A time limit is
-            no failure.
-        next_observation: (B, D) n steps later, or at the episode's end if that was earlier.
+        discount: (B,) discount of the value of `next_observation`: γⁿ, or 0 after a failure. A
+            time limit is not a failure.
+        next_observation: (B, D) observation n steps later, or at the episode's end if earlier.
     """
 
     observation: Array
@@ -101,14 +101,14 @@ def in_batches(transitions: Transitions, count: int) -> Transitions:
 
 
 class LearnerState(NamedTuple):
-    """Everything that learning goes on from.
+    """The complete state of learning.
 
     Attributes:
-        policy, critic, duals: what is learnt.
-        target_policy, target_critic: their copies.
+        policy, critic, duals: learnt parameters.
+        target_policy, target_critic: parameters of the target networks.
         policy_optimiser, critic_optimiser, dual_optimiser: states of Adam.
-        statistics: of observations.
-        updates: () how many there were.
+        statistics: statistics of observations.
+        updates: () number of updates so far.
     """
 
     policy: Params
@@ -124,10 +124,10 @@ class LearnerState(NamedTuple):
 
 
 class PolicyNetwork(Protocol):
-    """What a policy must offer: see `networks.Policy`.
+    """Interface of a policy network, see `networks.Policy`.
 
-    Where one has a `decoder` that is not None, that normalises the first part of observations: see
-    `baselines.intention.dmpo`.
+    If it has a `decoder` that is not None, the decoder normalises the first part of observations,
+    see `baselines.intention.dmpo`.
     """
 
     noise_size: int
@@ -144,10 +144,10 @@ class Learner:
     """DMPO over observations (D,) and actions (nu,). All methods are pure and can be jitted.
 
     Args:
-        observation_size: D.
-        action_size: nu.
+        observation_size: size of an observation, D.
+        action_size: size of an action, nu.
         hyperparameters: settings.
-        policy: another policy network than `networks.Policy`.
+        policy: policy network that replaces `networks.Policy`.
 
     Raises:
         ValueError: the critic's support is empty.
@@ -186,7 +186,7 @@ class Learner:
         policy = self.policy.init(policy_key, observation, jnp.zeros(self.policy.noise_size))
         critic = self.critic.init(critic_key, observation, action)
         s = self.settings
-        # Typed: weak types would make the first update another program.
+        # Weak types would need a second compilation after the first update.
         temperature = jnp.asarray(s.temperature, jnp.float32)
         duals = Duals(
             temperature,
@@ -198,7 +198,7 @@ class Learner:
             policy=policy,
             critic=critic,
             duals=duals,
-            # Copies: a donated buffer must not stand in two places.
+            # Copies, because a donated buffer must not occur twice.
             target_policy=jax.tree.map(jnp.copy, policy),
             target_critic=jax.tree.map(jnp.copy, critic),
             policy_optimiser=self._optimisers["policy"].init(policy),
@@ -211,7 +211,7 @@ class Learner:
     def distribution(
         self, state: LearnerState, observation: jax.Array, key: jax.Array | None = None
     ) -> Gaussian:
-        """The present policy at observations (..., D); its own noise is 0 without a key."""
+        """The distribution of actions at observations (..., D). Without a key its noise is 0."""
         noise = self._noise(key, observation.shape[:-1])
         return self.policy.apply(state.policy, self._seen(state, observation), noise)
 
@@ -236,10 +236,10 @@ class Learner:
         """One gradient step of policy, critic and dual variables; and figures to log.
 
         Args:
-            state: the learner's.
-            batch: transitions; with `axis`, this device's part of them.
-            key: of the actions sampled.
-            axis: name of the mapped axis over devices whose gradients are averaged.
+            state: state of the learner.
+            batch: transitions; with `axis`, this device's part of the batch.
+            key: random key of the sampled actions.
+            axis: name of the mapped axis over devices, over which gradients are averaged.
         """
         batch = batch._replace(
             observation=self._seen(state, batch.observation),
@@ -258,7 +258,7 @@ class Learner:
             return critic_loss(logits, self.support, next_logits, batch.reward, batch.discount)
 
         def loss_of_policy(policy: Params, duals: Duals) -> tuple[jax.Array, dict[str, jax.Array]]:
-            # The same noise as the target's: a latent policy is compared like with like.
+            # The same noise as in the target policy, so that both are compared at equal latents.
             online = self.policy.apply(policy, after, noise)
             returns = expected_return(self.support, next_logits)
             return policy_loss(duals, online, target, actions, returns, self.settings.bounds)
@@ -283,7 +283,7 @@ class Learner:
     def several_updates(
         self, state: LearnerState, batches: Transitions, key: jax.Array
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
-        """Updates on batches (K, B, ...), one after the other; figures of the last one."""
+        """Make updates on batches (K, B, ...) in sequence; figures are of the last update."""
 
         def one(state: LearnerState, item: tuple[Transitions, jax.Array]) -> tuple[Any, Any]:
             return self.update(state, *item)
@@ -295,7 +295,7 @@ class Learner:
     def _step(
         self, state: LearnerState, policy: Params, critic: Params, duals: Duals
     ) -> LearnerState:
-        """The state after gradients, and after target copies where they are due."""
+        """The state after a gradient step, and after copies to the target networks if due."""
         updates = state.updates + 1
         policy_change, policy_optimiser = self._optimisers["policy"].update(
             policy, state.policy_optimiser
@@ -323,7 +323,7 @@ class Learner:
         )
 
     def _seen(self, state: LearnerState, observation: jax.Array) -> jax.Array:
-        """Observations as the networks see them."""
+        """Observations, normalised if the settings say so, as input of the networks."""
         seen = state.statistics.normalise(observation) if self.settings.normalise else observation
         decoder = getattr(self.policy, "decoder", None)
         if decoder is None:

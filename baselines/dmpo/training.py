@@ -1,4 +1,4 @@
-"""A run of DMPO: its settings, its network, what collects and learns, and its log."""
+"""A run of DMPO: its settings, network, driver and log."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ _TRAINING = (
     "outside",
 )
 _GAUGES = ("samples_per_insert", "actors_alive")
-"""Columns of runs with actors; empty in others."""
+"""Columns of runs with actors, empty in other runs."""
 
 
 class Driver(Protocol):
-    """What collects and learns.
+    """Interface of the part of a run that collects and learns.
 
     Attributes:
-        task, layout: the task, and the parts of its observations.
+        task: the task.
+        layout: slices of its observations by name.
         impl: implementation of its physics.
-        identity: what the run's record says of the driver.
-        learner: what learns.
-        state: its state.
+        identity: fields of the driver in the run's record.
+        learner: the learner.
+        state: state of the learner.
         steps: control steps so far, of all environments together.
     """
 
@@ -65,30 +66,31 @@ class Driver(Protocol):
     def steps(self) -> int: ...
 
     def begin(self, saved: Any = None) -> None:
-        """Start, from nothing or from what `get_state` gave."""
+        """Start from scratch, or from a state of `get_state`."""
 
     def advance(self) -> dict[str, float]:
-        """Control steps, then updates; figures as of `DeviceDMPO.iterate`."""
+        """Make control steps, then updates. Figures as in `DeviceDMPO.iterate`."""
         ...
 
     def gauges(self) -> dict[str, float]:
-        """Further figures of the present; NaN where there is none."""
+        """Further present figures, or NaN."""
         ...
 
     def get_state(self) -> Any:
-        """What training goes on from, for `begin`."""
+        """The state of training, for `begin`."""
 
     def close(self) -> None:
-        """End what runs beside this process."""
+        """End the other processes."""
 
 
 class OnDevice:
     """`DeviceDMPO` and its run, as a `Driver`.
 
     Args:
-        task_id, seed, impl, options: what is trained on.
+        task_id, seed, impl: id of the task, seed of the run and physics implementation.
+        options: options of the task.
         h: settings.
-        network: the policy's.
+        network: network of the policy.
     """
 
     def __init__(
@@ -106,12 +108,12 @@ class OnDevice:
         self._seed = seed
         self.task, self.layout, self.impl = env.task, env.layout, env.impl
         self.learner = self._trainer.learner
-        # A run with actors has their number here: neither goes on with the other's.
+        # A run with actors has their number here, so that neither kind resumes the other.
         self.identity = {"actors": None}
 
     @property
     def state(self) -> LearnerState:
-        """The learner's."""
+        """State of the learner."""
         return self.run.learner
 
     @property
@@ -120,18 +122,18 @@ class OnDevice:
         return int(self.run.steps)
 
     def begin(self, saved: Any = None) -> None:
-        """Start, from nothing or from what `get_state` gave."""
+        """Start from scratch, or from a state of `get_state`."""
         self.run = self._trainer.init(self._seed)
         if saved is not None:
             self.run = with_leaves(self.run, saved)
 
     def advance(self) -> dict[str, float]:
-        """One iteration."""
+        """Make one iteration."""
         self.run, figures = self._trainer.iterate(self.run)
         return {name: float(value) for name, value in figures.items()}
 
     def gauges(self) -> dict[str, float]:
-        """None."""
+        """No further figures."""
         return {}
 
     def get_state(self) -> Any:
@@ -139,7 +141,7 @@ class OnDevice:
         return leaves_of(self.run)
 
     def close(self) -> None:
-        """Nothing runs beside."""
+        """Do nothing, because there are no other processes."""
 
 
 def driver_of(
@@ -152,11 +154,11 @@ def driver_of(
     address: str | None,
     options: Mapping[str, Any],
 ) -> Driver:
-    """The driver over a task's functional environment, or that over actors on Ray.
+    """The driver with a task's functional environment, or the driver with actors on Ray.
 
     Raises:
-        ValueError: an unknown id or implementation, one that actors do not have, or a network that
-            is not for the task.
+        ValueError: an id or implementation is unknown, actors do not have the implementation, or
+            the network does not support the task.
     """
     if actors is None:
         if address is not None:
@@ -174,18 +176,18 @@ class Training(run.Training):
     """A run of DMPO; see `run.Training`.
 
     Args:
-        task_id, seed, impl: what is trained on.
-        folder: of the run.
-        resume: whether to go on with the run in the folder.
+        task_id, seed, impl: id of the task, seed of the run and physics implementation.
+        folder: folder of the run.
+        resume: whether to continue the run in the folder.
         h: settings.
-        network: the policy's.
-        actors: on Ray; None for none.
-        address: of their cluster; None for this machine.
-        options: of the task.
+        network: network of the policy.
+        actors: number of actors on Ray; None for no actors.
+        address: address of the Ray cluster; None for this machine.
+        options: options of the task.
 
     Raises:
-        ValueError: an unknown id, option or implementation, a task that the network is not for, a
-            folder with another run in it, or actors without Ray.
+        ValueError: an id, option or implementation is unknown, the network does not support the
+            task, the folder has another run, or Ray is missing.
     """
 
     def __init__(
@@ -231,7 +233,7 @@ class Training(run.Training):
         return self._iteration
 
     def begin(self, saved: dict[str, Any] | None) -> None:
-        """Start, from nothing or from what `get_state` gave."""
+        """Start from scratch, or from a state of `get_state`."""
         self.driver.begin(saved["run"] if saved else None)
         if saved:
             self._iteration, self._rows = saved["iteration"], saved["rows"]

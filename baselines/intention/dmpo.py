@@ -1,4 +1,4 @@
-"""The intention network under DMPO, with a decoder that learns or a reused one:
+"""The intention network under DMPO, with a learning or a reused decoder:
 `python -m baselines.dmpo --network intention`, or `--decoder`.
 """
 
@@ -20,10 +20,10 @@ from baselines.transfer.bundle import Decoder, describe
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(settings.Settings):
-    """Those of DMPO, whose `policy_layers` are now the encoder's, the prior's and the decoder's.
+    """Settings of DMPO. `policy_layers` are the layers of encoder, prior and decoder.
 
     Attributes:
-        kl_weight: of the latent's divergence from the prior (β), per nat.
+        kl_weight: weight of the latent's divergence from the prior (β), per nat.
     """
 
     kl_weight: float
@@ -33,7 +33,7 @@ class IntentionPolicy(nn.Module):
     """A policy for `baselines.dmpo.Learner`; its penalty is β KL.
 
     Attributes:
-        action_size: nu.
+        action_size: size of the action, nu.
         own, sizes, decoder: see `network.Bottleneck`.
         initial_std: standard deviation of the actions before learning.
         kl_weight: β, per nat.
@@ -64,7 +64,7 @@ class Intention(settings.Network):
     """See `baselines.intention`.
 
     Args:
-        decoder: one that does not learn, in place of one that does.
+        decoder: fixed decoder; None for a learning one.
     """
 
     kind, file = Settings, "dmpo_intention.yml"
@@ -81,7 +81,7 @@ class Intention(settings.Network):
 
         Raises:
             ValueError: its observations do not begin with proprioception, or are not normalised.
-            BundleError: the decoder does not fit it.
+            BundleError: the decoder does not fit the task.
         """
         if not h.normalise:
             raise ValueError("the intention network needs `normalise`: a bundle has its numbers")
@@ -98,7 +98,7 @@ class Intention(settings.Network):
         return {"latent_kl": kl}
 
     def about(self, task: Any, layout: Mapping[str, slice]) -> dict[str, Any]:
-        """What the decoder is for; a reused one itself, so that no export needs its bundle."""
+        """The properties that the decoder matches, or a reused decoder itself for the export."""
         reused = {} if self._decoder is None else {"decoder": self._decoder.tree()}
         return {"about": describe(task, layout), **reused}
 
@@ -119,7 +119,7 @@ def decoder_of(acting: Mapping[str, Any], origin: Mapping[str, Any]) -> Decoder:
     """The decoder in a checkpoint's "model".
 
     Args:
-        acting: of a run with this network, whose decoder has learnt.
+        acting: `acting_state` of a run with this network and a learning decoder.
         origin: see `Decoder`.
     """
     modules = acting["policy"]["params"]

@@ -1,4 +1,4 @@
-"""The intention network, for any algorithm, and what is made of its parameters."""
+"""The intention network for any algorithm, and the decoder and the layers of its parameters."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 
 class Bottleneck(nn.Module):
-    """Encoder, learned prior and decoder, but for the decoder's last layer.
+    """Encoder, learned prior and decoder without the decoder's last layer.
 
-    The latent is z = μ(own) + e(observation) + noise: the prior's mean, which depends on the
-    body's own state alone, and what the encoder adds to it (Luo et al. 2024, PULSE, arXiv
-    2310.04582).
+    The latent is z = μ(own) + e(observation) + noise: the sum of the prior's mean, a function of
+    the proprioception, the encoder's output and noise (Luo et al. 2024, PULSE, arXiv 2310.04582).
 
     Attributes:
         own: size of the observation's first part, the proprioception.
-        sizes: widths of the hidden layers, of the encoder, the prior and the decoder.
-        decoder: one whose numbers are constants, in place of one that learns. The observation's
-            proprioception is then to be normalised by this decoder's statistics.
+        sizes: widths of the hidden layers of the encoder, the prior and the decoder.
+        decoder: fixed decoder; None for a learning one. With a fixed decoder, the proprioception
+            must be normalised by the decoder's statistics.
     """
 
     own: int
@@ -39,7 +38,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Observations (..., D) and noise (..., `LATENT`) -> what the decoder's last layer takes,
+        """Observations (..., D) and noise (..., `LATENT`) -> the input of the decoder's last layer,
         and the latent's divergence from the prior (...,), nats.
         """
         own = observation[..., : self.own]
@@ -73,13 +72,13 @@ def divergence(apart: jax.Array, log_variance: jax.Array, prior_log_variance: An
 
 
 def affine(layer: tuple[np.ndarray, np.ndarray], x: jax.Array) -> jax.Array:
-    """A dense layer of constants, weights (outputs, inputs) and biases (outputs,)."""
+    """Apply a dense layer with constant weights (outputs, inputs) and biases (outputs,)."""
     weight, bias = layer
     return x @ weight.T + bias
 
 
 def _hidden(layers: Layers, x: jax.Array) -> jax.Array:
-    """All layers but the last, each with tanh."""
+    """Apply all layers but the last, each with tanh."""
     for layer in layers[:-1]:
         x = jnp.tanh(affine(layer, x))
     return x
@@ -96,9 +95,9 @@ def decoder_of(
 
     Args:
         modules: parameters of a `Bottleneck`.
-        mean: of the layer that comes after it.
-        about: what the decoder is for, see `describe`.
-        statistics: mean and deviation of the whole observation, (D,) each.
+        mean: parameters of the layer after the `Bottleneck`.
+        about: properties that the decoder matches, see `describe`.
+        statistics: mean and deviation of the full observation, (D,) each.
         origin: see `Decoder`.
     """
     layers = [*_numbered(modules, "decoder_"), _pair(mean)]
@@ -113,8 +112,8 @@ def policy_layers(
 
     Args:
         modules: parameters of a `Bottleneck`.
-        decoder: it or what was reused.
-        statistics: mean and deviation of the whole observation, (D,) each.
+        decoder: the learnt or the reused decoder.
+        statistics: mean and deviation of the full observation, (D,) each.
         reused: whether the decoder has its own statistics of the proprioception.
     """
     head = {name: np.asarray(value)[..., :LATENT] for name, value in modules["latent"].items()}
@@ -128,13 +127,13 @@ def policy_layers(
 
 
 def prior_mean(decoder: Decoder) -> list[Layer]:
-    """The prior's mean of a normalised proprioception, for `write_onnx`."""
+    """The prior's mean as a function of the normalised proprioception, for `write_onnx`."""
     *hidden, (weight, bias) = decoder.prior
     return perceptron([*hidden, (weight[:LATENT], bias[:LATENT])])
 
 
 def _normaliser(statistics: Moments, decoder: Decoder | None) -> Chain:
-    """Observations as the learner's networks see them."""
+    """The layers that normalise observations as in the learner."""
     mean, deviation = map(np.asarray, statistics)
     if decoder is None:
         return normaliser(mean, deviation, MOST_DEVIATIONS)

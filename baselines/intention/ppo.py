@@ -1,7 +1,7 @@
 """The intention network under PPO: `python -m baselines.ppo --network intention`.
 
-The ratio of likelihoods needs the latent of the loss to be that of the action. So the latent's
-noise is kept with the observation, and the network is a function of both.
+The ratio of likelihoods needs the same latent in the loss as in the action. So the latent's noise
+is stored with the observation, and the network is a function of both.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class IntentionActor(nn.Module):
     """An actor for `baselines.ppo.PPO`.
 
     Attributes:
-        action_size: nu.
+        action_size: size of the action, nu.
         own, sizes: see `network.Bottleneck`.
-        sigma: deviation of the actions before learning.
+        sigma: initial standard deviation of the actions.
     """
 
     action_size: int
@@ -35,7 +35,9 @@ class IntentionActor(nn.Module):
 
     @nn.compact
     def __call__(self, raw: jax.Array, observation: jax.Array, noise: jax.Array) -> Gaussian:
-        """Observations (..., D), as they are and normalised, and noise (..., `LATENT`)."""
+        """The distribution at observations (..., D), raw and normalised, and noise
+        (..., `LATENT`).
+        """
         bottleneck = network.Bottleneck(self.own, self.sizes, name="bottleneck")
         x, kl = bottleneck(observation, noise)
         action = with_deviation(self, mean_head(x, self.action_size), self.sigma)
@@ -56,7 +58,7 @@ class Intention(ppo.Network):
         self.actor = IntentionActor(self.action_size, own, tuple(h.layers), h.sigma)
 
     def about(self) -> dict[str, Any]:
-        """What the decoder is for."""
+        """The properties that the decoder matches, see `describe`."""
         return {"about": self._about}
 
     @staticmethod
@@ -74,7 +76,7 @@ def decoder_of(acting: Mapping[str, Any], origin: Mapping[str, Any]) -> Decoder:
     """The decoder in a checkpoint's "model".
 
     Args:
-        acting: of a run with this network.
+        acting: `acting_state` of a run with this network.
         origin: see `Decoder`.
     """
     modules = acting["actor"]["params"]
