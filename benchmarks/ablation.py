@@ -1,11 +1,11 @@
-"""What each part of the recipe of imitation is worth, at equal steps.
+"""The effect of each part of the recipe of imitation, at equal steps.
 
     python -m benchmarks.ablation RUNS [VARIANT ...]
 
-Trains an expert of the humanoid's walk without one part of the recipe at a time, some seeds each,
-and goes on with what is begun in the folder RUNS. Compares the mean actions of the last policies on
-the task as it is: 64 episodes from random frames. Writes `results/ablation.json` beside this file
-when all variants are there.
+Each variant trains an expert of the humanoid's walk without one part of the recipe, with several
+seeds. Unfinished runs in the folder RUNS are resumed. The mean actions of the last policies are
+compared on the original task: 64 episodes from random frames. Writes `results/ablation.json`
+beside this file when all variants are complete.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "failure starts": {"starts": "failures"},
     "own limits": {"constants": {}},
 }
-"""Hyperparameters that differ from those of the task."""
+"""Variant -> hyperparameters that differ from those of the task."""
 
 
 def train(runs: Path, name: str, seed: int) -> Path:
-    """The folder of a variant's run, once it has its steps.
+    """Train a variant, or finish its run. Returns the folder of the run.
 
     Raises:
         SystemExit: the training was stopped or failed.
@@ -70,7 +70,7 @@ def last(folder: Path) -> dict[str, float]:
 
 
 def summary(rows: list[dict[str, float]]) -> Mapping[str, Any]:
-    """Mean over seeds of each figure, and all of them."""
+    """Mean over seeds of each figure, and the values of all seeds."""
     return {
         name: {
             "mean": float(np.mean([row[name] for row in rows])),

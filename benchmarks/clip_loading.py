@@ -1,12 +1,12 @@
-"""What the embedded clips cost when an imitation task is made.
+"""The cost of the embedded clips when an imitation task is made.
 
     python benchmarks/clip_loading.py [--rounds 7]
 
-Every measurement is a fresh process that makes one environment: an imitation task, and in turn the
-goal-reaching task of the same body, which has no clips. Taken are the whole of `gym.make`, and in
-it the time in `load_reference`: reading the file, checking every clip, forward kinematics, by the
-clock and of the CPU (of all threads; the same however busy the machine is). Writes medians to
-`results/clip_loading.json` beside this file and prints a markdown table.
+Every measurement is a fresh process that makes one environment: alternately an imitation task and
+the goal-reaching task of the same body, which has no clips. Two times are measured: `gym.make`, and
+within it `load_reference`, which reads the file, checks every clip and computes forward kinematics.
+Both are measured as wall time and as CPU time of all threads, which other load does not affect.
+Writes medians to `results/clip_loading.json` beside this file and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ print(json.dumps([time.perf_counter() - start, loading]))
 
 
 def make_one(task_id: str) -> tuple[float, list[tuple[float, float, int, int]]]:
-    """Seconds of `gym.make`; and of each loading in it seconds, CPU seconds, clips and frames."""
+    """Seconds of `gym.make`, and the seconds, CPU seconds, clips and frames of each load in it."""
     run = [sys.executable, "-c", MAKE_ONE, task_id]
     made, loading = json.loads(subprocess.check_output(run, text=True))
     return made, loading

@@ -1,11 +1,11 @@
-"""How many contacts and constraint rows the tasks' models need, beside the room MJX-Warp gets.
+"""Contacts and constraint rows that the tasks need, compared with the buffers for MJX-Warp.
 
     python -m benchmarks.contact_buffers [--steps 400] [--num 64]
 
 Runs every task on the native engine, once with uniform actions and once with small ones around the
 standing pose, and takes the largest numbers in any simulation after any step. Where MJX-Warp is
-installed, it also counts the pairs that its broad phase hands on, which go into the same buffer as
-contacts. Writes `results/contact_buffers.json` beside this file and prints a markdown table.
+installed, it also counts the pairs from its broad phase, which share the buffer of the contacts.
+Writes `results/contact_buffers.json` beside this file and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BETWEEN_PAIR_COUNTS = 20
 
 
 def rollout(task: Task, num: int, steps: int, size: float) -> Iterator[NativeEngine]:
-    """The engine after each control step of actions in [-size, size], episodes starting anew."""
+    """The engine after each control step with actions in [-size, size]; ended episodes restart."""
     rng = np.random.default_rng(0)
     core = Core(task, num)
 
@@ -66,7 +66,7 @@ def measure(task: Task, num: int, steps: int, size: float) -> dict[str, int | fl
 
 
 def pair_counter(task: Task):  # type: ignore[no-untyped-def]
-    """A function from (qpos, mocap_pos) to the pairs that Warp's broad phase hands on."""
+    """A function from (qpos, mocap_pos) to the number of pairs from Warp's broad phase."""
     body, contacts = task.body, 1024
     engine = MjxEngine(task.world.model, "warp", contacts)
     still = np.zeros(body.nv), np.zeros(body.na)

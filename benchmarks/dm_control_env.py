@@ -9,7 +9,7 @@ from vnl_envs.utils.opengl import quiet_dm_control
 
 
 def contender(task_id: str) -> Contender | None:
-    """dm_control's environment nearest to a task, None where it has none without data."""
+    """dm_control's environment most similar to a task; None if there is none without data."""
     with quiet_dm_control():
         from dm_control.locomotion.examples import basic_cmu_2019, basic_rodent_2020
 

@@ -1,10 +1,10 @@
-"""How fast an hour of motion is imported, and in how much memory.
+"""Time and memory of importing an hour of motion.
 
     python benchmarks/import_motion.py
 
 An embedded clip is tiled to an hour, once as one clip and once as clips of 5 s, and written in the
-layouts that readers know. Each file is then read by `read_motion` and written by `write_clips` in a
-process of its own, whose largest resident set is reported, Python and MuJoCo included. Writes
+layouts that readers know. Each file is then read by `read_motion` and written by `write_clips` in
+its own process, whose peak resident set is reported, including Python and MuJoCo. Writes
 `results/import_motion.json` beside this file and prints a markdown table.
 """
 
@@ -46,7 +46,7 @@ def body_of(name: str) -> BodyModel:
 
 
 def tiled(body: BodyModel, frames: int) -> np.ndarray:
-    """The first embedded clip, over and over, (frames, nq) float32."""
+    """The first embedded clip, repeated to (frames, nq) float32."""
     qpos = load_clips(body)[0].qpos
     return np.resize(qpos, (frames, body.nq))
 
@@ -60,20 +60,20 @@ def bodies_at(body: BodyModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def parts(qpos: np.ndarray, length: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Named clips of a length."""
+    """Split frames (F, nq) into named clips of `length` frames."""
     for start in range(0, len(qpos), length):
         yield f"clip_{start // length}", qpos[start : start + length]
 
 
 def write_own(path: Path, body: BodyModel, seconds: float) -> None:
-    """Our own format."""
+    """Write our own format."""
     texts = {"label": "", "split": "train", "source": "", "licence": ""}
     clips = parts(tiled(body, int(HOUR * RATE)), int(seconds * RATE))
     write_clips(path, (Clip(name, qpos, **texts) for name, qpos in clips), body)
 
 
 def write_dm_control(path: Path, body: BodyModel, seconds: float) -> None:
-    """dm_control's layout at its CMU file's rate, so that everything is resampled."""
+    """Write dm_control's layout at its CMU file's rate, so that everything is resampled."""
     whole = tiled(body, int(HOUR / CMU_INTERVAL))
     rows = body.body_index(*body.body.tracked_bodies)
     with h5py.File(path, "w") as file:
@@ -87,7 +87,7 @@ def write_dm_control(path: Path, body: BodyModel, seconds: float) -> None:
 
 
 def write_stac(path: Path, body: BodyModel, seconds: float) -> None:
-    """STAC-MJX's layout."""
+    """Write STAC-MJX's layout."""
     qpos = tiled(body, int(HOUR * RATE))
     xpos = bodies_at(body, qpos)
     offset = body.model.body_pos[body.bodies.start]
@@ -108,9 +108,9 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path, BodyModel, float], None]]] = {
 
 
 def peak_mb() -> int:
-    """Largest resident set of this process so far.
+    """Peak resident set of this process so far, MB.
 
-    Not `ru_maxrss`: that of a new process starts with its parent's.
+    `ru_maxrss` is not used, because in a new process it starts with the parent's value.
     """
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) // 1024

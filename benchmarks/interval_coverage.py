@@ -1,11 +1,11 @@
-"""How often intervals hold the truth, over simulated data sets.
+"""Coverage of confidence intervals on simulated data sets.
 
 nice python -m benchmarks.interval_coverage > benchmarks/results/interval_coverage.json
 
-Every scenario draws data sets of n independent units from a distribution of known mean. What comes
-out is the fraction of 95 % intervals that hold it, in per cent; its own standard error is 0.5 % of
-2000 data sets. The humanoid and the rat have 4 and 10 embedded test clips. Paired tests are run on
-policies that are alike: the fraction of p < 0.05.
+Every scenario draws data sets of n independent units from a distribution of known mean. The output
+is the percentage of 95 % intervals that contain the mean; its standard error is 0.5 points for 2000
+data sets. The humanoid and the rat have 4 and 10 embedded test clips. For paired tests on equally
+good policies, the output is the percentage of p < 0.05.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Scenario:
 
     Attributes:
         kind: "continuous", "bounded" or "clustered".
-        draw: a generator and the number of units to the arguments of `bootstrap`.
-        truth: the mean.
+        draw: function from a generator and the number of units to the arguments of `bootstrap`.
+        truth: mean of the distribution.
     """
 
     kind: str
@@ -114,7 +114,7 @@ def _few(rng: np.random.Generator, n: int) -> dict[str, Any]:
 
 
 def scenarios(n: int) -> dict[str, Scenario]:
-    """By name; means of ladders and pairs depend on the number of units."""
+    """Scenarios by name. Means of ladders and pairs depend on the number of units."""
     return {
         "normal": _plain("continuous", lambda rng, n: rng.normal(size=n), 0),
         "exponential": _plain("continuous", lambda rng, n: rng.exponential(size=n), 1),
@@ -140,7 +140,7 @@ def scenarios(n: int) -> dict[str, Scenario]:
 
 
 def coverage(scenario: Scenario, n: int, sets: int, seed: int = 0) -> float:
-    """Of `bootstrap`, per cent."""
+    """Coverage of `bootstrap`, per cent."""
     rng = np.random.default_rng([seed, n])
     return _per_cent(
         _holds(bootstrap(**scenario.draw(rng, n), seed=i), scenario.truth) for i in range(sets)
@@ -153,7 +153,7 @@ def candidates(scenario: Scenario, n: int, sets: int) -> dict[str, float]:
     values = np.stack([scenario.draw(rng, n)["values"] for _ in range(sets)])
     corrected = []
     for block in np.array_split(values, max(1, sets // 50)):
-        # Nothing to correct, and a warning, where all values are equal.
+        # If all values are equal, there is nothing to correct, and SciPy would warn.
         spread = block[np.ptp(block, axis=1) > 0]
         ends = stats.bootstrap(
             (spread,), np.mean, axis=-1, n_resamples=999, method="BCa", rng=rng
@@ -181,7 +181,7 @@ def _percentile(values: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def yes_no(p: float, n: int) -> dict[str, float]:
-    """Coverage of a proportion's intervals, exactly: Wilson's and the normal approximation's."""
+    """Exact coverage of a proportion's intervals: Wilson's and the normal approximation's."""
     successes = np.arange(n + 1)
     probability = stats.binom.pmf(successes, n, p)
     share = successes / n
@@ -203,7 +203,7 @@ def simulated_yes_no(p: float, n: int, sets: int, seed: int = 0) -> float:
 
 
 def ratios(n: int, sets: int) -> dict[str, float]:
-    """Coverage of retentions, and of the difference of two."""
+    """Coverage of a retention's interval, and of the difference of two retentions."""
     rng = np.random.default_rng([1, n])
     top = np.arange(2 * n) < n
     unit = np.tile(np.arange(n), 2)
@@ -231,8 +231,8 @@ def ratios(n: int, sets: int) -> dict[str, float]:
 
 
 def pairs(n: int, sets: int) -> dict[str, dict[str, float]]:
-    """Of two policies of the same mean: how often the interval of their difference holds 0, and
-    how often the test tells them apart.
+    """For two policies with equal means: how often the interval of their difference contains 0, and
+    how often the test rejects equality.
     """
     rng = np.random.default_rng([2, n])
 
@@ -242,7 +242,7 @@ def pairs(n: int, sets: int) -> dict[str, dict[str, float]]:
         return a, b
 
     def alike_in_mean() -> tuple[np.ndarray, np.ndarray]:
-        # One always halfway; the other all or nothing, rarely all.
+        # One policy always scores half; the other scores all or nothing, rarely all.
         return np.full(n, 0.2), (rng.random(n) < 0.2).astype(float)
 
     rows = {}
@@ -256,7 +256,7 @@ def pairs(n: int, sets: int) -> dict[str, dict[str, float]]:
 
 
 def training_seeds(count: int, sets: int) -> dict[str, float]:
-    """Coverage over six tasks of `count` training seeds each; the truth is that of 200 000."""
+    """Coverage for six tasks of `count` training seeds each; the truth is from 200 000 seeds."""
     rng = np.random.default_rng([3, count])
     a, b = np.array([2, 4, 1, 8, 3, 6]), np.array([6, 3, 2, 2, 9, 5])
 
@@ -285,7 +285,7 @@ def training_seeds(count: int, sets: int) -> dict[str, float]:
 
 
 def _holds(ends: tuple[float, ...], truth: float) -> bool:
-    # A bound that is the truth counts, whatever its last digit.
+    # A bound equal to the truth counts, with a tolerance for its last digit.
     return ends[0] - 1e-12 <= truth <= ends[1] + 1e-12
 
 

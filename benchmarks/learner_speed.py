@@ -1,11 +1,11 @@
-"""How many updates a second DMPO's learner makes, beside Stable-Baselines3's SAC and SBX's.
+"""Updates per second of DMPO's learner, compared with the SAC of Stable-Baselines3 and of SBX.
 
     taskset -c 0 python -m benchmarks.learner_speed
 
-All three get batches of the same size from a replay buffer of Stable-Baselines3, for networks of
-the same layers and observations and actions of the rat's goal-reaching. They take turns. Where SBX
-(`pip install sbx-rl`) is not installed, it is left out. What an update does is not the same: SAC
-asks two critics for one action, DMPO one critic for 20 actions and 51 atoms each. Writes
+All three get batches of the same size from a replay buffer of Stable-Baselines3. Their networks
+have the same layers, with the observations and actions of the rat's goal-reaching. They take turns.
+SBX (`pip install sbx-rl`) is left out if it is not installed. Their updates differ: SAC evaluates
+two critics at one action, DMPO one critic at 20 actions with 51 atoms each. Writes
 `results/learner_speed.json` beside this file and prints a markdown table.
 """
 
@@ -78,9 +78,9 @@ def learners(layers: list[int], batch: int) -> dict[str, Any]:
 
 
 def main(
-    layers: Annotated[list[int] | None, typer.Option(help="widths, of every network")] = None,
+    layers: Annotated[list[int] | None, typer.Option(help="layer widths of every network")] = None,
     batch: Annotated[int, typer.Option(min=1)] = 256,
-    updates: Annotated[int, typer.Option(min=1, help="in a round")] = 32,
+    updates: Annotated[int, typer.Option(min=1, help="updates in a round")] = 32,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """Measure, write and print."""

@@ -1,9 +1,9 @@
-"""How DMPO learns dm_control's cartpole-swingup, whose learning curves others have published.
+"""Learning curve of DMPO on dm_control's cartpole-swingup, for which published curves exist.
 
     python -m benchmarks.learning_cartpole
 
-The class of Stable-Baselines3, with Acme's settings but for support and width of the critic. Writes
-the returns of mean actions to `baselines/results/dmpo/cartpole-swingup.csv` as they come.
+Uses the Stable-Baselines3 class with Acme's settings, except for the critic's support and widths.
+Writes the returns of mean actions to `baselines/results/dmpo/cartpole-swingup.csv` during training.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Swingup(gymnasium.Env[np.ndarray, np.ndarray]):
     """cartpole-swingup of dm_control's suite: 1000 control steps, rewards in [0, 1], no failures.
 
     Args:
-        seed: of the starts.
+        seed: seed of the starts.
     """
 
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -66,16 +66,16 @@ class Swingup(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def environments(count: int, seed: int) -> DummyVecEnv:
-    """Environments with starts of their own."""
+    """Environments with different starts."""
     return DummyVecEnv([lambda i=i: Swingup(seed + i) for i in range(count)])
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="of all environments together")] = 500_000,
-    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="steps of all environments together")] = 500_000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
     out: Annotated[Path, typer.Option(help="the CSV file to write")] = RESULTS,
 ) -> None:
-    """Train, and evaluate by the way."""
+    """Train, with evaluations at intervals."""
     torch.set_num_threads(1)
     model = DMPO("MlpPolicy", environments(NUM_ENVS, seed), SETTINGS, steps, seed=seed)
     evaluation = environments(EPISODES, EVALUATION_SEED)

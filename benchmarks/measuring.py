@@ -1,4 +1,4 @@
-"""What several benchmarks share: contenders that take turns, and the file of what was measured."""
+"""Shared parts of benchmarks: contenders that take turns, and the file of results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ RESULTS = Path(__file__).parent / "results"
 def in_turns(
     contenders: Mapping[str, Callable[[], object]], rounds: int, uncounted: int = 1
 ) -> dict[str, np.ndarray]:
-    """Seconds and CPU seconds of this process that each call of each contender took, (rounds, 2).
+    """Seconds and CPU seconds of this process for each call of each contender, (rounds, 2).
 
-    They take turns, so that the machine's drift is shared, in the other order in every other round.
+    Contenders take turns, in reverse order in every other round, so that drift of the machine
+    affects them equally.
 
     Args:
-        contenders: by name.
-        rounds: counted ones, a call of each.
-        uncounted: those before, in which they warm up.
+        contenders: functions by name.
+        rounds: number of counted rounds, with one call of each contender.
+        uncounted: number of earlier rounds for warming up.
     """
     names = list(contenders)
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -44,9 +45,9 @@ def rates(spent: Mapping[str, np.ndarray], amount: float, what: str) -> dict[str
     """Medians of `amount` over the seconds and the CPU seconds of `in_turns`, by contender.
 
     Args:
-        spent: what `in_turns` gave.
-        amount: what a call does, in units of `what`: "steps" gives "steps_per_s" and
-            "steps_per_cpu_s".
+        spent: result of `in_turns`.
+        amount: amount of work in a call, in units of `what`.
+        what: name of the unit: "steps" gives "steps_per_s" and "steps_per_cpu_s".
     """
     medians = {name: amount / np.median(rows, axis=0) for name, rows in spent.items()}
     return {

@@ -1,7 +1,7 @@
-"""How far the engines agree: `python benchmarks/parity.py [ID ...]`, every task without any.
+"""Agreement of the engines: `python benchmarks/parity.py [ID ...]`, by default for all tasks.
 
-Writes `results/parity.json` (differences from C after no and after one control step, and what
-compiling took, without a cache) and `../docs/images/parity.png` (divergence over a second).
+Writes `results/parity.json` (differences from C after zero and after one control step, and compile
+times without a cache) and `../docs/images/parity.png` (divergence over a second).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLOT = Path(__file__).parents[1] / "docs" / "images" / "parity.png"
 IMPLS = ("warp", "jax")
 STEPS = 50
 ACTION_SIZE = 0.3
-# What a float32 number of size 1 may be off by: how far C itself drifts from so small a change.
+# Rounding error of a float32 number of size 1. C itself diverges after a change of this size.
 ROUNDING = 1e-7
 
 
@@ -41,7 +41,7 @@ def compile_times(side: Side, sample: Sample) -> dict[str, float]:
 
 
 def open_loop(side: Side, sample: Sample, actions: np.ndarray) -> np.ndarray:
-    """Joint angles along a run, (steps, n, nj), whatever ends meanwhile."""
+    """Joint angles along a run, (steps, n, nj), rad. Terminations are ignored."""
     state = side.put(sample.start, sample.episode, sample.carry)
     span = side.env.layout["proprioception/joint_position"]
     angles = []
@@ -52,7 +52,7 @@ def open_loop(side: Side, sample: Sample, actions: np.ndarray) -> np.ndarray:
 
 
 def rounded(sample: Sample) -> Sample:
-    """The sample with joint angles changed by about what float32 cannot tell."""
+    """The sample with joint angles changed by about the rounding error of float32."""
     noise = np.random.default_rng(1).uniform(-ROUNDING, ROUNDING, sample.start.qpos.shape)
     noise[:, :7] = 0
     return sample._replace(start=sample.start._replace(qpos=sample.start.qpos + noise))

@@ -4,8 +4,8 @@
     python benchmarks/physics_study.py rodent --only chosen --random-only --random-steps 1000000
 
 Writes `results/physics_<body><tag>.json` beside this file and prints a markdown table. Speeds are
-ratios to the first candidate, each timed on one thread in turns with all others; `docs/physics.md`
-has the reading of the numbers.
+ratios to the first candidate. Each candidate is timed on one thread, in turns with all others.
+`docs/physics.md` interprets the numbers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Edit = Callable[[mujoco.MjModel], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings to be judged.
+    """Settings to be compared.
 
     Attributes:
         name: unique; the row's title.
@@ -140,7 +140,7 @@ def _chain(*edits: Edit) -> Edit:
 
 
 def lump(model: mujoco.MjModel) -> None:
-    """What `PhysicsOptions.lumped` does to a world."""
+    """Change a model as `PhysicsOptions.lumped` changes a world."""
     lumping.lump(model, _ground_geoms(model))
 
 
@@ -240,7 +240,7 @@ class Rollout:
         candidate: the settings.
         start: the state of all copies.
         nsim: number of copies.
-        nthread: threads; results do not depend on it.
+        nthread: number of threads; results do not depend on it.
     """
 
     def __init__(
@@ -270,13 +270,13 @@ class Rollout:
 
     @property
     def depth(self) -> np.ndarray:
-        """How deep the lowest geom is in the ground, (nsim,), m; 0 in the air."""
+        """Depth of the lowest geom in the ground, (nsim,), m; 0 in the air."""
         xpos, xmat = (field[:, self.world.body.geoms] for field in self._geoms)
         return np.maximum(-lowest_point(self.world.body, xpos, xmat), 0)
 
     @property
     def diverged(self) -> np.ndarray:
-        """Which copies hold numbers that no motion explains, (nsim,)."""
+        """Whether each copy has diverged, (nsim,)."""
         state = np.concatenate([self.qpos, self.qvel / 100], axis=1)
         return ~(np.abs(state) < 100).all(axis=1)
 
@@ -444,7 +444,7 @@ def tracking_ratio(rows: list[np.ndarray], reference: list[np.ndarray]) -> dict[
 
 
 def profile(world: World, candidate: Candidate, start: Start, steps: int = 300) -> dict[str, Any]:
-    """What a physics step consists of: microseconds by stage, constraint rows, iterations."""
+    """Profile of a physics step: microseconds by stage, constraint rows, iterations."""
     model = candidate.model(world)
     data = mujoco.MjData(model)
     rng = np.random.default_rng(0)
@@ -498,7 +498,7 @@ def _stage_times(data: mujoco.MjData, steps: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """Amount of measurement.
 
     Attributes:
         rounds: timing rounds.
@@ -619,7 +619,7 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     with os.fdopen(handle, "w") as file:

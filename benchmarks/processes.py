@@ -1,13 +1,13 @@
-"""The vector environment over several processes, beside threads and the bare physics, in one run.
+"""The vector environment with processes, compared with threads and the bare physics in one run.
 
     OMP_NUM_THREADS=1 python -m benchmarks.processes
 
-As many processes as there are CPUs against as many threads, at three numbers of simulations; they
-and the bare loop take turns. `serial_us` is the CPU time of this process beside its own block, for
-each simulation's step: what does not get less with more cores. From it, and from blocks of as many
-simulations as 16 and 64 processes would have, follows what the ratio would be there if memory,
-clock and scheduler did nothing: a projection, no measurement. Blocks are timed by their CPU time.
-Writes `results/processes.json` beside this file.
+One process per CPU is compared with one thread per CPU, at three numbers of simulations; both and
+the bare loop take turns. `serial_us` is the CPU time of this process outside its own block, per
+simulation step: the part that more cores do not reduce. From `serial_us`, and from blocks with as
+many simulations as 16 and 64 processes would have, the ratio on 16 and 64 cores is projected. This
+is not a measurement: it assumes no effect of memory, clock and scheduler. Blocks are timed by CPU
+time. Writes `results/processes.json` beside this file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ NUMS = {64: 32, 256: 12, 1024: 4}
 """Simulations -> control steps in a round."""
 
 MANY = 1024
-"""Simulations that are thought of as spread over `CORES`."""
+"""Number of simulations that the projection spreads over `CORES`."""
 
 CORES = (16, 64)
 BLOCKS, BLOCK_STEPS = 32, 6
-"""How many blocks of each size are stepped, and how far."""
+"""Number of blocks of each size, and number of steps of each."""
 
 SERIAL_STEPS = 8
 
@@ -43,7 +43,7 @@ SERIAL_STEPS = 8
 def beside_bare(
     task_id: str, num: int, processes: int, rounds: int, pause: float
 ) -> dict[str, float]:
-    """Rates of threads and processes over the bare physics', medians of the rounds' ratios."""
+    """Ratios of the rates of threads and processes to the bare physics, medians over rounds."""
     steps, task = NUMS[num], make_task(task_id)
     actions = bench.actions_for(task, num, steps)
     threads, trace = bench.environments(task_id, num, processes, actions)
@@ -57,7 +57,7 @@ def beside_bare(
     for number in range(rounds + 1):
         for contender in contenders[:: 1 if number % 2 else -1]:
             contender.prepare()
-            # Short turns with pauses: what else runs on the machine gets its turn meanwhile.
+            # Short turns with pauses, in which other processes of the machine can run.
             time.sleep(pause)
             begin = time.perf_counter()
             contender.run(actions)
@@ -71,7 +71,7 @@ def beside_bare(
 
 
 def serial(task_id: str, num: int, processes: int) -> float:
-    """CPU time of this process beside its own block, µs for each simulation's step."""
+    """CPU time of this process outside its own block, µs per simulation step."""
     env: Any = gymnasium.make_vec(task_id, num_envs=num, processes=processes, threads=1)
     env.reset(seed=0)
     workers = env.unwrapped._simulations
@@ -86,8 +86,8 @@ def serial(task_id: str, num: int, processes: int) -> float:
 
 
 def blocks(task_id: str, num: int) -> dict[str, float]:
-    """CPU time of a simulation's step in blocks of `num`, how much of it is the engine's, and what
-    the slowest of `MANY / num` blocks that step together takes over their mean.
+    """CPU time of a simulation step in blocks of `num`, the engine's part of it, and the time of
+    the slowest of `MANY / num` simultaneous blocks relative to their mean.
     """
     actions = bench.actions_for(make_task(task_id), BLOCKS * num, BLOCK_STEPS)
     seconds = np.zeros((BLOCKS, BLOCK_STEPS, 2))
@@ -100,12 +100,12 @@ def blocks(task_id: str, num: int) -> dict[str, float]:
                 begin = time.process_time()
                 env.step(action)
                 seconds[block, step] = time.process_time() - begin, sum(physics)
-    # The first step is into empty caches.
-    whole, physics_only = np.moveaxis(seconds[:, 1:], -1, 0)
+    # The first step starts with empty caches.
+    total, physics_only = np.moveaxis(seconds[:, 1:], -1, 0)
     together = np.random.default_rng(0).integers(0, BLOCKS, (500, MANY // num))
-    slowest = whole[together].max(axis=1) / whole[together].mean(axis=1)
+    slowest = total[together].max(axis=1) / total[together].mean(axis=1)
     return {
-        "block_us": float(np.median(whole) / num * 1e6),
+        "block_us": float(np.median(total) / num * 1e6),
         "engine_us": float(np.median(physics_only) / num * 1e6),
         "slowest_over_mean": float(np.median(slowest)),
     }
@@ -113,7 +113,7 @@ def blocks(task_id: str, num: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def clocked(thing: Any, method: str) -> Iterator[list[float]]:
-    """CPU seconds that each call of a method takes."""
+    """Record the CPU seconds of each call of a method."""
     taken: list[float] = []
     plain = getattr(thing, method)
 
@@ -131,11 +131,11 @@ def clocked(thing: Any, method: str) -> Iterator[list[float]]:
 
 
 def projected(row: dict[str, Any], cores: int) -> dict[str, float]:
-    """The ratios to the bare physics that follow for `MANY` simulations on `cores` cores."""
+    """Projected ratios to the bare physics for `MANY` simulations on `cores` cores."""
     block = row["blocks"][str(MANY // cores)]
     bare = block["engine_us"] / cores
     processes = block["block_us"] * block["slowest_over_mean"] / cores
-    # Threads share the physics and nothing else.
+    # Threads parallelise only the physics.
     outside = row["blocks"][str(MANY // CORES[0])]
     task = outside["block_us"] - outside["engine_us"]
     return {
@@ -145,8 +145,8 @@ def projected(row: dict[str, Any], cores: int) -> dict[str, float]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="counted ones of each")] = 5,
-    pause: Annotated[float, typer.Option(help="s before each turn")] = 0.0,
+    rounds: Annotated[int, typer.Option(help="counted rounds")] = 5,
+    pause: Annotated[float, typer.Option(help="pause before each turn, s")] = 0.0,
     task: Annotated[list[str] | None, typer.Option(help="only these")] = None,
 ) -> None:
     """See the module."""

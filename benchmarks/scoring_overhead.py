@@ -1,20 +1,21 @@
-"""What the harness costs over bare environment and inference: in a step, and in a whole run.
+"""Overhead of the harness over bare environment and inference, per step and per run.
 
     python -m benchmarks.scoring_overhead [--task ID] [--policy FILE] [--blocks 200] [--steps 50]
         [--bundle leaderboard/submissions/ppo.zip] [--suites quick-v1 ...] [--rounds 2]
 
-A step: two simulations of the same episodes with the same policy go forward in turns, a block of
-steps each: one asks ONNX Runtime in this process, the other a process in the sandbox. As their
-actions are the same, so are their states, and the blocks differ in nothing else. The median of the
-blocks' ratios is the harness's cost over bare environment and inference; once with every CPU there
-is and once with both processes on one. CPU time is that of both processes. The round trip (the same
-without inference, a server that answers zeros) stands beside it.
+Per step: two simulations of the same episodes with the same policy take turns of a block of steps.
+One evaluates ONNX Runtime in this process, the other a process in the sandbox. Their actions and
+states are the same, so the blocks differ in nothing else. The overhead is the median of the blocks'
+ratios, once with all CPUs and once with both processes on one CPU. CPU time is the sum over both
+processes. The round trip (the same with a server that answers zeros, without inference) is measured
+too.
 
-A whole run, where there is a bundle (`python -m leaderboard.make_submissions ppo` writes that one):
-a suite by the harness with one worker, from starting it to the result's file, and in turns with
-it the same episodes in this process, one by one, nothing kept; both compile each cell once. All on
-one CPU, as a worker is where each CPU has one. The ratio is that of the sums; CPU time is that of
-all processes. Writes `results/scoring_overhead.json` beside this file and prints markdown tables.
+Per run, if there is a bundle (`python -m leaderboard.make_submissions ppo` writes it): a suite is
+run by the harness with one worker, from its start to the result's file. In turns with it, the same
+episodes run in this process, one by one, without records. Both compile each cell once. All run on
+one CPU, as a worker does if each CPU has one. The ratio is that of the sums. CPU time is the sum
+over all processes. Writes `results/scoring_overhead.json` beside this file and prints markdown
+tables.
 """
 
 from __future__ import annotations
@@ -66,16 +67,16 @@ while os.readv(0, [frame]):
 
 
 class Inside:
-    """Inference in this process and nothing else."""
+    """A policy that runs inference in this process."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Nothing to remember."""
+        """Do nothing, because the policy has no state."""
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """What the network says; the policies of the baselines clip it themselves."""
+        """The network's output, which the policies of the baselines clip themselves."""
         action: np.ndarray = self._session.run(["action"], {"obs": observation})[0]
         return action
 
@@ -95,7 +96,7 @@ class Side:
         self.number += 1
 
     def block(self, steps: int) -> None:
-        """A number of steps."""
+        """Make a number of steps."""
         for _ in range(steps):
             step = self.core.step(self.policy.act(self.core.observation))
             if step.terminated[0] or step.truncated[0]:
@@ -103,7 +104,7 @@ class Side:
 
 
 def measure(task: Task, path: Path, blocks: int, steps: int) -> dict[str, Any]:
-    """Medians per step in microseconds, and of the blocks' ratios."""
+    """Medians of the time per step in µs, and of the blocks' ratios."""
     session = policy_server.session(str(path))
     file = path.open("rb")
 
@@ -123,7 +124,7 @@ def measure(task: Task, path: Path, blocks: int, steps: int) -> dict[str, Any]:
     before = cpu_of_children()
     spent = in_turns(contenders, blocks)
     np.testing.assert_array_equal(sides[0].core.observation, sides[1].core.observation)
-    # The block that warms up is among them.
+    # The block for warming up is included.
     child_cpu = (cpu_of_children() - before) / (blocks + 1)
     isolated.process.close()
     file.close()
@@ -146,13 +147,13 @@ def measure(task: Task, path: Path, blocks: int, steps: int) -> dict[str, Any]:
 
 
 def cpu_of_children() -> float:
-    """CPU seconds of all processes that this one has started and that still run."""
+    """CPU seconds of all running child processes."""
     running = psutil.Process().children(recursive=True)
     return sum(t.user + t.system for t in (child.cpu_times() for child in running))
 
 
 def round_trip(core: Core) -> float:
-    """Median microseconds from an observation to an answer that nothing was computed for."""
+    """Median µs from an observation to an answer without computation."""
     with tempfile.TemporaryDirectory() as folder:
         program, policy = Path(folder, "echo.py"), Path(folder, "sizes")
         program.write_text(ECHO)
@@ -169,20 +170,20 @@ def round_trip(core: Core) -> float:
 
 
 def measure_run(bundle: Path, suite_name: str, rounds: int) -> dict[str, Any]:
-    """Seconds of whole runs of a suite, by the harness and bare in turns, and their ratios."""
+    """Seconds of complete runs of a suite, by the harness and bare in turns, and their ratios."""
     suite = suites.load_suite(suite_name)
     season = runner.season_of(suite, "dev", None)
-    who, anchors = runner.entry(bundle), suites.load_anchors(suite)
-    what = runner.Run(who, suite, anchors, season, isolated=True, workers=1)
+    candidate, anchors = runner.entry(bundle), suites.load_anchors(suite)
+    run = runner.Run(candidate, suite, anchors, season, isolated=True, workers=1)
     sides = {"bare": bare_run, "harness": harness_run}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds):
         steps = []
-        # Each goes first every other time.
+        # The two sides alternate in going first.
         for name in sorted(sides, reverse=number % 2 == 1):
             start, busy = perf_counter(), process_time()
             with ChildrenClock() if name == "harness" else contextlib.nullcontext() as clock:
-                steps.append(sides[name](what))
+                steps.append(sides[name](run))
             wall, cpu = perf_counter() - start, process_time() - busy
             times[name].append((wall, cpu + (clock.seconds if clock else 0.0)))
             print(f"{name}: {wall:.1f} s, CPU {times[name][-1][1]:.1f} s", file=sys.stderr)
@@ -204,28 +205,28 @@ def measure_run(bundle: Path, suite_name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def harness_run(what: runner.Run) -> dict[str, int]:
+def harness_run(run: runner.Run) -> dict[str, int]:
     """Steps of each episode of a run."""
     with tempfile.TemporaryDirectory() as out:
-        result, problems = runner.run(what, Path(out), lambda line: None, progress=False)
+        result, problems = runner.run(run, Path(out), lambda line: None, progress=False)
     if problems:
         raise RuntimeError(f"episodes failed: {problems}")
     return {episode.id: episode.steps for episode in result.episodes}
 
 
-def bare_run(what: runner.Run) -> dict[str, int]:
-    """The same by environment and inference alone."""
+def bare_run(run: runner.Run) -> dict[str, int]:
+    """Steps of each episode with environment and inference alone."""
     taken = {}
-    for task_id, of_task in groupby(suites.episodes(what.suite), key=lambda spec: spec.task):
+    for task_id, of_task in groupby(suites.episodes(run.suite), key=lambda spec: spec.task):
         with tempfile.NamedTemporaryFile() as file:
-            file.write(what.candidate.policies[task_id])
+            file.write(run.candidate.policies[task_id])
             file.flush()
             policy = Inside(policy_server.session(file.name))
         for _, of_cell in groupby(of_task, key=cell_of):
             specs = list(of_cell)
             core = Core(vnl_envs.make_task(task_id, **specs[0].cell.options), 1, 1)
             for spec in specs:
-                begin_episodes(core, policy, np.array([0]), [spec.seed(what.season.key)])
+                begin_episodes(core, policy, np.array([0]), [spec.seed(run.season.key)])
                 steps, over = 0, False
                 while not over:
                     step = core.step(policy.act(core.observation))
@@ -237,8 +238,8 @@ def bare_run(what: runner.Run) -> dict[str, int]:
 class ChildrenClock(threading.Thread):
     """CPU time of all processes that this one starts while the context is open.
 
-    Read every `PERIOD` s: that of a policy is counted nowhere once its sandbox has been killed. On
-    any CPU, so that what is being measured is not disturbed.
+    It is read every `PERIOD` s, because the CPU time of a policy is lost when its sandbox is
+    killed. The thread may run on any CPU, so that it does not disturb the measurement.
     """
 
     def __init__(self) -> None:
@@ -267,7 +268,7 @@ class ChildrenClock(threading.Thread):
 
     @property
     def seconds(self) -> float:
-        """Of the processes, less what this clock took itself; after the context."""
+        """CPU seconds of the processes without this clock's own, after the context."""
         return sum(self._seen.values()) - self._own
 
 

@@ -1,12 +1,12 @@
-"""How much faster two workers of the scoring harness are than one.
+"""Speed-up of the scoring harness by a second worker.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scoring_parallel
 
 The reference checkpoints of PPO run the same episodes of the quick suite with one worker and with
-two, in turns, in the sandbox where there is one. Efficiency is the time of one over twice the time
-of two, without the start of the processes. What is missing to 1 is told apart: `slower`, by what
-factor an episode takes longer when another runs beside it (caches, clock, memory: the machine's);
-`idle`, the share of the workers' time that went into no episode (the harness's). Writes
+two workers in turns, in the sandbox if there is one. Efficiency is the time of one worker over
+twice the time of two, without the start of the processes. Two causes of a loss are separated:
+`slower`, the factor by which an episode takes longer beside another one (caches, clock, memory: the
+machine's), and `idle`, the share of the workers' time outside episodes (the harness's). Writes
 `results/scoring_parallel.json` beside this file.
 """
 
@@ -34,7 +34,7 @@ CHECKPOINTS = Path(__file__).parents[1] / "baselines" / "checkpoints" / "ppo"
 
 
 def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
-    """The checkpoints on their tasks, and as many episodes of each, of its easiest cell first."""
+    """The checkpoints on their tasks, and `episodes` episodes of each task, easiest cell first."""
     suite = suites.load_suite("quick-v1")
     files = {task.id: CHECKPOINTS / f"{task.id.partition('/')[2]}.onnx" for task in suite.tasks}
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
@@ -51,9 +51,9 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
 
 
 def measure(workers: int, episodes: int) -> dict[str, float]:
-    """Wall-clock seconds of the episodes, and what the workers spent on them."""
-    what, specs = run(workers, episodes)
-    with contextlib.closing(what.pool()) as pool:
+    """Wall-clock seconds of the episodes, and the workers' seconds in them."""
+    scoring, specs = run(workers, episodes)
+    with contextlib.closing(scoring.pool()) as pool:
         runner.common_stamps(pool)
         begin = time.perf_counter()
         records = list(runner.records(pool, specs))
@@ -66,8 +66,8 @@ def measure(workers: int, episodes: int) -> dict[str, float]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="of one and of two workers")] = 3,
-    episodes: Annotated[int, typer.Option(help="of each task")] = 8,
+    rounds: Annotated[int, typer.Option(help="rounds of one and of two workers")] = 3,
+    episodes: Annotated[int, typer.Option(help="episodes of each task")] = 8,
 ) -> None:
     """See the module."""
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Collection by Brax's PPO on the native engine beside the Gymnasium vector environment."""
+"""Collection by Brax's PPO on the native engine, compared with the Gymnasium vector environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results" / "collection.json"
 
 
 def policy_of(env: vnl_envs.FunctionalEnv):
-    """An untrained PPO policy, drawn from: what collection evaluates at every step."""
+    """Sampling from an untrained PPO policy, which collection evaluates at every step."""
     network = networks.make_ppo_networks(
         env.observation_size, env.action_size, policy_hidden_layer_sizes=HIDDEN
     )
@@ -51,7 +51,7 @@ def collector(with_policy: bool) -> bench.Contender:
 
 
 def test_collection(benchmark):
-    """All three take turns; the ratios are medians over rounds."""
+    """The three contenders take turns; the ratios are medians over rounds."""
     contenders = [collector(False), collector(True), bench.vector_env(TASK, NUM_ENVS)]
     task = vnl_envs.make_task(TASK)
     rates = {k: np.array(v) for k, v in bench.compare(contenders, task, STEPS).items()}

@@ -1,4 +1,4 @@
-"""Environments beside the bare physics, task by task; `make bench` writes the table.
+"""Speed of environments relative to the bare physics, by task; `make bench` writes the table.
 
 Every ratio comes from contenders that take turns in one run on the same model, actions and
 threads. Nothing here asserts on time.
@@ -59,9 +59,9 @@ def test_single(benchmark, report, task_id):
     )
     actions = bench.actions_for(task, 1, SINGLE_STEPS)
     ours, _ = bench.environments(task_id, 1, 1, actions)
-    theirs = dm_control_contender(task_id)
-    if theirs:
-        rates = bench.compare([ours, theirs], task, SINGLE_STEPS)
+    dm_control = dm_control_contender(task_id)
+    if dm_control:
+        rates = bench.compare([ours, dm_control], task, SINGLE_STEPS)
         row["dm_control"] = float(np.median(rates["dm_control"]))
         row["single_over_dm_control"] = ratio(rates["single"], rates["dm_control"])
     benchmark.extra_info.update(row)
@@ -70,7 +70,7 @@ def test_single(benchmark, report, task_id):
 
 @pytest.mark.parametrize("task_id", vnl_envs.task_ids())
 def test_async(report, task_id):
-    """Gymnasium's process per environment, at 16 environments, against our threads."""
+    """Gymnasium's process per environment against our threads, at 16 environments."""
     task = vnl_envs.make_task(task_id)
     ours, _ = bench.environments(task_id, 16, 0, bench.actions_for(task, 16, STEPS))
     rates = bench.compare([ours, bench.async_env(task_id, 16)], task, STEPS, rounds=3)
@@ -94,9 +94,9 @@ def test_memory(report, task_id):
     report.setdefault(task_id, {})["mb_per_environment"] = (used[1] - used[0]) / 128 / 1e6
 
 
-def ratio(ours: list[float], theirs: list[float]) -> float:
+def ratio(ours: list[float], others: list[float]) -> float:
     """Median of the rounds' ratios."""
-    return float(np.median(np.array(ours) / np.array(theirs)))
+    return float(np.median(np.array(ours) / np.array(others)))
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:

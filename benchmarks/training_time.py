@@ -1,10 +1,10 @@
-"""Where a training second of the PPO baseline goes, beside Stable-Baselines3's PPO.
+"""Breakdown of the training time of the PPO baseline, and a comparison with Stable-Baselines3.
 
     python -m benchmarks.training_time
 
-Both with the hyperparameters of their baselines; they take turns, an update each. The parts of an
-update of ours are compiled and timed by themselves. Writes `results/training_time.json` beside this
-file and prints a markdown table.
+Both use the hyperparameters of their baselines and take turns of one update. The parts of our
+update are also compiled and timed separately. Writes `results/training_time.json` beside this file
+and prints a markdown table.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Parts:
         self._learn = jax.jit(functools.partial(self._algorithm._learn, cloning=False))
 
     def update(self) -> None:
-        """The whole, one program."""
+        """One update as one program."""
         self._state, _ = jax.block_until_ready(self._algorithm.iterate(self._state))
 
     def rollout(self) -> None:
@@ -64,12 +64,12 @@ def measure(task_id: str, updates: int) -> dict[str, Any]:
 
     Args:
         task_id: a registered id.
-        updates: counted ones of each.
+        updates: number of counted updates of each.
     """
     torch.set_num_threads(1)
     ours = Parts(task_id)
     model = ppo_sb3.make_model(VecNormalize(SB3VecEnv(task_id, 32), gamma=0.99), 0)
-    # As many steps as one of ours.
+    # As many steps as in one of our updates.
     many = ours.h.update_steps // SB3_STEPS * SB3_STEPS
     contenders = {
         "PPO": ours.update,
@@ -90,7 +90,7 @@ def measure(task_id: str, updates: int) -> dict[str, Any]:
     }
 
 
-def main(updates: Annotated[int, typer.Option(min=1, help="counted ones of each")] = 8) -> None:
+def main(updates: Annotated[int, typer.Option(min=1, help="counted updates of each")] = 8) -> None:
     """Measure, write and print."""
     rows = [measure(task_id, updates) for task_id in TASKS]
     write_results("training_time", {"rows": rows}, "jax", "torch", "stable-baselines3")

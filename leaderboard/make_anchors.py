@@ -1,7 +1,7 @@
 """Measure the random policy on the suites: `python -m leaderboard.make_anchors [SUITE ...]`.
 
-SUITE is a name, or a file of one's own: FOLDER/suites/mine.json gets FOLDER/anchors/mine.json.
-Of the split "dev", in this process. Anchors belong to one suite: a new one needs new ones.
+SUITE is a name or the path of a file: FOLDER/suites/mine.json gets FOLDER/anchors/mine.json. The
+episodes are those of the split "dev" and run in this process. Each suite has its own anchors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ POLICY = "random"
 
 
 def run(suite: Suite, policy: str) -> Iterator[EpisodeResult]:
-    """Every episode of a suite by a policy that needs no training, a cell at a time."""
+    """Run every episode of a suite, cell by cell, with a policy that needs no training."""
     key = dev_key(suite)
     for (task_id, _, _), group in groupby(
         episodes(suite), key=lambda spec: (spec.task, spec.tier, spec.cell.id)
@@ -52,7 +52,7 @@ def run(suite: Suite, policy: str) -> Iterator[EpisodeResult]:
 
 
 def make_anchors(suite: Suite) -> Anchors:
-    """The random policy's primary metrics."""
+    """Anchors of a suite: the random policy's primary metrics."""
     count = len(episodes(suite))
     results = list(tqdm(run(suite, POLICY), suite.name, count, unit="episode", disable=None))
     return Anchors(
@@ -67,7 +67,7 @@ def make_anchors(suite: Suite) -> Anchors:
 
 
 def main(given: Sequence[str]) -> None:
-    """Write the anchors of these suites, all published ones if there are none."""
+    """Write the anchors of these suites, by default of all published suites."""
     for source in given or suite_names():
         suite = load_suite(source)
         of_file = anchors_path(suite, Path(source)) if source.endswith(".json") else None

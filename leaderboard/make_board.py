@@ -1,9 +1,9 @@
 """Score the references and the baselines: `python -m leaderboard.make_board RUNS [NAME ...]`.
 
-RUNS is a folder for what is under way: the same command goes on where it was ended. Results go to
-`results/`, and into `board.json` beside what others have there. Of results that are there,
-`--verify` runs every episode again and writes `results/NAME.verified.json`, `--cross` runs some on
-MJX, and `--film` films some into `videos/`, which the repository does not keep.
+RUNS is a folder for unfinished runs; the same command resumes them. Results are written to
+`results/` and added to `board.json`. Three options process existing results: `--verify` runs every
+episode again and writes `results/NAME.verified.json`, `--cross` runs some episodes on MJX, and
+`--film` films some into `videos/`, which the repository does not keep.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ FOLDER = Path(__file__).parent
 BOARD, RESULTS = FOLDER / "board.json", FOLDER / "results"
 REFERENCES = ("zero", "random", "track", "feedforward")
 CROSS_ENGINE = "jax"
-"""The one of a cross-check: on a CPU it is 30 times as fast as Warp."""
+"""Implementation of a cross-check. On a CPU it is 30 times as fast as Warp."""
 CROSS_BODY = "rodent"
-"""Tasks of this body are cross-checked: each takes minutes to compile."""
+"""Body whose tasks are cross-checked. Only one, as each task takes minutes to compile."""
 
 
 def candidate(name: str) -> runner.Candidate:
@@ -47,20 +47,20 @@ def candidate(name: str) -> runner.Candidate:
 
 
 def run_of(name: str) -> runner.Run:
-    """One of them on the suite of the leaderboard."""
-    who = candidate(name)
+    """The run of a candidate on the suite of the leaderboard."""
+    scored = candidate(name)
     suite = suites.load_suite(make_submissions.SUITE)
     season = runner.season_of(suite, "dev", None)
-    isolated = runner.isolation(who, season, print)
+    isolated = runner.isolation(scored, season, print)
     workers = os.cpu_count() or 1
-    return runner.Run(who, suite, suites.load_anchors(suite), season, isolated, workers)
+    return runner.Run(scored, suite, suites.load_anchors(suite), season, isolated, workers)
 
 
 def score(name: str, runs: Path) -> None:
-    """Run one of them and publish its result."""
-    what = run_of(name)
-    out = runs / f"{what.suite.name}-{name}"
-    result, _ = runner.run(what, out, print)
+    """Run a candidate and publish its result."""
+    run = run_of(name)
+    out = runs / f"{run.suite.name}-{name}"
+    result, _ = runner.run(run, out, print)
     RESULTS.mkdir(exist_ok=True)
     write_result(RESULTS / f"{name}.json", result)
     speed = out / runner.SPEED
@@ -73,38 +73,38 @@ def verify(name: str) -> None:
     """Run every episode of a published result again, and keep the record.
 
     Raises:
-        ScoringError: the result is not of who would be scored now, or not what its episodes give.
+        ScoringError: the result is of another candidate, or the episodes do not reproduce it.
     """
-    what = run_of(name)
-    result = check_published(name, what)
-    specs = verification.playable(result, what.suite)
-    again = verification.run_again(result, what, specs)
+    run = run_of(name)
+    result = check_published(name, run)
+    specs = verification.playable(result, run.suite)
+    again = verification.run_again(result, run, specs)
     if again.problems:
         raise ScoringError(again.problems)
     verification.write_record(RESULTS / f"{name}.json", result, len(specs), again, None)
 
 
 def cross_check(name: str, runs: Path) -> None:
-    """Run some nominal episodes of a published result on another engine, and publish that, too.
+    """Run some nominal episodes of a published result on another engine, and publish the result.
 
     Args:
-        name: of the result.
-        runs: see above.
+        name: name of the result.
+        runs: folder for unfinished runs.
 
     Raises:
-        ScoringError: the result is not of who would be scored now.
+        ScoringError: the result is of another candidate.
     """
-    what = run_of(name)
-    check_published(name, what)
+    run = run_of(name)
+    check_published(name, run)
     chosen = [
         task.id
-        for task in what.suite.tasks
-        if get_row(task.id).body == CROSS_BODY and what.has_policy(task.id)
+        for task in run.suite.tasks
+        if get_row(task.id).body == CROSS_BODY and run.has_policy(task.id)
     ]
-    part = runner.part_of(what.suite, CROSS_ENGINE, chosen)
-    what = dataclasses.replace(what, engine=CROSS_ENGINE, part=part)
-    out = runs / f"{what.suite.name}-{name}-{CROSS_ENGINE}"
-    result, _ = runner.run(what, out, print)
+    part = runner.part_of(run.suite, CROSS_ENGINE, chosen)
+    run = dataclasses.replace(run, engine=CROSS_ENGINE, part=part)
+    out = runs / f"{run.suite.name}-{name}-{CROSS_ENGINE}"
+    result, _ = runner.run(run, out, print)
     file = f"{name}.{CROSS_ENGINE}.json"
     write_result(RESULTS / file, result)
     (row,) = (row for row in board() if row.result == f"{name}.json")
@@ -115,11 +115,11 @@ def film(name: str) -> None:
     """Film some episodes of a published result.
 
     Raises:
-        ScoringError: the result is not of who would be scored now.
+        ScoringError: the result is of another candidate.
     """
-    what = run_of(name)
-    result = check_published(name, what)
-    videos.write_videos(result, what, FOLDER / videos.FOLDER, name)
+    run = run_of(name)
+    result = check_published(name, run)
+    videos.write_videos(result, run, FOLDER / videos.FOLDER, name)
     replay(name)
 
 
@@ -127,21 +127,22 @@ def replay(name: str) -> None:
     """Write replays of the same episodes.
 
     Raises:
-        ScoringError: the result is not of who would be scored now.
+        ScoringError: the result is of another candidate.
     """
-    what = run_of(name)
-    replays.write_replays(check_published(name, what), what, FOLDER / replays.FOLDER, name)
+    run = run_of(name)
+    replays.write_replays(check_published(name, run), run, FOLDER / replays.FOLDER, name)
 
 
-def check_published(name: str, what: runner.Run) -> Result:
-    """The result on the board, which is of the same candidate.
+def check_published(name: str, run: runner.Run) -> Result:
+    """The result on the board, checked to be of the same candidate.
 
     Raises:
-        ScoringError: it is not, or contradicts itself: score it again.
+        ScoringError: the result is of another candidate or contradicts itself, and must be scored
+            again.
     """
     result = read_result(RESULTS / f"{name}.json")
-    problems = verification.claims(result, what.suite, what.anchors)
-    problems = problems or verification.run_problems(result, what)
+    problems = verification.claims(result, run.suite, run.anchors)
+    problems = problems or verification.run_problems(result, run)
     if problems:
         raise ScoringError(problems)
     return result
@@ -153,9 +154,9 @@ def board() -> list[BoardEntry]:
 
 
 def publish(row: BoardEntry) -> None:
-    """Put a row into the board, in place of one of the same result or else at the end: a name is
-    the first's that has it. What is known of the old row, but not of the new one, stays: that it
-    is pinned, and cross-checks of the same policies.
+    """Put a row into the board. It replaces the row of the same result, or is added at the end,
+    because a name belongs to the first row that has it. The pin of a replaced row and its
+    cross-checks of the same policies are kept.
     """
     rows = {old.result: old for old in board()}
     if (old := rows.get(row.result)) is not None:
@@ -175,17 +176,17 @@ def _same(a: str, b: str) -> bool:
 
 
 def main(
-    runs: Annotated[Path, typer.Argument(help="folder of what is under way, made if need be")],
+    runs: Annotated[Path, typer.Argument(help="folder for unfinished runs, made if needed")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="who; default all")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="entries; default all")
     ] = None,
     cross: Annotated[
         bool, typer.Option("--cross", help=f"cross-check results on MJX ({CROSS_ENGINE})")
     ] = False,
-    verified: Annotated[bool, typer.Option("--verify", help="run all of results again")] = False,
+    verified: Annotated[bool, typer.Option("--verify", help="run all episodes again")] = False,
     films: Annotated[bool, typer.Option("--film", help="film results")] = False,
 ) -> None:
-    """Score them, or else do with their results what the options say."""
+    """Score entries, or process their results as the options say."""
     runs.mkdir(parents=True, exist_ok=True)
     for name in names or (*REFERENCES, *make_submissions.BASELINES):
         if verified:

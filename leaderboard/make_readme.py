@@ -17,11 +17,11 @@ from vnl_envs.utils.files import written_whole
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 MOST = 5
-"""Of the ranked entries."""
+"""Number of ranked entries in the README."""
 
 
 def tasks() -> str:
-    """The README's table of tasks: what each asks for, and its sizes."""
+    """The README's table of tasks with their goals and sizes."""
     lines = ["| id | what | observation | action |", "|---|---|---|---|"]
     for task_id in (id for id in task_ids() if id.startswith("vnl/")):
         task = make_task(task_id)
@@ -69,20 +69,20 @@ def _overall(row: Row) -> str:
 
 
 def _number(value: float | None) -> str:
-    # Plus 0: no minus before what is 0.00.
+    # Adding 0 removes the minus sign of a rounded -0.00.
     return views.number(None if value is None else round(value, 2) + 0.0, 2)
 
 
 def plain(name: str) -> str:
-    """A name in which nothing is Markdown."""
+    """A name with Markdown characters escaped."""
     return re.sub(r"([^A-Za-z0-9 ])", r"\\\1", name)
 
 
 def with_part(readme: str, name: str, text: str) -> str:
-    """A README with another text in one of its `PARTS`.
+    """A README in which the text of one of the `PARTS` is replaced.
 
     Raises:
-        ValueError: it has no place for it.
+        ValueError: the README has no marks of the part.
     """
     first, last = f"<!-- {name}: python -m leaderboard.make_readme -->", f"<!-- /{name} -->"
     begin, end = readme.find(first), readme.find(last)
@@ -92,7 +92,7 @@ def with_part(readme: str, name: str, text: str) -> str:
 
 
 def main() -> None:
-    """Write them."""
+    """Write all parts."""
     readme = README.read_text()
     for name, part in PARTS.items():
         readme = with_part(readme, name, part())

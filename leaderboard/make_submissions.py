@@ -1,7 +1,7 @@
 """Pack the baselines: `python -m leaderboard.make_submissions [BUNDLE ...]`, by default all.
 
-The bundles are not kept in the repository: the same checkpoints give the same bytes. Policies say
-themselves which task, algorithm, seed and number of steps they are of.
+The bundles are not kept in the repository, because the same checkpoints give the same bytes. The
+metadata of each policy has its task, algorithm, seed and number of steps.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Baseline(NamedTuple):
     """A bundle.
 
     Attributes:
-        name: on the board.
-        folders: of `baselines/checkpoints`, whose policies it has.
-        backend: what simulated while they were trained.
+        name: name on the board.
+        folders: folders of `baselines/checkpoints` with its policies.
+        backend: physics backend of their training.
     """
 
     name: str
@@ -36,18 +36,18 @@ BASELINES = {
     "ppo": Baseline("PPO", ("ppo", "ppo_intention")),
     "dmpo": Baseline("DMPO", ("dmpo",)),
 }
-"""By the name of the bundle. Imitation by PPO is that of an intention network."""
+"""Baselines by name of the bundle. PPO imitates with an intention network."""
 
 
 def pack_baseline(bundle: str, out: Path) -> None:
     """Write one bundle.
 
     Raises:
-        ScoringError: a policy is not one that may be run.
+        ScoringError: a policy is not allowed to run.
     """
     baseline = BASELINES[bundle]
     policies = [path for name in baseline.folders for path in (CHECKPOINTS / name).glob("*.onnx")]
-    said = {
+    fields = {
         "name": baseline.name,
         "authors": ["vnl_envs"],
         "licence": "Apache-2.0",
@@ -60,7 +60,7 @@ def pack_baseline(bundle: str, out: Path) -> None:
             for path in sorted(policies, key=lambda path: path.stem)
         },
     }
-    pack_entry(said, CHECKPOINTS, out)
+    pack_entry(fields, CHECKPOINTS, out)
 
 
 def main(*bundles: str) -> None:

@@ -1,10 +1,10 @@
-"""Write suites: `python -m leaderboard.make_suites [NAME ...]`, all published ones without any.
+"""Write suites: `python -m leaderboard.make_suites [NAME ...]`, by default all published ones.
 
-NAME is a family and a version: "core-v2". A published suite stays as it is; what would change it
-makes a new version. A suite that is there keeps its tasks; a new one has every registered task that
-declares a primary metric. What is scored of a task is its own to say: `Task.primary`, `Task.cells`.
+NAME is a family and a version: "core-v2". A published suite does not change; a change needs a new
+version. An existing suite keeps its tasks. A new one has every registered task that declares a
+primary metric. The task itself defines what is scored: `Task.primary`, `Task.cells`.
 
-The test suite compares the files with what this script makes and with the tasks as they are.
+The test suite compares the files with the output of this script and with the registered tasks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vnl_envs.utils.resources import packaged
 
 FOLDER = packaged("suites")
 PINS = ("mujoco", "dm-control", "numpy", "onnxruntime")
-"""What numbers depend on beside the task itself, whose hash a cell has."""
+"""Packages on which numbers depend, besides the task itself, whose hash is in the cell."""
 FEW_CLIPS = 8
 FEWEST_RUNGS = 4
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -40,11 +40,11 @@ NUMBERS = dict(enumerate(_WORDS))
 
 @dataclass(frozen=True)
 class Tier:
-    """Under which conditions the episodes of every task are run.
+    """Conditions under which the episodes of every task are run.
 
     Attributes:
-        description: for people.
-        variants: suffix of its cells -> options beside the cell's own.
+        description: text for people.
+        variants: suffix of a cell's name -> options added to the cell's own.
         off_ladder: whether values are half a rung off the ladder.
     """
 
@@ -80,13 +80,13 @@ TIERS = {
 
 @dataclass(frozen=True)
 class Size:
-    """How many episodes a cell has.
+    """Numbers of episodes in a cell.
 
     Attributes:
-        clip: of a clip of the test split; twice as many where there are few of them.
-        training_clip: of a clip of the training split.
-        rung: of a value on a ladder.
-        drawn: of a cell that is a task's only one.
+        clip: episodes of a clip of the test split; twice as many if there are few test clips.
+        training_clip: episodes of a clip of the training split.
+        rung: episodes of a value on a ladder.
+        drawn: episodes of a task with a single cell.
     """
 
     clip: int
@@ -97,12 +97,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Family:
-    """What the versions of a suite share.
+    """Properties that the versions of a suite share.
 
     Attributes:
-        description: for people; "{tasks}" is how many there are.
+        description: text for people; "{tasks}" stands for the number of tasks.
         nominal, others: sizes in the nominal tier and in the others.
-        tiers: which there are.
+        tiers: names of the tiers.
     """
 
     description: str
@@ -127,12 +127,12 @@ FAMILIES = {
 
 
 def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> Suite:
-    """A suite.
+    """Make a suite.
 
     Args:
         name: family and version, such as "core-v1".
         tasks: ids of registered tasks that declare a primary metric.
-        known: whose hashes are taken where it has the same cell; others are computed.
+        known: suite whose hashes are reused for the same cells; other hashes are computed.
 
     Raises:
         ValueError: there is no such family.
@@ -223,8 +223,8 @@ def _cell(id: str, options: dict[str, Any], episodes: int, **rest: Any) -> Cell:
 
 
 def _clips(task: Task, nominal: bool, size: Size) -> Iterator[Cell]:
-    """A cell per clip: those of the test split, and in the nominal tier those of the training
-    split, which do not count.
+    """A cell per clip of the test split, and in the nominal tier also of the training split, whose
+    cells do not count.
     """
     clips = load_clips(task.body)
     few = sum(clip.split == "test" for clip in clips) < FEW_CLIPS
@@ -239,12 +239,12 @@ def _clips(task: Task, nominal: bool, size: Size) -> Iterator[Cell]:
 
 
 def _rungs(cells: Ladder, ladder: Sequence[float], tier: str, size: Size) -> Iterator[Cell]:
-    """A cell per rung: all in the nominal tier, every second one in the others. Off the ladder,
-    values are alternately half a rung above and below what their stratum says.
+    """A cell per rung: every rung in the nominal tier, every second rung in the others. Off the
+    ladder, values are alternately half a rung above and below the value of their stratum.
     """
     rungs = range(len(ladder))
     if tier != NOMINAL:
-        # An even number, so that half a rung up and half a rung down leave the mean as it is.
+        # An even number, so that half a rung up and half a rung down do not change the mean.
         rungs = rungs[1 : len(ladder) // 4 * 4 : 2]
     for i, rung in enumerate(rungs):
         beside = rung
@@ -256,7 +256,7 @@ def _rungs(cells: Ladder, ladder: Sequence[float], tier: str, size: Size) -> Ite
 
 
 def main(names: Sequence[str]) -> None:
-    """Write the suites of these names, all published ones if there are none."""
+    """Write the suites of these names, by default all published ones."""
     published = suite_names()
     for name in names or published:
         there = name in published
