@@ -1,8 +1,8 @@
-"""HDF5 files from elsewhere, read without trust.
+"""Safe reading of untrusted HDF5 files.
 
-A file may be cut short, may be something else, or may have been made to do harm. Nothing outside
-the file is opened (no external or soft links, external storage or virtual data sets), and sizes are
-checked before anything is read, so that a small file never takes much memory.
+A file may be truncated, of another type, or malicious. Nothing outside the file is opened (no
+external or soft links, external storage or virtual data sets). Sizes are checked before reading, so
+that a small file never takes much memory.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from vnl_envs.motion import texts
 from vnl_envs.motion.errors import ClipError
 
 MOST_FRAMES = 24 * 3600 * 50
-"""Of one data set: a day at the rate of clips. Longer recordings come in parts."""
+"""Limit for one data set: a day at the rate of clips. Longer recordings must be split."""
 MOST_MEMBERS = 1_000_000
-"""Of one group. The largest public motion capture sets have some thousand clips."""
+"""Limit for one group. The largest public motion capture sets have some thousand clips."""
 FREE_BYTES, MOST_COMPRESSION = 2**26, 100
-"""What a data set may declare: 64 MiB, and 100 bytes for every byte that the file has of it.
-Motion compresses by less than 10, gzip by up to 1032."""
+"""A data set may declare 64 MiB, plus 100 bytes per byte stored in the file. Motion compresses by
+less than 10, gzip by up to 1032."""
 MOST_TEXT = 2**20
-"""Bytes of a text or of a list of names."""
+"""Maximum bytes of a text or of a list of names."""
 MOST_CELLS = 2**13
-"""Of a list of names that MATLAB wrote: each is a data set of its own."""
+"""Limit for a list of names written by MATLAB, in which each name is a data set."""
 
 T = TypeVar("T")
 
 _DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError)
-"""What h5py and NumPy raise on damaged files."""
+"""Exceptions that h5py and NumPy raise for damaged files."""
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to read from; whatever goes wrong inside is an error that names the file.
+    """Open an HDF5 file for reading. Errors in the context are reported with the file's name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def holds(path: Path, looks_right: Callable[[h5py.File], bool]) -> bool:
-    """Whether a file is HDF5 and looks right; damage is a no."""
+    """Whether a file is HDF5 and `looks_right`; False for a damaged file."""
     try:
         with opened(path) as file:
             return bool(looks_right(file))
@@ -70,12 +70,12 @@ def members(group: h5py.Group) -> list[str]:
     """Names in a group, in the file's order.
 
     Raises:
-        ClipError: there are more than `MOST_MEMBERS`, or a name is no text.
+        ClipError: there are more than `MOST_MEMBERS`, or a name is not UTF-8.
     """
     if len(group) > MOST_MEMBERS:
         raise ClipError(f"{_named(group)} has {len(group)} members, more than {MOST_MEMBERS}")
     found = list(group)
-    # h5py has what is not UTF-8 as bytes.
+    # h5py returns names that are not UTF-8 as bytes.
     strange = [name for name in found if not isinstance(name, str)]
     if strange:
         raise ClipError(f"{_named(group)} has a member whose name is not UTF-8: {strange[0]!r}")
@@ -83,10 +83,10 @@ def members(group: h5py.Group) -> list[str]:
 
 
 def member(parent: h5py.Group, name: str) -> Any:
-    """A group or data set in a group, None if there is none.
+    """A group or data set in a group, or None.
 
     Raises:
-        ClipError: it is a link to somewhere else.
+        ClipError: the member is a link.
     """
     link = parent.get(name, getlink=True)
     if link is None:
@@ -116,16 +116,16 @@ def array(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.nd
 
 
 def numbers(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
-    """A data set of numbers, to be read as a whole or in parts.
+    """A data set of numbers, to be read fully or in parts.
 
     Args:
-        parent: the group that has it.
-        name: of the data set.
-        shape: what is expected; None stands for any number up to `MOST_FRAMES`.
+        parent: group that contains the data set.
+        name: name of the data set.
+        shape: expected shape; None stands for any number up to `MOST_FRAMES`.
 
     Raises:
-        ClipError: it is missing, of another shape, not floating point or integer, larger than the
-            file can hold, or not in the file.
+        ClipError: the data set is missing, has another shape, is not floating point or integer,
+            is larger than the file can hold, or is not stored in the file.
     """
     data, where = _dataset(parent, name), _named(parent, name)
     if data.dtype.kind not in "fiu":
@@ -144,20 +144,20 @@ def numbers(parent: h5py.Group, name: str, shape: tuple[int | None, ...]) -> h5p
 
 
 def names(parent: h5py.Group, name: str) -> list[str]:
-    """The texts of a data set: a list, or a cell array or matrix of characters of MATLAB.
+    """The texts of a data set: a list, or a cell array or character matrix of MATLAB.
 
     Raises:
-        ClipError: it is missing or not a list of texts.
+        ClipError: the data set is missing or not a list of texts.
     """
     data, where = _dataset(parent, name), _named(parent, name)
     return _decoded(lambda: texts.texts(_stored_texts(data)), where)
 
 
 def text(parent: h5py.Group, name: str) -> str:
-    """The text that a data set consists of, empty if there is none.
+    """The text in a data set, empty if there is no data set.
 
     Raises:
-        ClipError: it is not a text or is too long.
+        ClipError: the data set is not a text or is too long.
     """
     if member(parent, name) is None:
         return ""
@@ -166,28 +166,28 @@ def text(parent: h5py.Group, name: str) -> str:
 
 
 def text_attribute(parent: h5py.Group, name: str) -> str | None:
-    """An attribute that is a text, None if there is none.
+    """An attribute that is a text, or None if there is no such attribute.
 
     Raises:
-        ClipError: it is something else or is too long.
+        ClipError: the attribute is not a text or is too long.
     """
     return _attribute(parent, name, texts.text)
 
 
 def names_attribute(parent: h5py.Group, name: str) -> list[str] | None:
-    """An attribute that is a list of texts, None if there is none.
+    """An attribute that is a list of texts, or None if there is no such attribute.
 
     Raises:
-        ClipError: it is something else or is too long.
+        ClipError: the attribute is not a list of texts or is too long.
     """
     return _attribute(parent, name, texts.texts)
 
 
 def number(parent: h5py.Group, name: str) -> float | None:
-    """An attribute that is a finite number, None if there is none.
+    """An attribute that is a finite number, or None if there is no such attribute.
 
     Raises:
-        ClipError: it is something else.
+        ClipError: the attribute is not a finite number.
     """
     return _attribute(parent, name, texts.number)
 
@@ -197,7 +197,7 @@ def _attribute(parent: h5py.Group, name: str, decode: Callable[[Any], T]) -> T |
         return None
     where = f"the attribute {name!r} of {_named(parent)}"
     stored = parent.attrs.get_id(name)
-    # The library takes an empty attribute's size of 0 for an error.
+    # The library treats the size 0 of an empty attribute as an error.
     if stored.get_space().get_select_npoints() and stored.get_storage_size() > MOST_TEXT:
         raise ClipError(f"{where} is too long")
     return _decoded(lambda: decode(parent.attrs[name]), where)
@@ -213,10 +213,10 @@ def _decoded(decode: Callable[[], T], where: str) -> T:
 
 
 def _stored_texts(data: h5py.Dataset) -> Any:
-    """What a data set holds, for `texts`.
+    """The content of a data set, for `texts`.
 
     Raises:
-        ValueError: it is not of a type that texts are kept in, or is too long.
+        ValueError: its type cannot hold texts, or it is too long.
     """
     if data.nbytes > MOST_TEXT:
         raise ValueError(f"must have less than {MOST_TEXT} bytes, got {data.nbytes}")
@@ -231,7 +231,7 @@ def _stored_texts(data: h5py.Dataset) -> Any:
 
 
 def _target(data: h5py.Dataset, reference: h5py.Reference) -> h5py.Dataset:
-    """What a cell array's reference leads to, in the same file."""
+    """The target of a cell array's reference, in the same file."""
     found = data.file[reference] if reference else None
     if not isinstance(found, h5py.Dataset):
         raise ValueError("must be a list of texts, got a cell without any")
@@ -239,7 +239,7 @@ def _target(data: h5py.Dataset, reference: h5py.Reference) -> h5py.Dataset:
 
 
 def _matlab_text(data: h5py.Dataset) -> Any:
-    """Characters as MATLAB 7.3 keeps them, UTF-16 codes in columns: a text for each row."""
+    """Texts from characters of MATLAB 7.3: UTF-16 codes in columns, one text per row."""
     kind = data.attrs.get("MATLAB_class")
     if kind is None or texts.text(kind) != "char" or data.nbytes > MOST_TEXT:
         what = data.dtype if kind is None else f"MATLAB's {texts.text(kind)}"
@@ -268,9 +268,9 @@ def _own(data: h5py.Dataset, where: str) -> h5py.Dataset:
 
 
 def _refuse_bombs(data: h5py.Dataset, where: str) -> None:
-    """Raise ClipError unless the size of a data set is in proportion to what the file has."""
+    """Raise ClipError if the declared size of a data set is too large for its stored size."""
     most = FREE_BYTES + MOST_COMPRESSION * data.id.get_storage_size()
-    # A chunk is unpacked whole, however little of it is asked for.
+    # A chunk is always unpacked completely.
     chunk = math.prod(data.chunks or ()) * data.dtype.itemsize
     declared = max(data.nbytes, chunk)
     if declared > most:
@@ -281,6 +281,6 @@ def _refuse_bombs(data: h5py.Dataset, where: str) -> None:
 
 
 def _named(parent: h5py.Group, name: str = "") -> str:
-    """A member for an error message, by its path."""
+    """The path of a member, for an error message."""
     path = f"{parent.name or ''}/{name}".strip("/")
     return repr(path) if path else "the file"

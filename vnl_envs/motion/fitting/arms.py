@@ -1,4 +1,4 @@
-"""Arms of the humanoid that point where others do, within its joint limits."""
+"""Arms of the humanoid that follow the directions of other arms, within its joint limits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vnl_envs.bodies import HUMANOID
 from vnl_envs.motion.fitting.humanoid_ik import LIMIT_MARGIN, Humanoid
 
 JOINTS = ("claviclerz", "claviclery", "humerusrz", "humerusry", "humerusrx", "radiusrx", "wristry")
-"""Of an arm, without the side, from the shoulder outwards."""
+"""Joints of an arm, without the side, from the shoulder outwards."""
 BODIES = ("clavicle", "humerus", "radius", "wrist")
 
-# Relative weights of directions: upper arm and forearm, and the way that the palm faces.
+# Relative weights of directions: of upper arm and forearm, and of the palm.
 POINT, PALM = 1.0, 0.1
-# Of angles' second differences, of limits, and of changes from the copied pose: shoulder blades
-# move only where the arm cannot.
+# Weights of angles' second differences, of limits, and of changes from the copied pose. Shoulder
+# blades move only if the arm cannot.
 BEND, LIMIT = 3.0, 100.0
 STAY = np.array([0.1, 0.1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])
 ITERATIONS, LARGEST_STEP, SMALLEST_STEP, NUDGE = 40, 0.3, 1e-4, 1e-5
@@ -28,15 +28,15 @@ def arm_angles(
 ) -> np.ndarray:
     """Angles (T, 7) of `JOINTS` with which an arm points like a copied one.
 
-    Copied angles out of limits cannot just be clipped: of three angles about one shoulder, two must
-    make up for what the third may not do. And there are often two ways to do so: smoothness
-    decides, over all frames at once, for one. Gauss-Newton with penalties for limits.
+    Copied angles beyond limits cannot be clipped separately, because two angles of a shoulder must
+    compensate for the third. Often there are two solutions; smoothness over all frames decides
+    between them. The method is Gauss-Newton with penalties for limits.
 
     Args:
         human: the body.
         side: "r" or "l".
         turn: body -> T rotations in the copied poses.
-        angles: (T, 7) of the copied poses.
+        angles: (T, 7) angles of the copied poses, rad.
     """
     arm = _Arm(human, side)
     base = turn["thorax"].inv()
@@ -83,7 +83,7 @@ class _Arm:
         return out[1:]
 
     def directions(self, turns: list[Rotation]) -> np.ndarray:
-        """Of upper arm, forearm and palm, (T, 9), times the roots of their weights."""
+        """Directions of upper arm, forearm and palm, (T, 9), times the roots of their weights."""
         _, humerus, radius, wrist = turns
         parts = [POINT * humerus.apply(self.upper), POINT * radius.apply(self.fore)]
         return np.hstack([*parts, np.sqrt(PALM) * wrist.apply(self.palm)])

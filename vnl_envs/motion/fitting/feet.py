@@ -17,9 +17,9 @@ class FootPath:
     """The path of one foot, T frames.
 
     Attributes:
-        ankle: (T, 3) m.
-        sole: T rotations of the sole's frame; identity stands flat and points along +x.
-        contact: (T, 7) whether each point of `Humanoid.sole` is meant to touch the ground.
+        ankle: (T, 3) positions of the ankle, m.
+        sole: T rotations of the sole's frame; the identity is flat and points along +x.
+        contact: (T, 7) whether each point of `Humanoid.sole` should touch the ground.
     """
 
     ankle: np.ndarray
@@ -28,7 +28,7 @@ class FootPath:
 
     @property
     def away(self) -> np.ndarray:
-        """(T,) frames to the foot's nearest contact."""
+        """Number of frames to the foot's nearest contact, (T,)."""
         frames = len(self.contact)
         if not self.contact.any():
             return np.full(frames, frames)
@@ -36,7 +36,7 @@ class FootPath:
 
 
 def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
-    """Flags with runs shorter than `shortest` frames turned over, gaps first."""
+    """Flags in which runs shorter than `shortest` frames are inverted, gaps first."""
     flags = flags.copy()
     for value in (False, True):
         edges = np.flatnonzero(np.diff(flags.astype(int))) + 1
@@ -47,11 +47,12 @@ def without_blips(flags: np.ndarray, shortest: int = 5) -> np.ndarray:
 
 
 RISE = (0.005, 0.015)
-"""How much higher than the ground a foot must be per frame away from contact, and at most, m, so
+"""Required height of a foot over the ground per frame away from contact, and its maximum, m, so
 that it does not scuff."""
-# What a turn of 1 rad counts as, m; weights of a correction's size and of its second differences.
+# Shift that counts as much as a turn of 1 rad, m; weights of a correction's size and of its second
+# differences.
 TURN_ARM, KEEP, BEND = 0.25, 3.0, 1e3
-# Of any unknown in one Gauss-Newton step, m or rad: soles roll.
+# Limit of any unknown in one Gauss-Newton step, m or rad, because soles roll.
 PLANT_ITERATIONS, LARGEST_STEP = 25, 0.1
 
 
@@ -66,16 +67,16 @@ def plant(
     """Correct a foot's path so that contacts neither slide nor lift and nothing sinks.
 
     Gauss-Newton over a displacement and a rotation per frame. Residuals: height of points in
-    contact, and of points that would sink; velocity of the ground point under a sphere that is in
-    contact in two frames (rolling included); second differences; the size of the correction.
+    contact and of points that would sink; velocity of the ground point under a sphere that is in
+    contact in two frames (including rolling); second differences; the size of the correction.
 
     Args:
         path: the raw path.
         points: (P, 3) centres of the sole's spheres in its frame, m.
-        radius: of the spheres, m.
-        keep: weight of the correction's size, in 1/m². Away from contacts the correction dies out
-            within about (`BEND` / keep)^(1/4) frames.
-        turn_arm: how much a turn of 1 rad counts as a shift, m.
+        radius: radius of the spheres, m.
+        keep: weight of the correction's size, 1/m². Away from contacts the correction decays within
+            about (`BEND` / keep)^(1/4) frames.
+        turn_arm: shift that counts as much as a turn of 1 rad, m.
         rise: see `RISE`.
     """
     ankle, sole = path.ankle.copy(), path.sole
@@ -107,12 +108,12 @@ class _Rows:
     def add(
         self, parts: list[tuple[np.ndarray, np.ndarray]], residual: np.ndarray, weight: float
     ) -> None:
-        """Rows sum(coefficients @ unknowns[frame]) = -residual.
+        """Add rows sum(coefficients @ unknowns[frame]) = -residual.
 
         Args:
             parts: pairs of frames (n,) and coefficients (n, 6).
-            residual: (n,).
-            weight: of the squared residual.
+            residual: (n,) residuals.
+            weight: weight of the squared residual.
         """
         n = len(residual)
         block = sparse.csr_matrix((n, 6 * self.frames))
@@ -133,7 +134,7 @@ class _Rows:
 
 
 def _point_rows(arms: np.ndarray, axis: int) -> np.ndarray:
-    """How a point's coordinate moves with the six unknowns, (n, 6), for arms (n, 3)."""
+    """Derivatives of a point's coordinate by the six unknowns, (n, 6), for arms (n, 3)."""
     unit = np.eye(3)[axis]
     return np.hstack([np.broadcast_to(unit, arms.shape), np.cross(arms, unit)])
 
@@ -167,7 +168,7 @@ def _rolling_rows(
 def _smooth_rows(
     rows: _Rows, shift: np.ndarray, turn: np.ndarray, keep: float, turn_arm: float
 ) -> None:
-    # Of the correction, with turns as displacements at the end of a foot.
+    # The correction's rows, with turns as displacements at the end of a foot.
     unit = np.array([1, 1, 1, turn_arm, turn_arm, turn_arm])
     change = np.hstack([shift, turn]) * unit
     frames = np.arange(1, len(shift) - 1)

@@ -23,7 +23,8 @@ except ImportError as error:
         "fitting motion to the humanoid needs mink: pip install 'vnl_envs[motion]'"
     ) from error
 
-# Relative weights: feet first, so that what step 3 did survives; then the trunk; then the limbs.
+# Relative weights: feet first, so that the planned contacts are kept; then the trunk; then the
+# limbs.
 FOOT_COST = (100.0, 30.0)
 # A swinging foot's orientation counts less, by this factor per frame away from contact, down to
 # the least.
@@ -33,13 +34,13 @@ CHEST_COST, HEAD_COST, KNEE_COST, ARM_COST = 2.0, 0.5, 1.0, 2.0
 COM_COST, UPRIGHT_COST, POSTURE_COST, DAMPING = 20.0, 50.0, 0.05, 1e-3
 LIMIT_MARGIN = 0.01
 ITERATIONS, FIRST_ITERATIONS = 12, 100
-# Of any joint in one Gauss-Newton step, m or rad: straight legs are singular.
+# Limit of any joint in one Gauss-Newton step, m or rad, because straight legs are singular.
 LARGEST_STEP = 0.1
 
-# Joints that the source does not have, or that would share its motion in too many ways, rad. Palms
-# face the thighs when the arms hang.
-# The model's right shoulder has the left one's limits unmirrored, so that the right arm cannot
-# quite hang: its angles are those that come nearest.
+# Angles of joints that the source does not have, or that would be redundant, rad. Palms face the
+# thighs when the arms hang.
+# The model's right shoulder has the left one's limits unmirrored, so the right arm cannot hang
+# completely. Its angles are the nearest possible ones.
 NEUTRAL = {
     "lwristry": 1.2,
     "lfingersrx": 0.4,
@@ -55,8 +56,8 @@ NEUTRAL = {
     "rhumerusrx": -0.65,
     "rradiusrx": 0.25,
 }
-# Factors of the posture's cost for joints whose names hold these parts: joints that the source
-# does not have, and twists that it has but noisily.
+# Factors of the posture's cost for joints whose names contain these parts: joints that the source
+# does not have, and twists that are noisy in the source.
 STIFFNESS = {
     "wrist": 20,
     "hand": 20,
@@ -78,10 +79,10 @@ class Humanoid:
     Attributes:
         hips: midpoint of the hips in the root's frame, m.
         leg, upper_arm, forearm: lengths of hip to ankle, shoulder to elbow, elbow to hand, m.
-        ankle_height: side -> of a foot that stands flat, m. The model's feet differ by 0.5 mm.
+        ankle_height: side -> height of the ankle of a flat foot, m. The feet differ by 0.5 mm.
         sole: side -> (4 + 3, 3) centres of the spheres that touch the ground, in the sole's frame
             with the ankle as its origin, x forward, y left, z up: heel, ball, toes.
-        radius: of those spheres, m.
+        radius: radius of these spheres, m.
         flat: side -> rotation of the foot body whose sole's frame is the world's.
     """
 
@@ -151,18 +152,18 @@ class Humanoid:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What inverse kinematics follows, T frames; positions in m, in the world.
+    """Targets of inverse kinematics, T frames; positions in m, in the world.
 
     Attributes:
-        root: (T, 3) and root_turn: T rotations of the root body.
+        root: (T, 3) positions of the root body.
+        root_turn: T rotations of the root body.
         chest_turn, head_turn: T rotations of the thorax and the head.
-        feet: side -> path.
-        knees: side -> (T, 3).
-        arms: side -> (T, 2, 3) unit vectors shoulder to elbow and elbow to hand; without a side,
-            its arm keeps to the posture.
-        com: (T, 2) of the centre of mass, or None to leave it alone.
-        posture: (T, nq) poses whose joints are kept where nothing else asks for them, or None for
-            the neutral one.
+        feet: side -> path of the foot.
+        knees: side -> (T, 3) positions.
+        arms: side -> (T, 2, 3) unit vectors from shoulder to elbow and from elbow to hand; the arm
+            of a missing side keeps the posture.
+        com: (T, 2) positions of the centre of mass, or None for no target.
+        posture: (T, nq) poses that joints keep without other targets, or None for the neutral pose.
     """
 
     root: np.ndarray
@@ -179,7 +180,7 @@ class Targets:
         return len(self.root)
 
     def taken(self, frames: np.ndarray) -> Targets:
-        """The targets of some frames (n,), in that order."""
+        """The targets of the given frames (n,), in this order."""
         feet = {
             side: FootPath(path.ankle[frames], path.sole[frames], path.contact[frames])
             for side, path in self.feet.items()
@@ -202,10 +203,10 @@ class Solver:
 
     Args:
         human: the target body.
-        pelvis_cost: of the root's position and orientation. The feet's are `FOOT_COST`.
-        posture_cost: of any joint's deviation from the posture, before `STIFFNESS`.
-        above_ground: nothing may sink, back, head and hands included; else only the feet's paths
-            know of the ground.
+        pelvis_cost: costs of the root's position and orientation. The feet's are `FOOT_COST`.
+        posture_cost: cost of any joint's deviation from the posture, before `STIFFNESS`.
+        above_ground: whether all parts must stay above the ground, including back, head and hands;
+            otherwise only the feet's paths account for the ground.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class Solver:
         self.knees = {s: _frame(s + "tibia", KNEE_COST, 0.0) for s in "rl"}
         self.elbows = {s: _in_clavicle(s, "radius") for s in "rl"}
         self.hands = {s: _in_clavicle(s, "hand") for s in "rl"}
-        # Only for standing; its cost is 0 until targets ask for it.
+        # Only for standing; its cost is 0 without such a target.
         self.com = mink.ComTask(0.0)
         self.com.set_target(np.zeros(3))
         self.posture = mink.PostureTask(human.model, _posture_cost(human, posture_cost))
@@ -244,7 +245,7 @@ class Solver:
 
         Args:
             targets: T frames.
-            start: (nq,) a pose near the first frame's, by default its posture.
+            start: (nq,) pose near that of the first frame; by default its posture.
         """
         arms = [group[side] for group in (self.elbows, self.hands) for side in targets.arms]
         self.tasks = [*self.whole, *arms]
@@ -264,12 +265,12 @@ class Solver:
             neutral if targets.posture is None else within_limits(self.human, targets.posture[0])
         )
         start[:3] = targets.root[0]
-        # Of a quaternion and its opposite, the one that does not hang on rounding.
+        # Of a quaternion and its opposite, the one that does not depend on rounding.
         start[3:7] = targets.root_turn[0].as_quat(canonical=True, scalar_first=True)
         return start
 
     def step(self) -> None:
-        """One Gauss-Newton step."""
+        """Take one Gauss-Newton step."""
         velocity = mink.solve_ik(
             self.configuration, self.tasks, 1.0, "daqp", damping=DAMPING, limits=self.limits
         )
@@ -293,7 +294,7 @@ class Solver:
     def _aim_centre(self, targets: Targets, frame: int) -> None:
         if targets.com is None:
             return
-        # The centre of mass takes the place of the root, but for its height, and of the knees.
+        # The centre of mass replaces the root, except for its height, and the knees.
         self.com.set_cost([COM_COST, COM_COST, 0])
         self.com.set_target(np.array([*targets.com[frame], 0]))
         self.root.set_position_cost([0, PELVIS_COST[0], 0])
@@ -302,8 +303,8 @@ class Solver:
             knee.set_position_cost(0.0)
 
     def _aim_arms(self, targets: Targets, frame: int) -> None:
-        # From where the shoulders are now, so that arm targets are always in reach; relative to the
-        # clavicle, so that the arms do not drag the trunk along.
+        # From the present shoulders, so that arm targets are always in reach; relative to the
+        # clavicle, so that the arms do not move the trunk.
         for side in targets.arms:
             clavicle = self.configuration.data.body(f"{HUMANOID.prefix}{side}clavicle")
             shoulder = self.configuration.data.body(f"{HUMANOID.prefix}{side}humerus").xpos

@@ -1,18 +1,18 @@
-"""Raw 3-D keypoints to poses: inverse kinematics with the markers' places estimated jointly.
+"""Raw 3-D keypoints to poses: inverse kinematics with joint estimation of the markers' places.
 
 The problem is STAC's (Wu, Tassa, Kumar, Movellan & Todorov 2013, "STAC: simultaneous tracking and
 calibration"; for rats under MuJoCo: `talmolab/stac-mjx`): find the pose in every frame, and one
-place of every marker in its body's frame. Where this differs from STAC-MJX:
+place of every marker in its body's frame. Differences from STAC-MJX:
 
-- Poses and places take Gauss-Newton steps together. Places are linear given poses and closed in the
-  same way, so they are eliminated from each step (Schur complement). Alternating between the two,
-  places still moved by 0.7 mm a round after 15 rounds; together, by 0.001 mm.
+- Gauss-Newton steps change poses and places together. The problem is linear in the places given the
+  poses, so they are eliminated from each step (Schur complement). With alternating steps, places
+  still moved by 0.7 mm a round after 15 rounds; with joint steps, by 0.001 mm.
 - All frames of a window are solved at once, so smoothness in time is part of the problem and
   bridges missing keypoints without lag.
-- The animal's size is estimated, and its ground: contact geoms do not sink.
+- The animal's size and its ground are estimated: contact geoms do not sink.
 
-Joints that move no marker and no contact geom (tail, jaw) keep their standing angles where that
-keeps them above the ground.
+Joints that move no marker and no contact geom (tail, jaw) keep their standing angles if these
+keep them above the ground.
 """
 
 from __future__ import annotations
@@ -31,41 +31,42 @@ from vnl_envs.motion.clip import MIN_FRAMES, ClipError
 from vnl_envs.motion.fitting.markers import Marker, marker_set
 from vnl_envs.motion.fitting.rig import Kinematics, Rig
 
-# What weighs the terms of the fit against each other: their standard deviations.
+# The weights of the terms of the fit, as standard deviations.
 MARKER_NOISE = 0.002
-"""Of a keypoint, m."""
+"""Standard deviation of a keypoint, m."""
 GLITCH = 0.01
 """Distance at which a keypoint starts to count less (Cauchy's loss), m."""
 POSTURE = 0.5
-"""Of a joint angle about the standing pose's, rad."""
+"""Standard deviation of a joint angle from the standing pose, rad."""
 ACCELERATION = {"shift": 4.0, "turn": 100.0, "joint": 200.0}
-"""Of the root, m/s² and rad/s², and of joints, rad/s²."""
+"""Standard deviations of accelerations of the root, m/s² and rad/s², and of joints, rad/s²."""
 SINKING, TRAILING = 0.0003, 0.003
-"""Of a contact geom, and of one that no marker holds (the tail's), below the ground, m."""
+"""Standard deviations of the depth below the ground of a contact geom, and of a geom that no marker
+determines (the tail's), m."""
 NEAR = 0.03
 """Height up to which a geom may reach the ground in one step, m."""
 FIRM, LOOSE = 0.3, 0.1
-"""Weight of a marker's first place against all frames together."""
+"""Weight of a marker's initial place relative to all frames together."""
 
 SAMPLE, SAMPLE_STEPS = 200, 20
 """Frames, evenly spread, from which places are estimated, and Gauss-Newton steps on them."""
 FIRST_STEPS = 6
-"""Gauss-Newton steps on poses alone, before places are let go."""
+"""Gauss-Newton steps on poses alone, with fixed places."""
 SIZE_SAMPLE, SIZE_STEPS, SIZE_RANGE = 40, 8, 1.5
-"""The same for the animal's size, and the largest factor between it and the body's."""
+"""The same for the animal's size, and the largest factor between its size and the body's."""
 WINDOW, MARGIN, STEPS, TRAILING_STEPS = 256, 16, 8, 6
-"""Frames solved at once, frames solved on either side of them and dropped, steps."""
+"""Frames solved at once, additional frames on either side that are dropped, and steps."""
 LARGEST_STEP = 0.3
-"""Of any unknown in one step, m or rad."""
+"""Limit of any unknown in one step, m or rad."""
 HELD = 1e12
-"""Curvature that holds an unknown still."""
+"""Curvature that fixes an unknown."""
 
 LEAST_SEEN = 1 / 3
-"""Fraction of the markers that a frame needs; gaps of less are bridged up to `LONGEST_GAP`."""
+"""Fraction of the markers that a frame needs. Gaps up to `LONGEST_GAP` are bridged."""
 LONGEST_GAP = 0.2
-"""Seconds."""
+"""Longest gap that is bridged, s."""
 WRONG = 0.015
-"""Median distance of keypoints from the fitted markers at which they are not this animal's, m."""
+"""Median distance of keypoints from the fitted markers at which the fit is rejected, m."""
 OUTLYING = 0.01
 """Median distance in a frame at which the frame is reported, m."""
 
@@ -81,7 +82,7 @@ class Fit:
         ground: height of the animal's ground in the keypoints, m before scaling.
         error: (T, K) distance of the body's marker from the scaled keypoint, m; NaN where there is
             no keypoint.
-        settled: (steps,) how far the markers' places moved in each Gauss-Newton step, at most, m.
+        settled: (steps,) largest change of the markers' places in each Gauss-Newton step, m.
     """
 
     qpos: np.ndarray
@@ -93,7 +94,7 @@ class Fit:
 
     @property
     def outlying(self) -> np.ndarray:
-        """Frames that the body fits badly: tracking errors, or poses that it cannot take."""
+        """Frames with a bad fit: tracking errors, or poses that are impossible for the body."""
         return np.flatnonzero(np.nan_to_num(_median(self.error, axis=1)) > OUTLYING)
 
 
@@ -123,7 +124,7 @@ def fit_keypoints(keypoints: np.ndarray, body: BodyModel, rate: float) -> Fit:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What all frames of an animal have in common; see `Fit`."""
+    """Properties shared by all frames of an animal; see `Fit`."""
 
     offsets: np.ndarray
     scale: float
@@ -132,10 +133,10 @@ class Calibration:
 
 
 def calibrate(keypoints: np.ndarray, body: BodyModel) -> Calibration:
-    """Size, ground and marker places from frames (T, K, 3) m, which need not follow each other.
+    """Size, ground and marker places from frames (T, K, 3) m, which need not be consecutive.
 
     Raises:
-        ClipError: no frame has enough keypoints, or they are not those of such an animal.
+        ClipError: no frame has enough keypoints, or the keypoints do not fit such an animal.
         ValueError: the body has no marker set.
     """
     usable = np.flatnonzero(enough(keypoints))
@@ -152,11 +153,11 @@ def calibrate(keypoints: np.ndarray, body: BodyModel) -> Calibration:
 
 
 class Tracker:
-    """Fits poses to consecutive frames, part by part.
+    """Fit of poses to consecutive frames, part by part.
 
     Args:
-        body: whose poses are sought.
-        calibration: of the animal.
+        body: body to be fitted.
+        calibration: calibration of the animal.
         rate: frames per second.
     """
 
@@ -172,12 +173,12 @@ class Tracker:
 
 
 def enough(keypoints: np.ndarray) -> np.ndarray:
-    """Which frames (T,) have the keypoints that a fit needs."""
+    """Whether each frame, (T,), has enough keypoints for a fit."""
     return seen(keypoints).mean(axis=1) >= LEAST_SEEN
 
 
 def standing_markers(body: BodyModel) -> np.ndarray:
-    """Where the markers of the standing body are, (K, 3), m."""
+    """Positions of the markers of the standing body, (K, 3), m."""
     markers = marker_set(body)
     rig = Rig(body, markers, body.body.contact_geoms)
     kinematics = Kinematics(body.model, 1)
@@ -186,7 +187,7 @@ def standing_markers(body: BodyModel) -> np.ndarray:
 
 
 def seen(keypoints: np.ndarray) -> np.ndarray:
-    """Which keypoints (T, K, 3) there are, (T, K)."""
+    """Whether each of the keypoints (T, K, 3) is present, (T, K)."""
     return np.isfinite(keypoints).all(axis=-1)
 
 
@@ -204,7 +205,7 @@ class _Solver:
 
     def __init__(self, rig: Rig, markers: Sequence[Marker]) -> None:
         self.rig, self.body = rig, rig.body
-        # Without markers there is nothing that places the root.
+        # Without markers, nothing determines the root.
         self.rooted = not len(markers)
         self.sinking = TRAILING if self.rooted else SINKING
         self.first = np.array([m.offset for m in markers]).reshape(-1, 3)
@@ -215,7 +216,7 @@ class _Solver:
         self.standing = self.rig.markers(self.kinematics, self.first)[0]
 
     def size(self, keypoints: np.ndarray) -> float:
-        """The factor at which keypoints (F, K, 3) fit best, their errors taken unscaled."""
+        """The scale factor at which keypoints (F, K, 3) fit best, measured by unscaled errors."""
         guess = float(np.clip(spread(self.standing) / np.median(spread(keypoints)), 0.8, 1.25))
 
         def cost(log: float) -> float:
@@ -231,7 +232,7 @@ class _Solver:
     def calibrate(
         self, keypoints: np.ndarray, steps: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places of the markers, poses (F, nq) of frames on their own, places' changes (steps,).
+        """Places of the markers, poses (F, nq) of separate frames, and places' changes (steps,).
 
         Minimises the poses' cost plus, for each marker, its weight times the number of frames times
         the squared distance of its place from the first guess.
@@ -249,7 +250,7 @@ class _Solver:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Places and poses after a Gauss-Newton step of both.
 
-        Given the poses' step, the places' is linear: it is eliminated (Schur complement).
+        The step of the places is linear in that of the poses and is eliminated (Schur complement).
         """
         terms = self.terms(keypoints, offsets, qpos)
         frames, size, number = len(qpos), self.rig.unknowns, offsets.size
@@ -307,10 +308,10 @@ class _Solver:
         steps: int,
         rate: float | None = None,
     ) -> np.ndarray:
-        """Poses (F, nq) after Gauss-Newton steps, the places of the markers given.
+        """Poses (F, nq) after Gauss-Newton steps with given places of the markers.
 
-        With a rate the frames follow each other and stand on the ground; without, each is alone and
-        knows no ground.
+        With a rate, frames are consecutive and on the ground. Without a rate, each frame is
+        separate and the ground is ignored.
         """
         for _ in range(steps):
             qpos = self.step_poses(keypoints, offsets, qpos, rate)
@@ -340,7 +341,7 @@ class _Solver:
             side = (held * target - gradient - push()).reshape(-1)
             step = solveh_banded(matrix, side, overwrite_ab=True, check_finite=False)
             step = step.reshape(held.shape)
-            # What this step would sink is kept up by the next one.
+            # Geoms that would sink in this step are held by the next one.
             below = height + (slope @ step[..., None])[..., 0] < 0
             return step
 
@@ -411,7 +412,7 @@ class _Solver:
         return np.linalg.norm(self.rig.markers(self.kinematics, offsets) - keypoints, axis=-1)
 
     def lowest(self, qpos: np.ndarray) -> np.ndarray:
-        """Height of the lowest geom that markers tell of, (F,), m: of paws, not of toes."""
+        """Height of the lowest geom that markers determine, (F,), m: of paws, not of toes."""
         self.rig.forward(self.kinematics, qpos)
         return self.rig.ends(self.kinematics)[:, self.rig.certain, 2].min(axis=1)
 
@@ -429,7 +430,7 @@ class _Solver:
             raise ClipError("keypoints stand on their head: z must point up")
 
     def place(self, keypoints: np.ndarray) -> np.ndarray:
-        """Standing poses (F, nq) put onto the trunk's keypoints (Kabsch's solution)."""
+        """Standing poses (F, nq) aligned with the trunk's keypoints (Kabsch's solution)."""
         there = _bridged(keypoints[:, self.trunk])
         here = self.standing[self.trunk]
         middle, centre = there.mean(axis=1), here.mean(axis=0)
@@ -466,9 +467,10 @@ class _Terms:
     """The cost to second order about F poses with D unknowns.
 
     Attributes:
-        curvature: (F, D, D), gradient: (F, D).
-        miss: (F, K, 3) from keypoints to markers, m; 0 where missing.
-        weight: (F, K) of the markers, m⁻²; 0 where missing.
+        curvature: (F, D, D) second derivatives.
+        gradient: (F, D) first derivatives.
+        miss: (F, K, 3) vectors from keypoints to markers, m; 0 where missing.
+        weight: (F, K) weights of the markers, m⁻²; 0 where missing.
         weighted: (F, K, 3, D) derivatives of the markers times their weights.
     """
 
@@ -488,11 +490,11 @@ def _bounded(
 ) -> np.ndarray:
     """The step (F, D) to the minimum of a quadratic inside bounds, by its active set.
 
-    Unknowns that push against a bound hold still; those that overshoot one go just there, and the
-    others are solved for again: at least once, for `solve` may learn from its own steps.
+    Unknowns that push against a bound are fixed. Unknowns that overshoot a bound are put on it, and
+    the others are solved for again: at least once, because `solve` may depend on its own steps.
 
     Args:
-        solve: the step given by what curvature (F, D) each unknown is held at which target (F, D).
+        solve: function from curvatures (F, D) and targets (F, D) that hold unknowns to the step.
     """
     held = ((least >= 0) & (gradient > 0)) | ((most <= 0) & (gradient < 0))
     target = np.zeros_like(gradient)
@@ -522,18 +524,18 @@ def _add_blocks(band: np.ndarray, blocks: np.ndarray) -> None:
 
 
 def _cauchy(distance: np.ndarray) -> np.ndarray:
-    """Cauchy's loss of the distances that there are, m²."""
+    """Cauchy's loss of the distances that are not NaN, m²."""
     distance = distance[np.isfinite(distance)]
     return GLITCH**2 * np.log1p(np.square(distance / GLITCH))
 
 
 def _median(values: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """Median of what is not NaN; NaN where nothing is, without a warning."""
+    """Median without NaN; NaN without a warning if all values are NaN."""
     return np.ma.filled(np.ma.median(np.ma.masked_invalid(values), axis=axis), np.nan)
 
 
 def _bridged(points: np.ndarray) -> np.ndarray:
-    """Points (T, K, 3) with missing ones interpolated in time, or in the middle of the others."""
+    """Points (T, K, 3) with missing ones interpolated in time, or at the mean of the others."""
     points, frames = points.copy(), np.arange(len(points))
     there = seen(points)
     for k in range(points.shape[1]):
@@ -546,7 +548,7 @@ def _bridged(points: np.ndarray) -> np.ndarray:
 
 
 def _spread(frames: np.ndarray, number: int) -> np.ndarray:
-    """So many of the frames, evenly, or all of them."""
+    """`number` evenly spaced frames, or all of them."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, number).round().astype(int))]
 
 

@@ -1,4 +1,4 @@
-"""Marker sets: which keypoints of an animal sit where on its body."""
+"""Marker sets: positions of an animal's keypoints on its body."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Marker:
     """One keypoint that is tracked on an animal.
 
     Attributes:
-        name: of the keypoint.
-        body: the body that it moves with.
-        offset: where it sits in that body's frame, m: the guess that fits start from.
-        trunk: whether it belongs to the trunk, from which a fit first places the root. A set has
-            at least 3 of them, not on one line.
-        firm: whether the guess is trusted more than that of others.
+        name: name of the keypoint.
+        body: body to which it is attached.
+        offset: its position in the body's frame, m: the initial guess of fits.
+        trunk: whether it belongs to the trunk, by which a fit first places the root. A set has at
+            least 3 trunk markers that are not on one line.
+        firm: whether its guess is trusted more than that of other markers.
     """
 
     name: str
@@ -78,7 +78,7 @@ def marker_set(body: BodyModel) -> tuple[Marker, ...]:
     """The markers of a body.
 
     Raises:
-        ValueError: the body has none, or one of them sits on a body that does not exist.
+        ValueError: the body has no markers, or a marker is on a body that does not exist.
     """
     name = body.body.name
     if name not in MARKER_SETS:

@@ -3,15 +3,15 @@
 Copied joint angles keep a style, but were recorded with other lengths: the humanoid sinks or
 floats, slides, and its joints leave their limits. Steps:
 
-1. What is faster than people move is filtered out.
-2. Lengths grow by the ratio of the legs' lengths, times by its square root: that keeps the Froude
-   number, and forces in body weights (Alexander & Jayes 1983).
-3. Soles are turned by one rotation per foot, so that they are flat where the foot rests; a floor
-   that leans is levelled and put at z = 0.
-4. What of a foot is low and slow touches the ground. `feet.plant` corrects the feet's paths.
-5. The root follows the corrections of the feet that stand, smoothly and no higher than legs reach.
-6. `arms` gives the arms' angles within limits, `humanoid_ik` the rest, towards the copied pose and
-   nowhere under the ground.
+1. Motion faster than people move is filtered out.
+2. Lengths are scaled by the ratio of the legs' lengths, and times by its square root. This keeps
+   the Froude number, and forces in body weights (Alexander & Jayes 1983).
+3. Soles are turned by one rotation per foot, so that they are flat where the foot rests. A sloping
+   floor is levelled and put at z = 0.
+4. Low and slow parts of a foot touch the ground. `feet.plant` corrects the feet's paths.
+5. The root follows the corrections of the standing feet, smoothly and no higher than legs reach.
+6. `arms` solves for the arms' angles within limits, and `humanoid_ik` for the other joints, close
+   to the copied pose and not under the ground.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ HEEL, BALL, TOES = slice(0, 2), slice(2, 4), slice(4, 7)
 """Points of `Humanoid.sole`."""
 
 SHORTEST = 0.1
-"""Of a recording, s."""
+"""Minimum duration of a recording, s."""
 
-# Against those of other callers: the copied trunk and legs are to survive, and the root's path,
-# which carries the weight, before the feet's.
+# Larger than for other callers, to keep the copied trunk and legs. The root's path, which carries
+# the weight, has priority over the feet's.
 PELVIS_COST, POSTURE_COST = (300.0, 100.0), 0.3
-# Corrections of feet end with their contacts: a foot that must not roll off as far as the
-# recording's is not to swing back. Turns are dear, ankles reach their limits.
+# Corrections of feet end with their contacts, so that a foot that rolls off less than in the
+# recording does not swing back. Turns are expensive, because ankles reach their limits.
 PLANT_KEEP, PLANT_TURN_ARM = 300.0, 0.5
 
 
@@ -56,10 +56,10 @@ class Fit:
 
     Attributes:
         qpos: (T, nq) poses of the humanoid.
-        contact: side -> (T, 7) whether each point of `Humanoid.sole` is meant to be on the ground.
+        contact: side -> (T, 7) whether each point of `Humanoid.sole` should be on the ground.
         scale: factor of lengths.
         stretch: factor of times.
-        slope: of the recording's floor, rad.
+        slope: slope of the recording's floor, rad.
     """
 
     qpos: np.ndarray
@@ -73,7 +73,7 @@ def refit(copy: np.ndarray, rate: float) -> Fit:
     """Fit poses of the humanoid (T, nq), copied from another skeleton.
 
     Args:
-        copy: root position (m), root quaternion (w, x, y, z) and joints (rad), in limits or not.
+        copy: root position (m), root quaternion (w, x, y, z) and joints (rad), also beyond limits.
         rate: frames per second.
 
     Raises:
@@ -104,14 +104,14 @@ def refit(copy: np.ndarray, rate: float) -> Fit:
 
 # Step 1: noise ------------------------------------------------------------------------------------
 
-# Of low-pass filters, Hz. Winter (Biomechanics and Motor Control of Human Movement) filters walking
-# at 6 Hz; running needs more. Hands are recorded by few markers, and carry nothing.
+# Cut-off of low-pass filters, Hz. Winter (Biomechanics and Motor Control of Human Movement) filters
+# walking at 6 Hz; running needs more. Hands have few markers, and carry nothing.
 CUTOFF = 8.0
 HAND_PARTS, HAND_CUTOFF = ("hand", "fingers", "thumb"), 3.0
 
 
 def calmed(human: Humanoid, copy: np.ndarray, rate: float) -> np.ndarray:
-    """Poses (T, nq) without what is faster than `CUTOFF`, or for hands `HAND_CUTOFF`."""
+    """Poses (T, nq) low-pass filtered at `CUTOFF`, and for hands at `HAND_CUTOFF`."""
     cutoff = np.full(copy.shape[1], CUTOFF)
     hands = [any(part in name for part in HAND_PARTS) for name in human.body.joint_names]
     cutoff[7:][hands] = HAND_CUTOFF
@@ -127,12 +127,12 @@ def calmed(human: Humanoid, copy: np.ndarray, rate: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Copied:
-    """Copied poses, T frames, with what their kinematics give.
+    """Copied poses, T frames, with their kinematics.
 
     Attributes:
-        pose: (T, nq).
+        pose: (T, nq) poses.
         xpos, turn: body -> (T, 3) positions, m, and T rotations.
-        feet: side -> path without contacts, its sole flat where the foot rests.
+        feet: side -> path without contacts, whose sole is flat where the foot rests.
     """
 
     pose: np.ndarray
@@ -142,7 +142,7 @@ class Copied:
 
     @classmethod
     def of(cls, human: Humanoid, pose: np.ndarray) -> Copied:
-        """From poses (T, nq)."""
+        """Compute the kinematics of poses (T, nq)."""
         kinematics = forward_kinematics(human.body, pose)
         xpos, turn = {}, {}
         for i, name in enumerate(human.body.body_names):
@@ -167,12 +167,12 @@ def speeds(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.gradient(points, 1 / RATE, axis=0), axis=-1)
 
 
-# Fraction of the frames in which a foot counts as resting: less than any gait's stance.
+# Fraction of the frames in which a foot counts as resting, smaller than any gait's duty factor.
 RESTING = 0.15
 
 
 def resting(human: Humanoid, side: str, path: FootPath) -> np.ndarray:
-    """(T,) the frames in which heel and ball move least."""
+    """Whether each frame is among those in which heel and ball are slowest, (T,)."""
     speed = speeds(under_sole(human, side, path))
     slower = np.maximum(speed[:, HEEL].mean(axis=1), speed[:, BALL].mean(axis=1))
     return slower <= np.quantile(slower, RESTING)
@@ -181,7 +181,7 @@ def resting(human: Humanoid, side: str, path: FootPath) -> np.ndarray:
 def flattened(human: Humanoid, side: str, path: FootPath) -> FootPath:
     """The path with its sole turned, by one rotation, to be flat where the foot rests.
 
-    Recorded feet rest on other shoes and skeletons: copied, they point down by 13 to 22 degrees.
+    Because of other shoes and skeletons, copied feet at rest point down by 13 to 22 degrees.
     """
     rest = resting(human, side, path)
     up = path.sole[rest].inv().apply([0, 0, 1]).mean(axis=0)
@@ -197,17 +197,17 @@ def between(a: np.ndarray, b: np.ndarray) -> Rotation:
 
 # Step 2: size -------------------------------------------------------------------------------------
 
-# How far sliding may move the ratio from that of heights, and bounds for people of any size.
+# Largest deviation, due to sliding, from the ratio of heights, and bounds for people of any size.
 SIZE_DOUBT, SMALLEST, LARGEST = 0.05, 0.7, 2.5
-# Feet are under a body whose root is this much of the leg higher.
+# Feet are under a body whose root is higher by this fraction of the leg.
 UPRIGHT = 0.5
 
 
 def size_ratio(human: Humanoid, pose: np.ndarray) -> float:
     """The humanoid's size over the recorded person's, from copied poses (T, nq).
 
-    It is the height of the root above the copied feet over that above the recording's floor; and
-    of the ratios close to that the one at which the feet slide least.
+    The first estimate is the height of the root above the copied feet over its height above the
+    recording's floor. The result is the ratio close to it at which the feet slide least.
 
     Raises:
         ClipError: feet are never under the body.
@@ -233,17 +233,17 @@ def size_ratio(human: Humanoid, pose: np.ndarray) -> float:
 
 # Step 3: floor ------------------------------------------------------------------------------------
 
-# Floors of capture volumes lean by up to 1.1 degrees. Only where feet rest further apart than this,
-# as a variance in m², a lean shows.
+# Floors of capture volumes slope by up to 1.1 degrees. A slope is estimated only if the variance of
+# resting places is larger than this, m².
 SPREAD = 0.03
-# Spots that are further from the plane than this, or twice the median, are none on the floor, m.
+# Points further from the plane than this, or twice the median, are not on the floor, m.
 NEAR_FLOOR = 0.01
 
 
 def level(human: Humanoid, pose: np.ndarray) -> tuple[np.ndarray, float]:
-    """Poses (T, nq) moved so that their feet rest on z = 0, and the slope that the floor had, rad.
+    """Poses (T, nq) moved so that their feet rest on z = 0, and the original slope, rad.
 
-    Ridge regression of a plane through where feet rest, without outliers.
+    Ridge regression of a plane through the resting places of the feet, without outliers.
     """
     copied = Copied.of(human, pose)
     spots = []
@@ -272,12 +272,13 @@ def level(human: Humanoid, pose: np.ndarray) -> tuple[np.ndarray, float]:
 
 # Step 4: contacts ---------------------------------------------------------------------------------
 
-# Below both a part of a sole is in contact, m and m/s; speeds grow with that of the body, by this
-# factor of it, since soles of runners are slow for a few frames only.
+# A part of a sole below both values is in contact, m and m/s. The speed limit grows with the body's
+# speed by this factor, since soles of runners are slow for a few frames only.
 CONTACT_HEIGHT, CONTACT_SPEED, CONTACT_PACE = 0.035, 0.4, 0.3
-# How much higher than the sole's lowest part it may be, m: a foot that rolls off is not flat.
+# Maximum height of a part in contact over the sole's lowest part, m, since a foot that rolls off is
+# not flat.
 CONTACT_FLAT = 0.02
-# Contacts and gaps are at least this long, frames; the pace is smoothed by these, frames.
+# Minimum length of contacts and gaps, and smoothing of the pace, frames.
 CONTACT_FRAMES, PACE_FRAMES = 3, 10
 
 
@@ -300,18 +301,18 @@ def touching(human: Humanoid, side: str, copied: Copied) -> FootPath:
 
 # Step 5: the root ---------------------------------------------------------------------------------
 
-# Up to which frequency the root follows the feet's corrections, Hz: slower than steps, so that
-# what the ground must give does not change much.
+# Highest frequency at which the root follows the feet's corrections, Hz: slower than steps, so that
+# ground forces change little.
 FOLLOW = 1.2
-# How straight a leg may be, as a part of its length; weights of what is beyond and of any shift.
+# Maximum extension of a leg, as a fraction of its length; weights of excess and of any shift.
 REACH, REACH_WEIGHT, REACH_ITERATIONS, SHIFT_WEIGHT = 0.995, 100.0, 20, 0.01
 
 
 def root_shift(human: Humanoid, copied: Copied, feet: dict[str, FootPath]) -> np.ndarray:
-    """How far the root moves, (T, 3) m: least squares.
+    """Shift of the root, (T, 3) m, by least squares.
 
-    Residuals: its distance from the corrections of the feet in contact; second differences; what
-    legs lack in length; the shift.
+    Residuals: difference to the corrections of the feet in contact; second differences; excess of
+    the legs' length; the shift.
     """
     frames = len(copied.pose)
     bend = sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(frames - 2, frames))
@@ -336,7 +337,7 @@ def root_shift(human: Humanoid, copied: Copied, feet: dict[str, FootPath]) -> np
 def _beyond_reach(
     human: Humanoid, copied: Copied, feet: dict[str, FootPath], shift: np.ndarray
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Rows and right sides with which shifts (T, 3) bring hips back into reach of their ankles."""
+    """Rows and right sides by which shifts (T, 3) keep ankles within reach of the hips."""
     rows, sides = [], []
     for name, path in feet.items():
         leg = copied.xpos[name + "femur"] + shift - path.ankle
@@ -357,12 +358,12 @@ def _beyond_reach(
 def targets(
     human: Humanoid, copied: Copied, feet: dict[str, FootPath], shift: np.ndarray
 ) -> Targets:
-    """What inverse kinematics follows: planted feet, a shifted root and the copied pose."""
+    """Targets of inverse kinematics: planted feet, a shifted root and the copied pose."""
     posture = copied.pose.copy()
     for side in SIDES:
         columns = [human.joint(side + name) for name in arms.JOINTS]
         posture[:, columns] = arms.arm_angles(human, side, copied.turn, posture[:, columns])
-        # `plant` takes soles for rigid.
+        # `plant` treats soles as rigid.
         posture[:, human.joint(side + "toesrx")] = 0
     return Targets(
         root=copied.pose[:, :3] + shift,
@@ -376,17 +377,16 @@ def targets(
     )
 
 
-# Frames before which the first is approached, from later ones: 0.5 s.
+# Number of later frames through which the first pose is approached: 0.5 s.
 LEAD = 25
 
 
 def followed(human: Humanoid, goals: Targets) -> np.ndarray:
-    """Poses (T, nq) that follow the targets as far as limits let them, none under the ground.
+    """Poses (T, nq) that follow the targets within limits and above the ground.
 
-    Planned feet can be out of reach (an ankle at its limit under a bent knee): then the ground is
-    what holds, and the root and the foot give way. A copied first pose may lead to a solution in
-    which a limb is stuck at a limit, so the first pose is reached as any other is, from its
-    neighbour.
+    Planned feet can be out of reach (an ankle at its limit under a bent knee). Then the ground has
+    priority over root and foot. From a copied first pose, a limb may get stuck at a limit, so the
+    first pose is solved from its neighbour like all others.
     """
     solver = Solver(human, PELVIS_COST, POSTURE_COST, above_ground=True)
     lead = np.arange(min(LEAD, len(goals) - 1), -1, -1)

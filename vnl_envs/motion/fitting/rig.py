@@ -14,19 +14,19 @@ from vnl_envs.motion.fitting.markers import Marker
 
 
 class Kinematics:
-    """Memory for the kinematics of up to `frames` poses; its fields are those computed last."""
+    """Memory for the kinematics of up to `frames` poses. Its fields have the last results."""
 
     FIELDS = ("xpos", "xmat", "xaxis", "xanchor", "geom_xpos", "geom_xmat")
 
     def __init__(self, model: mujoco.MjModel, frames: int) -> None:
         self._batch = Batch(model, nsim=frames)
         self.qpos = self._batch.bind("qpos")
-        # What is bound is copied out of the simulations as they are computed, so bind it first.
+        # Bound fields are copied from the simulations when computed, so bind them first.
         self._fields = {name: self._batch.bind(name) for name in self.FIELDS}
         self._frames = 0
 
     def compute(self, frames: int) -> None:
-        """Kinematics of the first `frames` rows of `qpos`."""
+        """Compute the kinematics of the first `frames` rows of `qpos`."""
         self._frames = frames
         self._batch.forward(ids=np.arange(frames), stage=mujoco.mjtStage.mjSTAGE_POS.value)
 
@@ -42,13 +42,13 @@ class Rig:
 
     Args:
         body: the body.
-        markers: of the body.
-        geoms: names of spheres and capsules whose lowest points matter.
-        idle: joints that are no unknowns, indices among the body's joints.
+        markers: markers of the body.
+        geoms: names of spheres and capsules whose lowest points are used.
+        idle: joints that are not unknowns, indices among the body's joints.
 
     Attributes:
-        joints: (D - 6,) those that move a marker or geom, indices among the body's joints.
-        certain: (G,) which geoms are moved only by joints that markers tell of.
+        joints: (D - 6,) joints that move a marker or geom, indices among the body's joints.
+        certain: (G,) whether each geom is moved only by joints that markers determine.
         low, high, neutral: (D - 6,) limits and standing angles of those joints, rad.
     """
 
@@ -93,7 +93,7 @@ class Rig:
         return moves[:, model.dof_bodyid[hinges]]
 
     def forward(self, kinematics: Kinematics, qpos: np.ndarray) -> None:
-        """Kinematics of poses (F, nq)."""
+        """Compute the kinematics of poses (F, nq)."""
         kinematics.qpos[: len(qpos), self.body.qpos] = qpos
         kinematics.compute(len(qpos))
 

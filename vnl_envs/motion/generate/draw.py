@@ -1,7 +1,7 @@
-"""A repertoire for training: motions of the rat with their parameters drawn.
+"""A repertoire for training: motions of the rat with random parameters.
 
-Ranges are those of the embedded clips and a little beyond. No draw meets the parameters of an
-embedded clip: all are drawn from intervals.
+Ranges are slightly larger than those of the embedded clips. No draw has exactly the parameters of
+an embedded clip, because all are drawn from intervals.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from vnl_envs.motion.generate.poses import generate
 from vnl_envs.utils import checks
 
 Parameters = dict[str, Any]
-"""Of a `Motion`, by name."""
+"""Parameters of a `Motion` by name."""
 
 SOURCE = "vnl_envs gait generator"
 LICENCE = "Apache-2.0"
 LEAST_GOOD = 0.2
-"""Of the clips made, below which the generator gives up; of at least `PATIENCE`."""
+"""Share of good clips below which the generator gives up, after at least `PATIENCE` clips."""
 PATIENCE = 20
 
 
 def repertoire(
     body: BodyModel, count: int, seed: int, dropped: Counter[str] | None = None
 ) -> Iterator[Clip]:
-    """Training clips of the rat that the check calls ok, the same for the same seed.
+    """Generate training clips of the rat that pass the check, the same for the same seed.
 
     Args:
         body: the rat.
-        count: how many.
-        seed: of the draws. The first clips of a longer repertoire are those of a shorter one.
-        dropped: counts the clips that were made and are not ok, by label.
+        count: number of clips.
+        seed: seed of the draws. A longer repertoire begins with the clips of a shorter one.
+        dropped: counter of the dropped clips by label.
 
     Raises:
         RuntimeError: hardly any clip is ok.
@@ -65,7 +65,7 @@ def repertoire(
 
 
 def make_clip(course: Course, body: BodyModel, source: str = SOURCE) -> Clip:
-    """The clip of what a rat does."""
+    """The clip of a rat's motion."""
     return Clip(
         name=course.name,
         qpos=generate(course, body).astype(np.float32),
@@ -81,7 +81,7 @@ def make_clip(course: Course, body: BodyModel, source: str = SOURCE) -> Clip:
 
 
 def draw(rng: np.random.Generator, number: str) -> Course:
-    """What a rat does in a clip whose name ends in a number; the split is "train"."""
+    """Draw the motion of a clip whose name ends in `number`; the split is "train"."""
     labels, shares = zip(*SHARES.items(), strict=True)
     label = str(rng.choice(labels, p=np.array(shares) / sum(shares)))
     name = f"{label}_{number}"
@@ -91,7 +91,7 @@ def draw(rng: np.random.Generator, number: str) -> Course:
 
 
 def _between(rng: np.random.Generator, **ranges: tuple[float, float]) -> Parameters:
-    """A number in each range."""
+    """Draw a number from each range."""
     return {name: float(rng.uniform(*ends)) for name, ends in ranges.items()}
 
 
@@ -112,7 +112,7 @@ def _look(rng: np.random.Generator) -> Parameters:
 
 
 def _step(rng: np.random.Generator) -> Parameters:
-    """How trunk, spine and head move along with strides, and where a stride begins."""
+    """Motion of trunk, spine and head with strides, and the phase at the start."""
     return _between(
         rng,
         start=(0.0, 1.0),
@@ -193,13 +193,13 @@ def _bound(rng: np.random.Generator) -> Parameters:
 
 def _rear(rng: np.random.Generator) -> Parameters:
     rear = float(rng.uniform(0.35, 1.25))
-    # Twice in a clip only as high as that is slow.
+    # Two rears in a clip are lower, so that they are not faster.
     bouts = 2 if rear < 0.7 and rng.random() < 0.5 else 1
     return _look(rng) | {"rear": rear, "bouts": bouts, "head_pitch": 0.0}
 
 
 def _parts(rng: np.random.Generator) -> tuple[Motion, ...]:
-    """Three to five motions of 1 to 3 s: the rat moves and pauses by turns, or changes its gait."""
+    """Three to five motions of 1 to 3 s that alternate with pauses or differ in gait."""
     count = int(rng.integers(3, 6))
     moving, parts = bool(rng.random() < 0.5), []
     for _ in range(count):
@@ -238,7 +238,7 @@ BEHAVIOURS: dict[str, Callable[[np.random.Generator], Parameters]] = {
     "bound": _bound,
     "rear": _rear,
 }
-"""By label: parameters of a `Motion`, drawn."""
+"""Label -> function that draws the parameters of a `Motion`."""
 SHARES = {
     "stand": 4,
     "head_scan": 4,
@@ -250,4 +250,4 @@ SHARES = {
     "rear": 10,
     "journey": 20,
 }
-"""Of the labels among the clips made, percent."""
+"""Share of each label among the generated clips, percent."""

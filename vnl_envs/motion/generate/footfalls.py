@@ -1,4 +1,4 @@
-"""Where the paws are on the path."""
+"""Positions of the paws on the path."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from vnl_envs.motion.generate.journey import Course
 
 # Chosen by eye.
 SETBACK = {"hind": 0.015, "fore": 0.006}
-"""How far behind its standing place a walking paw is in mid-stance, m, so that the hind paw swings
+"""Distance of a walking paw in mid-stance behind its standing place, m. With it the hind paw swings
 around the point below the hip."""
 GIRDLE = 0.057
 """Distance of the pelvis behind the root along the path, m (the model's)."""
 
 
 def place(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (n, 2) given in a path frame, in the world."""
+    """Transform points (n, 2) from a path frame to the world."""
     c, s = np.cos(frame[2]), np.sin(frame[2])
     return frame[:2] + points @ np.array([[c, s], [-s, c]])
 
 
 def foothold(motion: Course, leg: str, home: np.ndarray, step: int) -> np.ndarray:
-    """Where the points (n, 2) of a paw are during its n-th stance.
+    """Positions (n, 2) of a paw's points in the stance of number `step`, m.
 
     In mid-stance the paw is at its home in the frame of its girdle.
     """
@@ -40,7 +40,7 @@ def paw_target(motion: Course, leg: str, home: np.ndarray, time: float) -> tuple
     if u < 0:
         return here, 0.0
     there = foothold(motion, leg, home, step + 1)
-    # At rest at both ends, but soon up and on the way: the trunk does not wait.
+    # At rest at both ends, but with an early rise, because the trunk moves on.
     forward = (1 - np.cos(np.pi * u)) / 2
     up = (4 * u * (1 - u)) ** 1.5
     return here + forward * (there - here), motion.clearance * up

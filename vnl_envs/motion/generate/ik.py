@@ -25,16 +25,16 @@ class Solver:
     """Gauss-Newton inverse kinematics of some joints within their limits.
 
     Args:
-        body: whose joints.
-        joints: names of those that move.
-        neutral: (nq,) the pose that is preferred where the tasks leave a choice.
+        body: body with the joints.
+        joints: names of the joints that move.
+        neutral: (nq,) pose that is preferred if the tasks leave a choice.
         stiffness: weight of that preference, 1/rad.
     """
 
     MARGIN = 0.005
-    """Kept from every limit, rad."""
+    """Distance kept from every limit, rad."""
     CONVERGED = 1e-9
-    """Last step, rad: so small that rounding, and so the machine, leaves no trace in a clip."""
+    """Size of the last step, rad: so small that a clip does not depend on rounding."""
 
     def __init__(
         self, body: BodyModel, joints: list[str], neutral: np.ndarray, stiffness: float
@@ -204,11 +204,11 @@ def height_task(body: BodyModel, name: str, height: float, weight: float) -> Tas
 
 
 class Tail:
-    """Carries the tail above the ground: steeply down from its root, then level."""
+    """The tail above the ground: steeply down from its root, then level."""
 
     STIFFNESS = 0.3
     LEVEL = 6.0
-    """Vertebrae over which the height falls by a factor of e."""
+    """Number of vertebrae over which the height falls by a factor of e."""
 
     def __init__(self, body: BodyModel, standing: np.ndarray) -> None:
         self.joints = [

@@ -1,4 +1,4 @@
-"""What leads from one motion to the next: a rat that walks, stops, rears, walks on."""
+"""Sequences of motions with smooth transitions: a rat walks, stops, rears and walks on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from vnl_envs.motion.generate.motion import SWING, Motion
 
 BLEND = 0.7
-"""How long a motion gives way to the next, s. Chosen: a rat that stops from 0.3 m/s decelerates at
-0.8 m/s² at most."""
+"""Duration of a transition, s. Chosen: a rat that stops from 0.3 m/s decelerates at 0.8 m/s² at
+most."""
 STEP = 0.002
-"""Of the integrals over time, s."""
+"""Time step of the integrals over time, s."""
 BEYOND = 3.0
-"""How long the first and the last motion last outside a journey, s: paws come from somewhere."""
+"""Extension of the first and the last motion beyond the journey, s, for the strides at its ends."""
 
-# Of a motion's parameters, those that change smoothly into the next one's.
+# The parameters of a motion that are blended with those of the next one.
 _BLENDED = (
     "lift",
     "carriage",
@@ -36,11 +36,11 @@ _BLENDED = (
 
 @dataclass(frozen=True)
 class Journey:
-    """Motions one after the other. It answers what a `Motion` does, for every instant.
+    """A sequence of motions with the interface of `Motion`.
 
-    The path's curvature and the speed pass smoothly from each to the next. Strides follow the
-    speed: each paw swings for `SWING` before every touch-down and stands in between, so that in a
-    pause all stand.
+    Curvature of the path and speed change smoothly between motions. Strides follow the speed: each
+    paw swings for `SWING` before every touch-down and stands in between. So all paws stand in a
+    pause.
 
     Attributes:
         name, label, split: as in `Clip`.
@@ -57,12 +57,12 @@ class Journey:
 
     @property
     def seconds(self) -> float:
-        """How long it takes."""
+        """Duration, s."""
         return sum(part.seconds for part in self.parts)
 
     @property
     def moves(self) -> bool:
-        """Whether the rat goes anywhere."""
+        """Whether the rat moves along a path."""
         return any(part.moves for part in self.parts)
 
     @property
@@ -80,7 +80,7 @@ class Journey:
         return np.cumsum([0.0, *(part.seconds for part in self.parts[:-1])])
 
     def weights(self, time: np.ndarray) -> np.ndarray:
-        """How much of each motion there is at times (T,), (T, P); they add up to 1."""
+        """Weight of each motion at times (T,), (T, P). The weights add up to 1."""
         u = np.clip((time[:, None] - self._starts[1:]) / BLEND + 0.5, 0.0, 1.0)
         begun = np.hstack([np.ones((len(time), 1)), u**3 * (10 - 15 * u + 6 * u**2)])
         return begun - np.hstack([begun[:, 1:], np.zeros((len(time), 1))])
@@ -121,7 +121,7 @@ class Journey:
         return float(np.interp(time, self._grid["time"], self._grid[key]))
 
     def phase(self, time: float) -> float:
-        """Phase of the gait, cycles; it stays where it is in a pause."""
+        """Phase of the gait, cycles; constant in a pause."""
         return self._along("phase", time)
 
     def offset(self, leg: str) -> float:
@@ -129,15 +129,15 @@ class Journey:
         return self.parts[0].offset(leg)
 
     def distance(self, time: float) -> float:
-        """Way of the rat along its path, m."""
+        """Distance of the rat along its path, m."""
         return self._along("distance", time)
 
     def curvature(self, time: float) -> float:
-        """Of the path, 1/m, left positive."""
+        """Curvature of the path, 1/m, left positive."""
         return float(self.weights(np.array([time]))[0] @ self._curvatures)
 
     def path(self, distance: float) -> np.ndarray:
-        """(x, y, heading) at a distance along the path; straight on where it has not led."""
+        """(x, y, heading) at a distance along the path, which continues straight at its ends."""
         grid = self._grid
         known = np.clip(distance, grid["distance"][0], grid["distance"][-1])
         x, y, heading = (
@@ -147,7 +147,7 @@ class Journey:
         return np.array([x + more * np.cos(heading), y + more * np.sin(heading), heading])
 
     def _touch_down(self, leg: str, step: int) -> float:
-        """When a paw comes down, s; endlessly far where it does not."""
+        """Time of a paw's touch-down, s; infinite if there is none."""
         phase, grid = step + self.offset(leg), self._grid
         if phase <= grid["phase"][0]:
             return -np.inf
@@ -156,25 +156,25 @@ class Journey:
         return float(grid["time"][0] + STEP * _crossing(grid["phase"], phase))
 
     def stride(self, leg: str, time: float) -> tuple[int, float]:
-        """As `Motion.stride`."""
+        """See `Motion.stride`."""
         step = int(np.floor(self.phase(time) - self.offset(leg)))
         return step, 1 - (self._touch_down(leg, step + 1) - time) / SWING
 
     def foothold(self, leg: str, step: int) -> float:
-        """Way of the rat along its path, m, halfway between a paw's touch-down and lift-off."""
+        """Distance of the rat along its path halfway between a paw's touch-down and lift-off, m."""
         down, up = self._touch_down(leg, step), self._touch_down(leg, step + 1) - SWING
         return (self.distance(down) + self.distance(up)) / 2
 
     def rearing(self, time: float) -> float:
-        """By how much the trunk is raised, rad."""
+        """Pitch of the raised trunk, rad."""
         return sum(p.rearing(time - t) for p, t in zip(self.parts, self._starts, strict=True))
 
     def dipping(self, time: float) -> float:
-        """By how much the trunk is lowered, m."""
+        """Lowering of the trunk, m."""
         return sum(p.dipping(time - t) for p, t in zip(self.parts, self._starts, strict=True))
 
     def tucking(self, time: float) -> float:
-        """How far the fore limbs are drawn up, 0 to 1."""
+        """Degree to which the fore limbs are drawn up, 0 to 1."""
         return sum(p.tucking(time - t) for p, t in zip(self.parts, self._starts, strict=True))
 
     def carries(self, leg: str, time: float) -> bool:
@@ -185,18 +185,18 @@ class Journey:
 
 
 Course = Motion | Journey
-"""What a rat does in a clip."""
+"""Motion of a rat in a clip."""
 
 
 def _integral(rate: np.ndarray) -> np.ndarray:
-    """Over the time grid, 0 at the instant 0."""
+    """Integral over the time grid, 0 at time 0."""
     steps = (rate[1:] + rate[:-1]) / 2 * STEP
     total = np.concatenate([[0.0], np.cumsum(steps)])
     return total - total[round(BEYOND / STEP)]
 
 
 def _crossing(values: np.ndarray, level: float) -> float:
-    """Where a rising sequence first reaches a level, as an index with a fraction."""
+    """The fractional index at which a rising sequence first reaches a level."""
     after = int(np.searchsorted(values, level))
     before = after - 1
     return before + (level - values[before]) / (values[after] - values[before])

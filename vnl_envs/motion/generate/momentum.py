@@ -21,31 +21,31 @@ from vnl_envs.motion.kinematics import forward_kinematics, velocities
 
 GRAVITY = 9.81
 SAMPLES = 512
-"""Of a cycle."""
+"""Samples of a cycle."""
 HEIGHT = 0.05
-"""Of the standing centre of mass, m (the model's)."""
+"""Height of the model's centre of mass in the standing pose, m."""
 LEAN = 0.7
-"""How far the force of a paw leans back before mid-stance and forward after it: at 1 it keeps its
-moment about the centre of mass. Chosen."""
+"""Tilt of a paw's force, backward before mid-stance and forward after it. At 1 the moment about the
+centre of mass is constant. Chosen."""
 HARMONICS = 3
-"""Of the corrections. The frame rate gives 9 to 15 frames per cycle."""
+"""Harmonics of the corrections. The frame rate gives 9 to 15 frames per cycle."""
 ROUNDS = 6
-"""Corrections needed for a root whose limbs and back move along with it."""
+"""Number of corrections, more than one because limbs and back move with the root."""
 STRIDES = 4
-"""Strides that a correction is taken from."""
+"""Number of strides from which a correction is computed."""
 EDGE = 6
-"""Frames at the ends of these that have no neighbours to be smooth with."""
+"""Frames at both ends of these strides that smoothing does not reach."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bounce:
-    """Periodic motion of the root that momentum asks for.
+    """Periodic motion of the root that agrees with momentum.
 
     Attributes:
-        motion: whose.
+        motion: the motion of the rat.
         hind_share: part of the weight that the hind limbs carry.
-        corrections: (2 `HARMONICS`, 3) Fourier coefficients of what is added to the way forward
-            (m), the height (m) and the pitch (rad, nose down positive).
+        corrections: (2 `HARMONICS`, 3) Fourier coefficients of the corrections of forward position
+            (m), height (m) and pitch (rad, nose down positive).
     """
 
     motion: Motion
@@ -54,18 +54,18 @@ class Bounce:
 
     @classmethod
     def first(cls, motion: Motion, arms: dict[str, float]) -> Bounce:
-        """Before any correction.
+        """The state before any correction.
 
         Args:
-            motion: whose.
-            arms: of each leg, way of its paw in mid-stance in front of the centre of mass, m.
+            motion: the motion of the rat.
+            arms: leg -> distance of its paw in mid-stance in front of the centre of mass, m.
         """
         hind, fore = -arms["hind_L"], arms["fore_L"]
         # The moments about the centre of mass cancel over a stride.
         return cls(motion, fore / (fore + hind), np.zeros((2 * HARMONICS, 3)))
 
     def at(self, time: float) -> np.ndarray:
-        """What is added to the way forward, the height and the pitch of the root, (3,)."""
+        """Corrections of the root's forward position, height and pitch, (3,)."""
         phase = self.motion.phase(time)
         forward, up = centre_of_mass(self.motion, self.hind_share)
         grid = np.arange(SAMPLES) / SAMPLES
@@ -75,13 +75,13 @@ class Bounce:
     def improved(
         self, body: BodyModel, times: np.ndarray, poses: np.ndarray, paws: dict[str, np.ndarray]
     ) -> Bounce:
-        """With corrections that bring poses (T, nq) closer to what the forces make of them.
+        """Correct the root so that poses (T, nq) agree better with the forces.
 
         Args:
             body: the rat.
-            times: of the poses, s.
-            poses: starting at the origin, along +x.
-            paws: of each leg, x of its place at each time, (T,), m.
+            times: times of the poses, s.
+            poses: poses that start at the origin, along +x.
+            paws: leg -> x of its paw at each time, (T,), m.
         """
         inner = slice(EDGE, -EDGE)
         times = times[inner]
@@ -106,7 +106,7 @@ class Bounce:
     def _moment(
         self, body: BodyModel, times: np.ndarray, com: np.ndarray, paws: dict[str, np.ndarray]
     ) -> np.ndarray:
-        """Of the paws' forces about the centre of mass, nose down positive, (T,), N m."""
+        """Moment of the paws' forces about the centre of mass, nose down positive, (T,), N m."""
         weight = body.mass.sum() * GRAVITY
         total = np.zeros(len(times))
         for leg in LEGS:
@@ -129,7 +129,7 @@ def push(motion: Motion, leg: str, time: float, hind_share: float) -> np.ndarray
 
 @lru_cache
 def centre_of_mass(motion: Motion, hind_share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Way forward and up of the centre of mass about its mean in a cycle, (`SAMPLES`,) each, m."""
+    """Forward and upward deviation of the centre of mass from its mean, (`SAMPLES`,) each, m."""
     times = (np.arange(SAMPLES) / SAMPLES - motion.start) * motion.cycle
     force = np.array([sum(push(motion, leg, t, hind_share) for leg in LEGS) for t in times])
     spectrum = np.fft.rfft(GRAVITY * force, axis=0)

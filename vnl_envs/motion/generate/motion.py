@@ -1,4 +1,4 @@
-"""What the rat does in a clip, and when its paws are on the ground.
+"""The motion of the rat in a clip, and the timing of its paws.
 
 From the literature (abstracts and figure captions):
 
@@ -26,7 +26,7 @@ import numpy as np
 from vnl_envs.motion.clip import RATE
 
 FRAMES = 250
-"""Length of a clip, where nothing else is said."""
+"""Default length of a clip, frames."""
 
 TAU = 2 * np.pi
 LEGS = ("hind_L", "fore_L", "hind_R", "fore_R")
@@ -48,32 +48,31 @@ class Motion:
         name, label, split: as in `Clip`.
         speed: along the path, m/s; 0 stands.
         turn: rate of heading, rad/s, left positive.
-        lag: of a fore paw's touch-down behind the hind paw's of its side, cycles. Between 0.25
-            and 0.5 the sequence is lateral with diagonal couplets; 0.5 is a trot.
-        apart: of a right paw's touch-down behind the left one's, cycles; 0 is a bound.
+        lag: delay of a fore paw's touch-down after the hind paw's on its side, cycles. Between
+            0.25 and 0.5 the sequence is lateral with diagonal couplets; 0.5 is a trot.
+        apart: delay of a right paw's touch-down after the left one's, cycles; 0 is a bound.
         start: phase of the gait in the first frame, cycles.
-        runs: whether the trunk bounces as the paws' forces make it (`momentum`).
-        drive: of a running gait's hind limbs, forward force over body weight, mean over the cycle;
-            the fore limbs brake as much.
+        runs: whether the trunk bounces according to the paws' forces (`momentum`).
+        drive: mean forward force of a running gait's hind limbs over body weight; the fore limbs
+            brake by the same force.
         clearance: height of the toes in mid-swing, m.
-        keys: instants of a swing, 0 to 1, whose pose inverse kinematics finds; the rest is
-            spline. More than one keep a fast paw to its path.
+        keys: instants of a swing, 0 to 1, solved by inverse kinematics; splines join them. Several
+            instants keep a fast paw on its path.
         lift: height of the trunk over its standing height, m.
         carriage: pitch of the trunk about its standing pitch, rad, nose up positive.
         gaze: pitch of the head, rad, up positive.
-        stagger: by how much the left hind and right fore paws of a standing rat are ahead, m.
-        spine: lateral bend of the back, rad. pelvis and shoulders follow their own hind and fore
-            paws.
+        stagger: lead of the left hind and right fore paws of a standing rat, m.
+        spine: lateral bend of the back, rad. Pelvis and shoulders follow their hind and fore paws.
         arch: sagittal bend of the back, rad.
         sway, bob: sideways and vertical motion of the trunk, m.
-        roll, pitch: of the trunk, rad.
-        head_yaw, head_pitch: of the head relative to the path and its gaze, rad.
-        head_rate: of the head's sweep from side to side, Hz; nods are 1.5 times as fast.
+        roll, pitch: rotations of the trunk, rad.
+        head_yaw, head_pitch: rotations of the head relative to the path and its gaze, rad.
+        head_rate: frequency of the head's sweep from side to side, Hz; nods are 1.5 times as fast.
         breath: vertical motion of breathing, m.
-        rear: by how much the trunk is raised on the hind legs in the middle of a bout, rad.
-        dip: by how much it is lowered in the middle of a bout, m.
-        bouts: how often the rat rears or dips.
-        seconds: how long it does all that.
+        rear: pitch of the trunk on the hind legs in the middle of a bout, rad.
+        dip: lowering of the trunk in the middle of a bout, m.
+        bouts: number of times that the rat rears or dips.
+        seconds: duration of the motion, s.
     """
 
     name: str
@@ -127,8 +126,8 @@ class Motion:
         return self.apart * leg.endswith("R") + self.lag * leg.startswith("fore")
 
     def bout(self, time: float) -> float:
-        """How far the rat is in rearing or dipping, 0 to 1: still for a tenth of the bout, up in a
-        quarter, down again at its end.
+        """Degree of rearing or dipping, 0 to 1. The rat is still for a tenth of the bout, rises
+        within the next quarter, and returns symmetrically at the end.
         """
         duration = self.seconds / self.bouts
         time = np.clip(time, 0.0, self.seconds) % duration
@@ -136,32 +135,32 @@ class Motion:
         return u**3 * (10 - 15 * u + 6 * u**2)
 
     def rearing(self, time: float) -> float:
-        """By how much the trunk is raised, rad."""
+        """Pitch of the raised trunk, rad."""
         return self.rear * self.bout(time)
 
     def dipping(self, time: float) -> float:
-        """By how much the trunk is lowered, m."""
+        """Lowering of the trunk, m."""
         return self.dip * self.bout(time)
 
     def tucking(self, time: float) -> float:
-        """How far the fore limbs are drawn up, 0 to 1."""
+        """Degree to which the fore limbs are drawn up, 0 to 1."""
         return self.bout(time) if self.rear else 0.0
 
     @property
     def moves(self) -> bool:
-        """Whether the rat goes anywhere."""
+        """Whether the rat moves along a path."""
         return self.speed != 0
 
     def now(self, time: float) -> Motion:
-        """The parameters at an instant: of one motion, always the same."""
+        """The parameters at an instant, which are constant in a single motion."""
         return self
 
     def distance(self, time: float) -> float:
-        """Way of the rat along its path, m."""
+        """Distance of the rat along its path, m."""
         return self.speed * time
 
     def curvature(self, time: float) -> float:
-        """Of the path, 1/m, left positive."""
+        """Curvature of the path, 1/m, left positive."""
         return self.turn / self.speed if self.turn else 0.0
 
     def path(self, distance: float) -> np.ndarray:
@@ -173,14 +172,14 @@ class Motion:
         return np.array([radius * np.sin(heading), radius * (1 - np.cos(heading)), heading])
 
     def stride(self, leg: str, time: float) -> tuple[int, float]:
-        """Which stride of a paw an instant belongs to, each from touch-down to touch-down, and how
-        much of its swing is over, 0 to 1; negative while the paw stands.
+        """The number of a paw's stride at an instant, from touch-down to touch-down, and the
+        completed part of its swing, 0 to 1; negative while the paw stands.
         """
         step, progress = divmod(self.phase(time) - self.offset(leg), 1.0)
         return int(step), (progress - self.duty) / (1 - self.duty)
 
     def foothold(self, leg: str, step: int) -> float:
-        """Way of the rat along its path, m, in the middle of a paw's stance."""
+        """Distance of the rat along its path in the middle of a paw's stance, m."""
         return self.speed * ((step + self.offset(leg) + self.duty / 2 - self.start) * self.cycle)
 
     def carries(self, leg: str, time: float) -> bool:

@@ -38,11 +38,11 @@ def generate(motion: Course, body: BodyModel) -> np.ndarray:
 
 
 class Rat:
-    """Puts the paws of a motion in their places.
+    """Solver for the poses of a motion.
 
     Args:
         body: the rat.
-        motion: what it does.
+        motion: motion of the rat.
     """
 
     def __init__(self, body: BodyModel, motion: Course) -> None:
@@ -60,13 +60,13 @@ class Rat:
             self.home[leg][:, 0] += ahead * motion.stagger
 
     def arms(self) -> dict[str, float]:
-        """Of each leg, way of its paw in mid-stance in front of the centre of mass, m."""
+        """Leg -> distance of its paw in mid-stance in front of the centre of mass, m."""
         return {
             leg: home[:, 0].mean() - SETBACK[leg[:4]] - self.com for leg, home in self.home.items()
         }
 
     def way(self, leg: str, times: np.ndarray) -> np.ndarray:
-        """How far along x a paw's target is at each time, (T,), m."""
+        """The x coordinate of a paw's target at each time, (T,), m."""
         return np.array(
             [paw_target(self.motion, leg, self.home[leg], t)[0][:, 0].mean() for t in times]
         )
@@ -107,7 +107,7 @@ class Rat:
 def clear_swing(
     motion: Course, solver: Solver, paws: dict[str, Paw], pose: np.ndarray, time: float
 ) -> None:
-    """Lift the swinging paws of a pose by as little as keeps them clear of the ground, in place."""
+    """Lift the swinging paws of a pose just clear of the ground, in place."""
     points = np.zeros((3, 2))
     tasks = [
         paw.clear(LEAST_CLEARANCE * paw_target(motion, leg, points, time)[1])
@@ -122,10 +122,10 @@ def clear_swing(
 def smooth_swings(
     motion: Course, body: BodyModel, times: np.ndarray, poses: np.ndarray
 ) -> np.ndarray:
-    """Swings as splines in joint space through stance and the middle of each swing.
+    """Replace swings by splines in joint space through stance and the middle of each swing.
 
-    Near the ends of its range a limb can reach a point in two ways; frame by frame, inverse
-    kinematics jumps between them, which no ground contact excuses in the air.
+    Near the ends of its range a limb can reach a point in two ways, and inverse kinematics may jump
+    between them from frame to frame. Splines avoid this jump.
     """
     poses = poses.copy()
     low, high = body.joint_range.T
@@ -146,7 +146,7 @@ def smooth_swings(
 
 
 def to_origin(poses: np.ndarray) -> np.ndarray:
-    """Move and turn a sequence so that it starts at x = y = 0, heading along +x."""
+    """Move and turn a sequence (T, nq) so that it starts at x = y = 0, heading along +x."""
     poses = poses.copy()
     w, x, y, z = poses[0, 3:7]
     heading = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))

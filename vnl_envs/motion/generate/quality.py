@@ -1,4 +1,4 @@
-"""How well a clip keeps to what was planned: ground, footholds and limits."""
+"""Agreement of a clip with its plan: ground, footholds and limits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vnl_envs.motion.kinematics import derive_reference
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a clip keeps to ground and limits.
+    """Measures of a clip's agreement with ground and limits.
 
     Attributes:
-        penetration: deepest point of any contact geom, m.
-        stance: (lowest, highest) of the paws that should be on the ground, m.
+        penetration: depth of the deepest point of any contact geom, m.
+        stance: lowest and highest height of the paws that should be on the ground, m.
         slide: longest path of a stance paw's toes over one stance, m.
         slide_fraction: paths of all stance paws over four times the distance travelled.
         margin: least distance to a joint limit, rad.

@@ -1,5 +1,5 @@
-"""Motion of the trunk, the head and the tail. Amplitudes and timing are chosen by eye but for the
-sagittal bending of the back.
+"""Motion of the trunk, the head and the tail. Amplitudes and timing are chosen by eye, except for
+the sagittal bending of the back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vnl_envs.motion.generate.momentum import Bounce
 from vnl_envs.motion.generate.motion import TAU
 
 HIP = np.array([-0.060, 0.0, 0.047])
-"""The hip joints in the standing pose, m (the model's): a rearing rat turns about them."""
+"""Position of the model's hip joints in the standing pose, m. A rearing rat turns about them."""
 FLEXED = 0.92
 """Phase of the deepest flexion of the back, cycles after the hind paws' touch-down: between the
 last third of their swing and touch-down; the deepest extension, half a cycle later, is in the
@@ -34,7 +34,7 @@ def trunk(motion: Course, time: float) -> dict[str, float]:
     fore = angle - TAU * now.lag
     slow = TAU * 0.23 * time
     return {
-        # Each girdle turns so as to bring forward the side whose paw touches down.
+        # Each girdle turns the side whose paw touches down forward.
         "yaw": -0.5 * now.spine * np.cos(fore),
         "bend": -now.spine * np.cos(angle) + 0.5 * now.spine * np.cos(fore),
         # The trunk is over the side that carries.
@@ -79,14 +79,14 @@ def rotate(axis: int, angle: float, quat: np.ndarray) -> np.ndarray:
 
 
 def head_target(motion: Course, time: float) -> np.ndarray:
-    """Orientation of the head (3, 3): level and along the path but for its own motion."""
+    """Orientation of the head (3, 3): level and along the path, plus the head's own motion."""
     # A smooth start: the head's own motion begins from rest.
     ease = 1 - np.exp(-((time / 0.5) ** 2))
     now = motion.now(time)
     sweep = TAU * now.head_rate * time
     ahead = motion.path(motion.distance(time) + GIRDLE)[2]
     yaw = ahead + ease * now.head_yaw * np.sin(sweep)
-    # The neck takes back half of what rearing raises.
+    # The neck compensates half of the pitch of rearing.
     pitch = -ease * now.head_pitch * np.sin(1.5 * sweep) - 0.5 * motion.rearing(time)
     pitch -= now.gaze
     quat = rotate(2, yaw, rotate(1, pitch, np.array([1.0, 0.0, 0.0, 0.0])))
@@ -101,11 +101,11 @@ def set_back(
     """Write lumbar and caudal bending of an instant into a pose.
 
     Args:
-        motion: whose.
+        motion: motion of the rat.
         body: the rat.
-        straight: (nq,) pose with the back as it stands.
-        qpos: (nq,) written to.
-        time: of the instant, s.
+        straight: (nq,) pose with the back of the standing pose.
+        qpos: (nq,) pose, changed in place.
+        time: the instant, s.
     """
     curvature = motion.curvature(time)
     move = trunk(motion, time)
@@ -118,6 +118,6 @@ def set_back(
     angle = TAU * motion.phase(time)
     tail = [i for i, n in enumerate(body.joint_names) if n.startswith("vertebra_C") and "bend" in n]
     for order, joint in enumerate(tail[:6]):
-        # A wave that runs to the tip; the axes of these joints point down, so left is positive.
+        # A wave travels to the tip. The axes of these joints point down, so left is positive.
         wave = 0.4 * motion.now(time).spine * np.sin(angle - 0.5 * order)
         qpos[7 + joint] = wave + np.clip(0.02 * curvature, -0.1, 0.1)

@@ -1,4 +1,4 @@
-"""Motion files of any known format, as clips.
+"""Reading motion files of any known format as clips.
 
 Each format is a module with `recognises(path) -> bool`, which never raises, and
 `read(path, body, rate) -> Iterator[Clip]`. Adding a format is a module and a row of `FORMATS`.
@@ -21,7 +21,7 @@ from vnl_envs.utils import checks
 
 
 class Format(NamedTuple):
-    """Where a format's reader is, imported when used, and what the format is in a few words."""
+    """The module of a format's reader, imported when used, and a short description."""
 
     module: str
     what: str
@@ -35,26 +35,26 @@ FORMATS = {
     "session": Format("vnl_envs.motion.readers.sessions", "a session of Aldarondo et al. 2024"),
     "keypoints": Format("vnl_envs.motion.readers.keypoints", "3-D keypoints, .mat or HDF5"),
 }
-"""By name. A file is of the first format that recognises it."""
+"""Formats by name. The first format that recognises a file is used."""
 
 
 class Reader(Protocol):
-    """What a format's module provides."""
+    """Interface of a format's module."""
 
     def recognises(self, path: Path) -> bool:
-        """Whether the file looks like this format; looks at little of it and never raises."""
+        """Whether the file looks like this format. Reads little of the file and never raises."""
         ...
 
     def read(self, path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
-        """The file's clips at 50 Hz, one at a time, that fit the body.
+        """Read the file's clips at 50 Hz for the body, one at a time.
 
         Args:
             path: the file.
-            body: whose motion it is.
-            rate: frames per second where the file does not say; None if not known.
+            body: body of the motion.
+            rate: frames per second if the file does not have the rate; None if unknown.
 
         Raises:
-            ClipError: the file is damaged, of another body, or says another rate.
+            ClipError: the file is damaged, of another body, or has another rate.
         """
         ...
 
@@ -69,21 +69,21 @@ def read_motion(
     labels: Mapping[str, str] | None = None,
     licence: str | None = None,
 ) -> Iterator[Clip]:
-    """The clips of a motion file, at 50 Hz and fit for the body, one at a time.
+    """Read the clips of a motion file at 50 Hz for the body, one at a time.
 
     Args:
         path: the file.
-        body: whose motion it is.
-        format: one of `FORMATS`; None goes by the file's content.
-        rate: frames per second, where the file does not say.
-        label: the behaviour of all clips.
-        labels: the behaviour by clip name; goes before `label`. Clips not named keep theirs.
-        licence: of all clips, as an SPDX identifier where there is one.
+        body: body of the motion.
+        format: one of `FORMATS`; None detects the format from the file's content.
+        rate: frames per second, if the file does not have the rate.
+        label: behaviour of all clips.
+        labels: behaviour by clip name, with precedence over `label`. Other clips keep theirs.
+        licence: licence of all clips, an SPDX identifier if there is one.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ClipError: it is of no known format, is damaged or does not fit the body; or `labels` names
-            a clip that it does not have, which shows after the last clip.
+        ClipError: the file has no known format, is damaged or does not fit the body; or `labels`
+            names a clip that the file does not have, which is raised after the last clip.
         ValueError: the format is unknown.
     """
     path = Path(path)
@@ -107,7 +107,7 @@ def format_of(path: Path) -> str:
             return name
     if h5py.is_hdf5(path):
         with hdf5.opened(path):
-            # A damaged file is named as such.
+            # A damaged file is reported as damaged, not as of an unknown format.
             pass
     known = ", ".join(f"{name} ({format.what})" for name, format in FORMATS.items())
     raise ClipError(f"{path}: of no known format; there are {known}")

@@ -3,9 +3,9 @@
 The text holds the keywords `:FULLY-SPECIFIED` and `:DEGREES`, then frames: a line with the frame's
 number, counted from 1, and a line for each joint with its name and its values in degrees. Lines
 that start with `#` are comments. The root has its position first, in units of 1/0.45 inch, y up.
-The skeleton's lengths are in another file (`.asf`) that is not read: every subject has its own, so
-that the angles alone, copied onto our humanoid, float, sink and slide. `read` therefore fits them
-again, see `vnl_envs.motion.fitting.refit`; `plain_copy` is the copy.
+The skeleton's lengths are in another file (`.asf`), which is not read. Every subject has other
+lengths, so the humanoid with a copy of the angles floats, sinks and slides. `read` therefore fits
+the recording again, see `vnl_envs.motion.fitting.refit`; `plain_copy` is the copy.
 
 Sources: the degrees of freedom are those of the ASF files of http://mocap.cs.cmu.edu; that the
 humanoid's joints are named after them, the unit of length and the root's frame are from
@@ -33,11 +33,11 @@ from vnl_envs.motion.readers.cmu import CMU_LICENCE
 from vnl_envs.motion.resample import checked_rate, without_flips
 
 RATE = 120.0
-"""Frames per second of CMU's recordings; the files do not say."""
+"""Frames per second of CMU's recordings, which the files do not contain."""
 UNIT = 0.056444
-"""Of root positions, m: 1/0.45 inch."""
+"""Unit of root positions, m: 1/0.45 inch."""
 _CMU_NAME = re.compile(r"(?P<subject>\d{1,4})_\d{1,4}", re.ASCII)
-"""How CMU names its files: subject and trial. Others use the format too."""
+"""Pattern of CMU's file names: subject and trial. Others use the format too."""
 
 _TRUNK = ("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head")
 _ARM = {
@@ -56,26 +56,26 @@ DEGREES_OF_FREEDOM: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_TRUNK, ("rx", "ry", "rz")),
     **{side + n: tuple("r" + a for a in axes) for limb, side in _SIDES for n, axes in limb.items()},
 }
-"""Joint -> what its values are: positions and angles about axes, in the order of a line."""
+"""Joint -> names of its values: positions and angles about axes, in the order of a line."""
 COLUMNS = tuple(
     joint if joint == "root" else joint + axis
     for joint, axes in DEGREES_OF_FREEDOM.items()
     for axis in axes
 )
-"""What the columns of a parsed file are; after the root's six, names of the humanoid's joints."""
+"""Columns of a parsed file: six of the root, then names of the humanoid's joints."""
 
 MOST_BYTES = 50_000_000
-"""Of a file that is read, some 9 minutes: recordings are fitted whole, and a frame takes 45 kB."""
+"""Limit for a file, some 9 minutes: recordings are fitted as one, and a frame takes 45 kB."""
 
 _KEYWORDS = (":FULLY-SPECIFIED", ":DEGREES")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _LONGEST_LINE = 400
-# Of a root's coordinate, 560 m, and of an angle, ten turns.
+# Limits of a root's coordinate, 560 m, and of an angle, ten turns.
 _FARTHEST, _MOST_DEGREES = 10_000.0, 3600.0
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is named `.amc` or starts like one."""
+    """Whether the file's suffix is `.amc`, or its first 4096 bytes contain the first keyword."""
     if path.suffix.lower() == ".amc":
         return True
     try:
@@ -99,7 +99,7 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
             stacklevel=2,
         )
     copy = plain_copy(values[kept], body)
-    # Imported here: mink takes long to import, and what is malformed need not wait for it.
+    # Imported here, because mink takes long to import and malformed files do not need it.
     from vnl_envs.motion.fitting.refit import refit
 
     try:
@@ -126,10 +126,10 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
 
 
 def recorded(path: Path, values: np.ndarray) -> slice:
-    """The frames of numbers (T, 62) that hold a pose: recordings open and end with zeros at times.
+    """The frames of numbers (T, 62) with a pose. Some recordings begin and end with zeros.
 
     Raises:
-        ClipError: there are none, or frames between others hold nothing but zeros.
+        ClipError: there are no such frames, or all values of a frame between them are zero.
     """
     poses = np.flatnonzero(values.any(axis=1))
     if not len(poses):
@@ -143,11 +143,11 @@ def recorded(path: Path, values: np.ndarray) -> slice:
 def plain_copy(values: np.ndarray, body: BodyModel) -> np.ndarray:
     """The recording's numbers as poses of the humanoid, (T, nq), at the recording's rate.
 
-    Lengths are taken as they are and joints are not kept in their limits, but are within half a
-    turn of their limits' middle: files have angles with 360 degrees more or less.
+    Lengths are not scaled and joints are not clipped to their limits. Angles are shifted to within
+    half a turn of the middle of their limits, because files contain multiples of 360 degrees.
 
     Args:
-        values: (T, 62) of `COLUMNS`, as `parse` gives them.
+        values: (T, 62) numbers in the order of `COLUMNS`, from `parse`.
         body: the humanoid.
     """
     qpos = np.empty((len(values), body.nq))
@@ -167,12 +167,12 @@ def plain_copy(values: np.ndarray, body: BodyModel) -> np.ndarray:
 
 
 def parse(path: Path) -> np.ndarray:
-    """The numbers of a file, (T, 62), as `COLUMNS` names them; degrees and 1/0.45 inch.
+    """The numbers of a file, (T, 62), in the order of `COLUMNS`; degrees and 1/0.45 inch.
 
-    Read line by line, and refused at the first line that is not as it must be.
+    The file is read line by line and refused at the first malformed line.
 
     Raises:
-        ClipError: it names the file, the line and what was expected.
+        ClipError: the file is malformed; the message has the line and what was expected.
     """
     numbers = array("d")
     try:
@@ -208,7 +208,7 @@ class _Lines:
         while line := self._file.readline(_LONGEST_LINE):
             self._number += 1
             self.text = texts.text(line).strip()
-            # The last line may lack its end: a file that was cut off ends within a frame.
+            # The last line may lack its end. A truncated file is detected by its last frame.
             if not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
                 raise self.unexpected(f"a line that ends within {_LONGEST_LINE} bytes")
             if self.text and not self.text.startswith("#"):
@@ -216,7 +216,7 @@ class _Lines:
         self.text = ""
 
     def unexpected(self, expected: str) -> ClipError:
-        """The error that something else was expected in the place of this line."""
+        """The error for a line in place of which something else was expected."""
         got = repr(self.text[:40]) if self.text else "the end of the file"
         return ClipError(f"{self.path}: line {self._number}: expected {expected}, got {got}")
 
@@ -251,7 +251,7 @@ def _read_frame(lines: _Lines, number: int, numbers: array[float]) -> None:
 
 def _read_values(lines: _Lines, joint: str, words: list[str]) -> list[float]:
     axes = DEGREES_OF_FREEDOM[joint]
-    # Python's own syntax of numbers has more: nan, inf, 1_000.
+    # `float` also accepts nan, inf and 1_000.
     if len(words) != len(axes) or not all(_NUMBER.fullmatch(word) for word in words):
         raise lines.unexpected(f"{joint} and {len(axes)} number{'s' * (len(axes) > 1)}")
     values = [float(word) for word in words]

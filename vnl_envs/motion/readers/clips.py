@@ -16,7 +16,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
-    """The clips as they are; see `vnl_envs.motion.readers.Reader`."""
+    """Read the clips unchanged; see `vnl_envs.motion.readers.Reader`."""
     if rate is not None and rate != RATE:
         raise ClipError(f"{path}: clip files are at {RATE:g} Hz, not {rate} Hz")
     yield from iterate_clips(path, body)

@@ -2,14 +2,14 @@
 
 A group per clip with the attributes `dt` (s) and `num_steps`; in it `walkers/walker_0` with data
 sets that have time as their last axis: `position` (3, T) and `quaternion` (4, T) of the root,
-`joints` (J, T) in rad, and, where the writer kept them, `body_positions` (3 B, T) in m. Source:
+`joints` (J, T) in rad, and, if the writer kept them, `body_positions` (3 B, T) in m. Source:
 `dm_control/locomotion/mocap/loader.py` and `tasks/reference_pose/utils.py` (get_features) of
 dm-control 1.0.50. Joints have no names: they are in the order of the walker's `mocap_joints`, which
 is the order of our models, and bodies in that of its `mocap_tracking_bodies`, which is
 `Body.tracked_bodies`. A file that was fitted to another body is refused by its body positions.
 
-`position` is that of the free joint in files that dm_control's own code writes; published rat
-files have the torso's. `fits` finds out which by the body positions; without them it is the root's.
+In files from dm_control's own code, `position` is the position of the free joint; in published rat
+files it is the torso's. `fits` decides by the body positions; without them it is the root's.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _CMU_LABELS = {
     "RUN_JUMP_TINY": "run or jump",
     "LOCOMOTION_SMALL": "locomotion",
 }
-"""Labels by dm_control's own subsets of the CMU clips; the first that has a clip counts."""
+"""Labels by dm_control's own subsets of the CMU clips. The first subset with a clip counts."""
 _LATER_BODIES = frozenset({"face"})
-"""Bodies of the humanoid that dm_control added after it had written files: the one of 2019 has 30
-tracked bodies, the one of 2020 these as well."""
+"""Bodies that dm_control added to the humanoid after it had written files: the humanoid of 2019 has
+30 tracked bodies, the one of 2020 has these in addition."""
 
 
 def recognises(path: Path) -> bool:
@@ -49,7 +49,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
-    """The clips of all walkers; see `vnl_envs.motion.readers.Reader`."""
+    """Read the clips of all walkers; see `vnl_envs.motion.readers.Reader`."""
     fits = Fits(body, "root")
     with hdf5.opened(path) as file:
         names = hdf5.members(file)
@@ -103,7 +103,7 @@ def _poses(recording: h5py.Group, walker: h5py.Group, body: BodyModel) -> np.nda
 def _body_positions(
     name: str, walker: h5py.Group, body: BodyModel, frames: int
 ) -> BodyPositions | None:
-    """What to check the fit by, None where the file has nothing."""
+    """Body positions to check the fit against, or None if the file has none."""
     if hdf5.member(walker, "body_positions") is None:
         if len(walker.get("scaling", ())):
             raise ClipError(f"clip {name!r} is of a rescaled body and has no body_positions")

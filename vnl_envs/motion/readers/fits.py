@@ -1,4 +1,4 @@
-"""What readers of finished fits share: whose pose the root is, and proof of it by kinematics."""
+"""Shared parts of readers of finished fits: the root convention, and its check by kinematics."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vnl_envs.motion.kinematics import ForwardKinematics
 from vnl_envs.motion.resample import resample
 
 TOLERANCE = 1e-3
-"""How far forward kinematics may be from a file's own body positions, m."""
+"""Tolerance of forward kinematics compared with a file's own body positions, m."""
 _CHUNK = 512
 
 Rooted = Literal["root", "frame"]
-"""What a fit's first seven numbers are the pose of. "root" is the body that carries our free joint.
-"frame" is the frame in which dm_control's MJCF puts that body, `body_pos` away from it: dm_control
-hangs the free joint of an attached walker there. For the humanoid the two are one; for the rat
+"""The frame whose pose is in a fit's first seven numbers. "root" is the body with our free joint.
+"frame" is the parent frame of that body in dm_control's MJCF, offset by `body_pos`, to which
+dm_control attaches the free joint of a walker. For the humanoid the two are the same; for the rat
 at 0.9 the torso is at (0.0279, 0, 0.0586) m in the frame."""
 
 
 class BodyPositions(NamedTuple):
-    """Where a file says that bodies are: their names and (T, B, 3) positions, m.
+    """Body positions of a file: names and (T, B, 3) positions, m.
 
-    Names that the model does not have are left aside.
+    Names that the model does not have are ignored.
     """
 
     names: Sequence[str]
@@ -36,13 +36,13 @@ class BodyPositions(NamedTuple):
 
 
 class Fits:
-    """Makes clips at 50 Hz of a file's numbers.
+    """Conversion of a file's numbers to clips at 50 Hz.
 
-    With body positions, the root convention is the one that forward kinematics agrees with.
+    With body positions, the root convention is the one with which forward kinematics agrees.
 
     Args:
-        body: whose motion the file has.
-        rooted: the root convention where the file has no body positions.
+        body: body of the motion.
+        rooted: root convention if the file has no body positions.
     """
 
     def __init__(self, body: BodyModel, rooted: Rooted) -> None:
@@ -51,7 +51,7 @@ class Fits:
         self._kinematics: ForwardKinematics | None = None
 
     def clip(self, clip: Clip, rate: float, seen: BodyPositions | None) -> Clip:
-        """One clip.
+        """Convert one clip.
 
         Args:
             clip: `qpos` (T, nq) at the file's rate, joints in the order of the body's model.
@@ -59,8 +59,8 @@ class Fits:
             seen: the file's body positions, to check the fit against.
 
         Raises:
-            ClipError: numbers or quaternions are wrong; or no convention brings the bodies to where
-                the file has them: another joint order, scale or model.
+            ClipError: numbers or quaternions are wrong; or no convention agrees with the file's
+                body positions, because of another joint order, scale or model.
         """
         check_clip(clip, self._body)
         if seen is None:
@@ -72,8 +72,8 @@ class Fits:
         return dataclasses.replace(clip, qpos=resample(qpos, rate).astype(np.float32))
 
     def _convention(self, first: np.ndarray, seen: BodyPositions) -> Rooted:
-        """The one by which the first frame's bodies are nearest to where a file has them."""
-        # The expected one comes first and wins where there is no difference.
+        """The convention with the smallest deviation of bodies in the first frame."""
+        # The expected convention comes first and wins ties.
         choices: tuple[Rooted, ...] = (self._rooted, "frame" if self._rooted == "root" else "root")
         far = {c: float(self._deviation(self.placed(first, c), seen).max()) for c in choices}
         return min(choices, key=far.__getitem__)
@@ -88,7 +88,7 @@ class Fits:
         return out
 
     def _deviation(self, qpos: np.ndarray, seen: BodyPositions) -> np.ndarray:
-        """Distances (T, B) of bodies from where a file has them in the same frames, m.
+        """Distances (T, B) of bodies from the file's body positions in the same frames, m.
 
         0 for bodies that the model does not have.
         """
@@ -102,7 +102,7 @@ class Fits:
         return far
 
     def _refuse_deviation(self, name: str, qpos: np.ndarray, seen: BodyPositions) -> None:
-        """Raise ClipError, with the worst frame, unless bodies are where a file has them."""
+        """Raise ClipError, with the worst frame, unless bodies are at the file's positions."""
         for start in range(0, len(qpos), _CHUNK):
             part = slice(start, start + _CHUNK)
             far = self._deviation(qpos[part], BodyPositions(seen.names, seen.xpos[part]))
@@ -116,7 +116,7 @@ class Fits:
 
 
 def _check_finite(name: str, seen: BodyPositions) -> None:
-    # Written so that what is not a number is bad too.
+    # Written so that NaN is bad too.
     bad = np.flatnonzero(~(np.abs(seen.xpos) <= LARGEST).all(axis=(1, 2)))
     if len(bad):
         raise ClipError(

@@ -1,10 +1,10 @@
 """Raw 3-D keypoints in MATLAB files (5.0 and 7.3) and HDF5, fitted to the body as they are read.
 
 The array is the variable `pred` (DANNCE), `tracks` (SLEAP), `keypoints`, `kp_data` or `points3d`,
-or the only one that has the shape of keypoints: (T, 3, K), (T, K, 3), or (T, 3K) with x, y, z of
-one keypoint side by side; axes of length 1 are ignored. The K keypoints are those of the body's
-marker set in its order, unless a variable of `NAMES` says which they are. Missing ones are NaN;
-frames of nothing but zeros count as missing. z points up; the height of the ground does not matter.
+or the only one with the shape of keypoints: (T, 3, K), (T, K, 3), or (T, 3K) with x, y, z of
+one keypoint side by side; axes of length 1 are ignored. The K keypoints are in the order of the
+body's marker set, unless a variable of `NAMES` has their names. Missing ones are NaN; frames in
+which all are zero count as missing. z points up; the height of the ground does not matter.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ VARIABLES = ("pred", "tracks", "keypoints", "kp_data", "points3d")
 NAMES = ("kp_names", "node_names", "joint_names", "keypoint_names", "names")
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 MOST_FRAMES = 1_000_000
-"""More do not fit into memory comfortably; 5.5 hours at 50 Hz."""
+"""Limit due to memory; 5.5 hours at 50 Hz."""
 MOST_BYTES = 400_000_000
-"""Of a compressed MATLAB variable, inflated."""
+"""Limit for a compressed MATLAB variable after decompression."""
 SIZE_RANGE = 2.5
-"""Factor between animal and body beyond which the keypoints' unit cannot be told."""
+"""Factor between animal and body beyond which the keypoints' unit cannot be determined."""
 
 _MAGIC, _HEADER, _MATRIX, _COMPRESSED = b"MATLAB 5.0", 128, 14, 15
 _NUMERIC = ("double", "single", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)))
 
 
 class Keypoints(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        points: (T, K, 3) in the file's unit and order.
-        names: of the keypoints, None where the file has none.
-        unread: variables that might be names, where there are none that are known to be.
+        points: (T, K, 3) keypoints in the file's unit and order.
+        names: names of the keypoints, or None if the file has none.
+        unread: variables that might be names, if no known variable has names.
     """
 
     points: np.ndarray
@@ -73,13 +73,13 @@ def recognises(path: Path) -> bool:
 def read(
     path: Path, body: BodyModel, rate: float | None, unit: str | None = None
 ) -> Iterator[Clip]:
-    """One clip, fitted to the body; see `vnl_envs.motion.readers.Reader`.
+    """Read one clip, fitted to the body; see `vnl_envs.motion.readers.Reader`.
 
     Args:
         path: the file.
-        body: one that has a marker set.
-        rate: frames per second; keypoint files do not say it.
-        unit: of `UNITS`; None goes by the animal's size.
+        body: a body with a marker set.
+        rate: frames per second, which keypoint files do not contain.
+        unit: one of `UNITS`; None determines the unit from the animal's size.
     """
     if rate is None:
         raise ClipError(
@@ -124,7 +124,7 @@ def _summary(fit: Fit, unit: str, rate: float) -> str:
 
 
 def _order(found: Keypoints) -> str:
-    """How the file's keypoints were told apart."""
+    """Description of how the file's keypoints were identified."""
     return "in the marker set's order" if found.names is None else "found by their names"
 
 
@@ -132,7 +132,7 @@ def _unit(keypoints: np.ndarray, body: BodyModel) -> str:
     """The unit in which an animal is nearest to the body's size.
 
     Raises:
-        ClipError: there are no keypoints, or the animal is far from that size in any unit.
+        ClipError: there are no keypoints, or the size does not fit in any unit.
     """
     with np.errstate(over="ignore"):
         sizes = spread(keypoints)
@@ -153,10 +153,10 @@ def _ordered(found: Keypoints, markers: Sequence[Marker]) -> np.ndarray:
     """Keypoints (T, K, 3) in the order of the markers; NaN where there are none.
 
     Raises:
-        ClipError: names are not those of the markers, or one occurs twice.
+        ClipError: names differ from those of the markers, or one occurs twice.
     """
     points, names = np.where(np.isfinite(found.points), found.points, np.nan), found.names
-    # Where there was nothing to see, some write zeros.
+    # Some programs write zeros for missing frames.
     points[~points.any(axis=(1, 2))] = np.nan
     if names is None:
         return points
@@ -175,7 +175,7 @@ def _ordered(found: Keypoints, markers: Sequence[Marker]) -> np.ndarray:
 
 
 def _unused(found: Keypoints, markers: Sequence[Marker]) -> Iterator[str]:
-    """What of a file was not used, and what was missed."""
+    """Parts of a file that were not used, and missing parts."""
     if found.names is None:
         if found.unread:
             yield (
@@ -192,9 +192,9 @@ def _unused(found: Keypoints, markers: Sequence[Marker]) -> Iterator[str]:
 
 
 def _axes(shape: tuple[int, ...], number: int) -> tuple[int, ...] | None:
-    """The order of axes, those of length 1 left out, at which so many keypoints are last.
+    """The order of axes, without those of length 1, in which `number` keypoints are last.
 
-    HDF5 has MATLAB's axes the other way round.
+    HDF5 reverses MATLAB's axes.
     """
     shape = tuple(n for n in shape if n != 1)
     orders = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0))}
@@ -211,7 +211,7 @@ def _arranged(array: np.ndarray, number: int) -> np.ndarray:
 
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], number: int) -> str:
-    """The variable that holds keypoints: one of a known name, or the only one of such a shape."""
+    """The variable with the keypoints: one with a known name, or the only one with such a shape."""
     fits = [name for name, shape in shapes.items() if _axes(shape, number) is not None]
     chosen = [name for name in VARIABLES if name in fits] or fits
     if not fits or (chosen is fits and len(fits) > 1):
@@ -234,7 +234,7 @@ def _load_hdf5(path: Path, number: int) -> Keypoints:
         number = len(names) if names else number
         shapes, unread = {}, []
         for name in hdf5.members(file):
-            # Links are no hindrance, unless they are what is asked for.
+            # Links are allowed unless they are to be read.
             data = hdf5.member(file, name) if _is_own(file, name) else None
             if not isinstance(data, h5py.Dataset) or not data.shape:
                 continue
@@ -283,7 +283,7 @@ def _listed(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
     try:
         return list(scipy.io.whosmat(path, appendmat=False))
     except TypeError:
-        # An object has no shape, and SciPy looks for one.
+        # SciPy fails for an object, which has no shape.
         raise ClipError(
             "holds an object of MATLAB, such as a string array, or is damaged; of texts, cells of "
             "characters are read (cellstr)"
@@ -291,7 +291,7 @@ def _listed(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def _matlab_names(small: BinaryIO, variables: Container[str]) -> list[str] | None:
-    """The names of the keypoints, from the file's small variables; None where it has none."""
+    """The names of the keypoints from the file's small variables, or None."""
     key = next((key for key in NAMES if key in variables), None)
     if key is None:
         return None
@@ -307,13 +307,13 @@ def _matlab_names(small: BinaryIO, variables: Container[str]) -> list[str] | Non
 
 
 def _small_variables(path: Path) -> BinaryIO:
-    """A MATLAB 5.0 file of those variables of a file that have no more bytes than names do.
+    """A MATLAB 5.0 file with the variables of a file that are small enough to be names.
 
-    What a cell array says of its size cannot be trusted before it is read.
+    The declared size of a cell array cannot be trusted before it is read.
     The file's layout: "MAT-File Level 5 File Format" of MATLAB's documentation.
 
     Raises:
-        ClipError: the file is not whole, or one of its variables inflates to too large a size.
+        ClipError: the file is truncated, or one of its variables is too large when decompressed.
     """
     small = io.BytesIO()
     with path.open("rb") as file:
@@ -338,10 +338,10 @@ def _small_variables(path: Path) -> BinaryIO:
 
 
 def _inflated(file: BinaryIO, length: int) -> int:
-    """What so many compressed bytes inflate to, B.
+    """The size of `length` compressed bytes after decompression, bytes.
 
     Raises:
-        ClipError: it is more than `MOST_BYTES`.
+        ClipError: the size is more than `MOST_BYTES`.
     """
     inflater, total, chunk = zlib.decompressobj(), 0, 1 << 20
     while length > 0 and total <= MOST_BYTES:

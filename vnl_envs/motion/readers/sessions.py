@@ -1,11 +1,11 @@
-"""Sessions of Aldarondo et al. 2024 (doi.org/10.7910/DVN/FB0MZT), HDF5: what they have of motion.
+"""Motion in sessions of Aldarondo et al. 2024 (doi.org/10.7910/DVN/FB0MZT), HDF5.
 
 `/pose/qpos` (T, 74) at 50 Hz, whose joints are named `walker/…`, `/pose/keypoints` (T, 3, 23) mm,
-`/behavior/motion_mapper` (T,): the cluster of each frame, 100 where there is none. The names of
-joints, keypoints and clusters stand in a data set or attribute of `NAMES`, see `names_of`.
-What was recorded from the brain beside it is read by `vnl_envs.neural`.
+`/behavior/motion_mapper` (T,): the cluster of each frame, 100 for frames without a cluster. The
+names of joints, keypoints and clusters are in a data set or attribute, see `names_of`. The neural
+recordings are read by `vnl_envs.neural`.
 
-`qpos` is a fit of dm_control's rat, whose free joint is that of the model's frame, see
+`qpos` is a fit of dm_control's rat, whose free joint belongs to the model's frame, see
 `fits.Rooted`.
 """
 
@@ -27,22 +27,22 @@ from vnl_envs.utils import checks
 
 GROUPS = ("pose", "ephys", "behavior")
 RATES = ("rate", "fps", "frame_rate", "sampling_rate")
-"""Attributes, of the file or of a group, that may say the frame rate, Hz."""
+"""Attributes, of the file or of a group, that may contain the frame rate, Hz."""
 UNCLASSIFIED = 100
-"""The cluster of frames that are in none."""
+"""The number that stands for no cluster."""
 CLIP_FRAMES = 250
 """Frames of each clip, as in the publication: 5 s."""
 _FREE = 7
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file has poses beside what was recorded."""
+    """Whether the file has poses and recordings."""
     return hdf5.holds(path, lambda file: "pose" in file and "qpos" in file["pose"])
 
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
-    """Clips of `CLIP_FRAMES`; see `vnl_envs.motion.readers.Reader`. Their names end in the frame of
-    the session that they begin at.
+    """Read clips of `CLIP_FRAMES`; see `vnl_envs.motion.readers.Reader`. Their names end in their
+    first frame of the session.
     """
     with hdf5.opened(path) as file:
         if rate is not None and abs(checked_rate(rate) / RATE - 1) > 1e-3:
@@ -68,7 +68,7 @@ def clip(qpos: np.ndarray, start: int, session: str, file: str) -> Clip:
 
 
 def finite_runs(qpos: np.ndarray, least: int = 12) -> list[slice]:
-    """The runs of at least so many frames in which poses (T, nq) are there."""
+    """The runs of at least `least` frames in which poses (T, nq) are finite."""
     there = np.isfinite(qpos).all(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
     spans = [slice(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
@@ -80,14 +80,14 @@ class Poses:
 
     Args:
         file: the session.
-        body: whose motion it has.
+        body: body of the motion.
 
     Attributes:
-        frames: T.
-        has_keypoints: whether there are any.
+        frames: number of frames, T.
+        has_keypoints: whether the session has keypoints.
 
     Raises:
-        ClipError: something is missing, of another shape, of other joints or at another rate.
+        ClipError: a part is missing or has another shape, other joints or another rate.
     """
 
     def __init__(self, file: h5py.File, body: BodyModel) -> None:
@@ -110,10 +110,10 @@ class Poses:
             self._markers = [names.index(name) for name in markers]
 
     def qpos(self, start: int, stop: int) -> np.ndarray:
-        """Poses (n, nq) with the root's pose in front; NaN in frames that have none.
+        """Poses (n, nq) that begin with the root's pose; NaN in frames without a pose.
 
         Raises:
-            ClipError: a frame has numbers only in part, or a quaternion that is none.
+            ClipError: a frame is only partly finite, or its quaternion is not of norm 1.
         """
         qpos = np.asarray(self._qpos[start:stop], float)[:, self._order]
         there = np.isfinite(qpos)
@@ -141,8 +141,8 @@ class Poses:
 
 
 def names_of(group: h5py.Group, data: str, own: str) -> list[str] | None:
-    """The names of a data set's columns: a data set `own` beside it, `names` or `names_<data>`, or
-    an attribute of it called `own` or `names`. None where there are none.
+    """The names of a data set's columns, or None. They are in a data set `own`, `names`,
+    `names_<data>` or `<data>_names` beside it, or in its attribute `own` or `names`.
     """
     for name in (own, f"names_{data}", f"{data}_names", "names"):
         if name in group:
@@ -155,13 +155,13 @@ def names_of(group: h5py.Group, data: str, own: str) -> list[str] | None:
 
 
 def check_frames(one: str, frames: int, other: str, expected: int) -> None:
-    """Raise ClipError unless two tables have as many frames."""
+    """Raise ClipError unless two tables have the same number of frames."""
     if frames != expected:
         raise ClipError(f"{one!r} has {frames} frames, {other!r} has {expected}")
 
 
 def check_rate(group: h5py.Group) -> None:
-    """Raise ClipError if a group says another rate than 50 Hz."""
+    """Raise ClipError if an attribute of a group has another rate than 50 Hz."""
     for name in RATES:
         rate = hdf5.number(group, name)
         if rate is not None and abs(rate / RATE - 1) > 1e-3:
@@ -171,7 +171,7 @@ def check_rate(group: h5py.Group) -> None:
 def _order(names: list[str] | None, body: BodyModel) -> list[int]:
     """Columns of `qpos` in the order of the body's model.
 
-    The names are of all numbers, of the joints with or without the free one.
+    The names are those of all numbers, or of the joints with or without the free joint.
     """
     if names is None:
         raise ClipError("'pose/qpos' has no joint names ('pose/joint_names')")

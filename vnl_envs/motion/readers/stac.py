@@ -1,11 +1,11 @@
 """Fits of STAC-MJX, HDF5.
 
-Data sets `qpos` (F, nq) and `names_qpos` (nq,), and mostly `xpos` (F, B, 3) with `names_xpos` (B,),
-`kp_data`, `offsets`, later also `qvel` and `xquat`; `config` is the settings as YAML or JSON text.
+Data sets `qpos` (F, nq) and `names_qpos` (nq,), usually `xpos` (F, B, 3) with `names_xpos` (B,),
+`kp_data`, `offsets`, later also `qvel` and `xquat`; `config` has the settings as YAML or JSON text.
 Source: `stac_mjx/io.py` (save_data_to_h5) of talmolab/stac-mjx, and how talmolab/vnl-playground
 cuts published rat files into clips (`tasks/rodent/reference_clips.py`).
 
-The free joint is that of the model's frame, see `fits.Rooted`. Joints are matched by name.
+The free joint belongs to the model's frame, see `fits.Rooted`. Joints are matched by name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
-    """The clips that the settings tell apart; see `vnl_envs.motion.readers.Reader`.
+    """Read the clips that the settings define; see `vnl_envs.motion.readers.Reader`.
 
-    `rate` goes before the settings' `RENDER_FPS`, which is meant for videos.
+    `rate` has precedence over the settings' `RENDER_FPS`, which is meant for videos.
     """
     with hdf5.opened(path) as file:
         settings = Settings.of(hdf5.text(file, "config"))
@@ -62,11 +62,11 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a fit's `config` says of its frames.
+    """The entries of a fit's `config` on its frames.
 
     Attributes:
         rate: frames per second.
-        frames_per_clip: how many frames were fitted at a time; poses may jump between.
+        frames_per_clip: number of frames that were fitted together; poses may jump in between.
         snippets: one name for each clip in the file.
     """
 
@@ -76,7 +76,7 @@ class Settings:
 
     @classmethod
     def of(cls, text: str) -> Settings:
-        """From YAML or JSON, of which three entries are looked for and nothing is evaluated."""
+        """Parse YAML or JSON. Three entries are searched for, and nothing is evaluated."""
         rate = re.search(r"\bRENDER_FPS\"?[ \t]*:[ \t]*([-+.\w]+)", text)
         frames = re.search(r"\bn_frames_per_clip\"?[ \t]*:[ \t]*(\d{1,9})\b", text, re.IGNORECASE)
         block = re.search(r"\bsnips_order\"?[ \t]*:[ \t]*(\[[^\]]*\]|(?:\n[ \t]*-[^\n]*)+)", text)
@@ -113,7 +113,7 @@ def _poses(file: h5py.File, body: BodyModel) -> np.ndarray:
 
 
 def _body_positions(file: h5py.File, body: BodyModel, frames: int) -> BodyPositions | None:
-    """What to check the fit by, None where the file has nothing."""
+    """Body positions to check the fit against, or None if the file has none."""
     if hdf5.member(file, "xpos") is None:
         return None
     names = [name.rsplit("/", 1)[-1] for name in hdf5.names(file, "names_xpos")]
@@ -126,8 +126,8 @@ def _body_positions(file: h5py.File, body: BodyModel, frames: int) -> BodyPositi
 def _cuts(settings: Settings, frames: int, stem: str) -> Iterator[tuple[str, str, slice]]:
     """Name, label and frames of every clip in a file.
 
-    Published files have snippets of equal length, named like "Walk_12". Otherwise clips are cut
-    where the fit was: what was fitted apart need not fit together.
+    Published files have snippets of equal length, named like "Walk_12". Otherwise clips are cut at
+    the boundaries of the fits, because separate fits may not join.
     """
     count = len(settings.snippets)
     if count:
