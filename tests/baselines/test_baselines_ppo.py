@@ -138,8 +138,8 @@ def test_a_full_disk_loses_nothing(short: Path, tmp_path: Path, written: str) ->
     command = ("--task", TASK, "--steps", 8 * UPDATE, "--out", tmp_path / "run", "--resume",
                "--hyperparams", hyperparams(tmp_path))  # fmt: skip
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The kernel refuses to write beyond a size, as it does on a full disk. A later checkpoint may be
-    # a little smaller: equal arrays are written once.
+    # The kernel refuses to write beyond a size, as on a full disk. A later checkpoint may be a
+    # little smaller: equal arrays are written once.
     room = size - 1 if written == "log" else size // 2
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
