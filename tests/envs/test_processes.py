@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import gc
 import os
 import pickle
@@ -346,7 +347,11 @@ def run_script(tmp_path: Path, end: str) -> subprocess.Popen[str]:
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(SCRIPT) + end)
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, path], stdout=pipe, stderr=pipe, text=True)
+    # A suite that a shell has put into the background ignores the signal, and so would this.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        [sys.executable, path], stdout=pipe, stderr=pipe, text=True, preexec_fn=heard
+    )
 
 
 def test_script_with_a_task_of_its_own(tmp_path: Path) -> None:
@@ -369,7 +374,10 @@ def test_nothing_outlives_its_parent(tmp_path: Path, how: signal.Signals) -> Non
     workers = workers_of(program.pid)
     assert len(workers) == 1
     program.send_signal(how)
-    program.communicate(timeout=60)
+    try:
+        program.communicate(timeout=60)
+    finally:
+        program.kill()
     assert gone(workers)
     if segments:
         assert set(Path("/dev/shm").glob("*")) <= segments
