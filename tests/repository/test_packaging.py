@@ -63,7 +63,7 @@ def test_wheel_has_the_version_of_the_package_and_extras_of_what_it_has(wheel):
     metadata = email.message_from_string(archive.read(name).decode())
     assert metadata["Version"] == vnl_envs.__version__
     assert {*metadata.get_all("Provides-Extra")} == {
-        "sb3", "jax", "warp", "parallel", "motion", "score", "ray"
+        "sb3", "jax", "warp", "parallel", "motion", "score", "ray", "neural"
     }  # fmt: skip
 
 
