@@ -684,7 +684,7 @@ def test_replays_of_an_entry_are_data_whoever_made_them(small, tmp_path, browser
     opened = visit(browser, (tmp_path / "out").as_uri())
     opened.open(f"entry-{key}.html")
     opened.page.click(".watch a")
-    opened.page.wait_for_function("document.getElementById('trouble').textContent")
+    opened.page.wait_for_selector("#trouble:not(:empty)", state="attached")
     assert opened.page.is_visible("#stage img"), "the picture stays"
     opened.page.click("a.back")
     assert opened.page.url.endswith(f"entry-{key}.html")
