@@ -11,9 +11,7 @@ import contextlib
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from vnl_envs.neural.features import (
     usable_bins,
 )
 from vnl_envs.neural.session import opened_session
+from vnl_envs.neural.unfinished import quiet_processes
 from vnl_envs.utils.files import check_writable, written_whole
 
 FORMAT, VERSION = "vnl_envs-comparison", 1
@@ -312,15 +311,8 @@ def _digits(table: np.ndarray) -> list[list[float]]:
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
     """Processes of one thread each, fresh, also where one is enough."""
-    context = multiprocessing.get_context("spawn")
-    with single_threaded():
-        pool = concurrent.futures.ProcessPoolExecutor(
-            workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-        )
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with single_threaded(), quiet_processes(workers) as pool:
+        yield pool
 
 
 @contextlib.contextmanager

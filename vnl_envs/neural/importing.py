@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from vnl_envs.neural import session
 from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.session import naming, opened_session
 from vnl_envs.neural.sources import Source, opened_source
+from vnl_envs.neural.unfinished import mark_done, unfinished
 from vnl_envs.utils.files import check_writable
 
 PART = 8192
@@ -79,7 +79,6 @@ def import_session(
     """
     path, out = Path(path), Path(out)
     check_writable(out)
-    partial = out.with_name(f".{out.stem}.importing{out.suffix}")
     about = {
         "body": body.body.name,
         "session": path.stem,
@@ -90,17 +89,15 @@ def import_session(
     with opened_source(path, body) as source:
         regions = [found or region or "unknown" for found in source.regions]
         key = _key(path, {**about, "regions": "\n".join(regions)})
-        try:
-            with _begun(partial, source, body, about, regions, key) as file:
-                resumed = int(file.attrs["done"])
-                with naming(path):
-                    _fill(file, source, body, progress)
-                found = _finish(file, resumed, fitted=not source.has_poses)
-        except NeuralError:
-            partial.unlink(missing_ok=True)
-            raise
-    os.replace(partial, out)
-    return found
+
+        def create(file: h5py.File) -> None:
+            _create(file, source, body, about, regions)
+
+        with unfinished(out, "importing", key, create) as file:
+            resumed = int(file.attrs["done"])
+            with naming(path):
+                _fill(file, source, body, progress)
+            return _finish(file, resumed, fitted=not source.has_poses)
 
 
 def write_session_clips(path: str | Path, out: str | Path, body: BodyModel) -> int:
@@ -134,25 +131,10 @@ def _key(path: Path, about: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _begun(
-    partial: Path,
-    source: Source,
-    body: BodyModel,
-    about: dict[str, str],
-    regions: list[str],
-    key: str,
-) -> h5py.File:
-    """The unfinished file of an interrupted import of the same, or a new one."""
-    try:
-        file = h5py.File(partial, "r+")
-        if file.attrs.get("key") == key and "done" in file.attrs:
-            return file
-        file.close()
-    except OSError:
-        # None, or one that was killed while it was written.
-        pass
-    partial.unlink(missing_ok=True)
-    file = h5py.File(partial, "w")
+def _create(
+    file: h5py.File, source: Source, body: BodyModel, about: dict[str, str], regions: list[str]
+) -> None:
+    """The empty tables of a session."""
     names = {
         "joint_names": list(body.joint_names),
         "keypoint_names": source.keypoint_names,
@@ -161,8 +143,6 @@ def _begun(
         "label_names": source.label_names,
     }
     session.create(file, source.frames, {**about, "identity": ""}, names)
-    file.attrs.update(key=key, done=0)
-    return file
 
 
 def _fill(file: h5py.File, source: Source, body: BodyModel, progress: bool) -> None:
@@ -184,10 +164,7 @@ def _fill(file: h5py.File, source: Source, body: BodyModel, progress: bool) -> N
                 part["keypoints"] = source.keypoints(start, stop)
             for name, rows in part.items():
                 file[name][start:stop] = rows
-            # What was written before is whole: an interruption loses one part at most.
-            file.flush()
-            file.attrs["done"] = stop
-            file.flush()
+            mark_done(file, stop)
             bar.update(stop - start)
 
 
@@ -233,8 +210,6 @@ def _finish(file: h5py.File, resumed: int, fitted: bool) -> Imported:
     if not clips:
         raise NeuralError("no clip is left: poses are missing nearly everywhere")
     file.create_dataset("clips", data=np.array(clips), track_times=False)
-    for name in ("key", "done"):
-        del file.attrs[name]
     file.attrs["identity"] = digest.hexdigest()[:16]
     units = file["spikes"].shape[1]
     return Imported(frames, units, len(clips), spikes, resumed, fitted, missing)

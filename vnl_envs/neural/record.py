@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import hashlib
-import multiprocessing
-import os
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +23,7 @@ from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.importing import session_clips
 from vnl_envs.neural.policies import Exposed, Teller, expose
 from vnl_envs.neural.session import Session, opened_session
+from vnl_envs.neural.unfinished import mark_done, quiet_processes, unfinished
 from vnl_envs.registry import get_row, make_task, task_class, task_ids
 from vnl_envs.tasks.imitation import Imitation
 from vnl_envs.tasks.task import Task
@@ -107,21 +104,15 @@ def record(
         Wanted(name, expose(path, units), expose(path, units, seed))
         for name, path in policies.items()
     ]
-    partial = out.with_name(f".{out.stem}.recording{out.suffix}")
     with opened_session(session) as found:
         task_id = imitation_of(found.text["body"])
-        key = _key(found, wanted, seed)
-        with _begun(partial, found, wanted, task_id, seed, key) as file:
-            try:
-                _run(file, Path(session), found, wanted, task_id, workers, progress)
-                shares = {w.name: float(file[w.name]["usable"][()].mean()) for w in wanted}
-            except NeuralError:
-                partial.unlink(missing_ok=True)
-                raise
-            for name in ("key", "done"):
-                del file.attrs[name]
-    os.replace(partial, out)
-    return shares
+
+        def create(file: h5py.File) -> None:
+            _create(file, found, wanted, task_id, seed)
+
+        with unfinished(out, "recording", _key(found, wanted, seed), create) as file:
+            _run(file, Path(session), found, wanted, task_id, workers, progress)
+            return {w.name: float(file[w.name]["usable"][()].mean()) for w in wanted}
 
 
 def imitation_of(body: str) -> str:
@@ -143,21 +134,11 @@ def _key(found: Session, wanted: Sequence[Wanted], seed: int) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _begun(
-    partial: Path, found: Session, wanted: Sequence[Wanted], task_id: str, seed: int, key: str
-) -> h5py.File:
-    """The unfinished file of an interrupted recording of the same, or a new one."""
-    try:
-        file = h5py.File(partial, "r+")
-        if file.attrs.get("key") == key and "done" in file.attrs:
-            return file
-        file.close()
-    except OSError:
-        # None, or one that was killed while it was written.
-        pass
-    partial.unlink(missing_ok=True)
+def _create(
+    file: h5py.File, found: Session, wanted: Sequence[Wanted], task_id: str, seed: int
+) -> None:
+    """The empty tables of an activity file."""
     stamp = env_hash(task_id, make_task(task_id))
-    file = h5py.File(partial, "w")
     activity.create(file, found.text["identity"])
     for w in wanted:
         for name, untrained in ((w.name, -1), (f"{w.name}-{UNTRAINED}", seed)):
@@ -167,8 +148,6 @@ def _begun(
                 "untrained": untrained,
             }
             activity.add_policy(file, name, found.frames, w.policy.layers, about)
-    file.attrs.update(key=key, done=0)
-    return file
 
 
 def _run(
@@ -194,9 +173,7 @@ def _run(
         for number, results in enumerate(apply(_group, jobs), done):
             for w, rows in zip(wanted, results, strict=True):
                 _write(file, w, rows)
-            file.flush()
-            file.attrs["done"] = number + 1
-            file.flush()
+            mark_done(file, number + 1)
             bar.update(len(groups[number]))
 
 
@@ -206,15 +183,8 @@ def _mapped(workers: int) -> Iterator:
     if workers == 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")
-    # An interruption is for the process that hands out the work.
-    quiet = signal.SIGINT, signal.SIG_IGN
-    with concurrent.futures.ProcessPoolExecutor(workers, context, signal.signal, quiet) as pool:
-        try:
-            yield pool.map
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with quiet_processes(workers) as pool:
+        yield pool.map
 
 
 def _group(job: tuple[Path, str, Sequence[Wanted], np.ndarray]) -> list[Rows]:
