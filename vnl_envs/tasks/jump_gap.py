@@ -13,6 +13,7 @@ from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import Ladder
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
+from vnl_envs.tasks.periodic import around, count_passed, located
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
 from vnl_envs.utils import checks
 
@@ -224,9 +225,8 @@ class JumpGap(Task):
     def _course(self, x: Array, episode: Episode) -> dict[str, Array]:
         """The part of the corridor around x (...,), m.
 
-        The window of movable platforms starts at the last one that any limb may still touch.
-        Platform k stays in slot k modulo `WINDOW`. So only the platform that leaves the window
-        moves, and never while a limb can touch it.
+        The window of movable platforms starts at the last one that any limb may still touch. So
+        none moves while a limb can touch it.
 
         Returns:
             "passed" (...,), number of platforms that begin at or before x; "gap_far" and
@@ -234,14 +234,10 @@ class JumpGap(Task):
             (..., 1 + WINDOW), middles of the start platform and the movable ones, m.
         """
         xp = namespace(x)
-        passed = self._passed(x[..., None] - self._front_and_back, episode)
+        platforms, period = episode["platforms"], episode["period"]
+        passed = count_passed(x[..., None] - self._front_and_back, platforms, period)
         first = xp.maximum(passed[..., 1:] - 1, 0)
-        ahead = passed[..., :1] + _AHEAD
-        shown = first + (_WINDOW - first) % WINDOW
-        index = xp.concat([ahead, shown], axis=-1)
-        cycle, slot = index // GAPS, index % GAPS
-        start = pick(episode["platforms"], slot)
-        start = start + cycle * episode["period"][..., None]
+        slot, start = located(around(passed[..., :1], first, AHEAD, WINDOW), platforms, period)
         middle = start[..., AHEAD:] + self.platform_length / 2
         fixed = xp.full_like(middle[..., :1], (self.start_front - self.start_back) / 2)
         return {
@@ -251,20 +247,11 @@ class JumpGap(Task):
             "platform_x": xp.concat([fixed, middle], axis=-1),
         }
 
-    def _passed(self, x: Array, episode: Episode) -> Array:
-        """Number of platforms that begin at or before each x, (..., n), without the start one."""
-        platforms, period = episode["platforms"][..., None, :], episode["period"][..., None]
-        xp = namespace(x)
-        cycle = xp.maximum(xp.floor((x - platforms[..., 0]) / period), 0.0)
-        count = (platforms <= (x - cycle * period)[..., None]).sum(axis=-1)
-        return xp.astype(cycle * GAPS + count, xp.int32)
-
     def _mocap(self, carry: Carry) -> Array:
         """Centres of the movable platforms, (..., WINDOW, 3), m."""
         x = carry["platform_x"][..., 1:, None]
         return x * _X_AXIS - (self.depth / 2) * _Z_AXIS
 
 
-_AHEAD, _WINDOW = np.arange(AHEAD), np.arange(WINDOW)
 _GAPS = np.arange(GAPS)
 _X_AXIS, _Z_AXIS = np.eye(3)[0], np.eye(3)[2]

@@ -21,6 +21,7 @@ from vnl_envs.tasks.cells import Ladder
 from vnl_envs.tasks.distances import to_boxes
 from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
+from vnl_envs.tasks.periodic import around, count_passed, located
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
 from vnl_envs.utils import checks
 
@@ -252,18 +253,13 @@ class Obstacles(Task):
         next ones next_x (m), next_kind, next_size (m) and next_side, (..., AHEAD) each; boxes (...,
         WINDOW * parts, 3), the middles of those in the window, m.
 
-        The window starts at the first obstacle that any limb may still touch. Obstacle k stays in
-        slot k modulo `WINDOW`, so that only the one that leaves the window moves, and never while
-        a limb can touch it.
+        The window starts at the first obstacle that any limb may still touch, so that none moves
+        while a limb can touch it.
         """
-        xp = namespace(x)
-        passed = self._passed(x[..., None] - self._ahead_and_behind, episode)
-        first = passed[..., 1:]
-        ahead = passed[..., :1] + _AHEAD
-        shown = first + (_WINDOW - first) % WINDOW
-        index = xp.concat([ahead, shown], axis=-1)
-        cycle, slot = index // OBSTACLES, index % OBSTACLES
-        place = pick(episode["places"], slot) + cycle * episode["period"][..., None]
+        places, period = episode["places"], episode["period"]
+        passed = count_passed(x[..., None] - self._ahead_and_behind, places, period)
+        index = around(passed[..., :1], passed[..., 1:], AHEAD, WINDOW)
+        slot, place = located(index, places, period)
         kind, size, side = (pick(episode[n], slot) for n in ("kinds", "sizes", "sides"))
         shown = (part[..., AHEAD:] for part in (place, kind, size, side))
         return {
@@ -289,17 +285,6 @@ class Obstacles(Task):
         boxes = xp.stack([x, xp.astype(y, place.dtype), xp.astype(z, place.dtype)], axis=-1)
         return boxes.reshape((*boxes.shape[:-3], -1, 3))
 
-    def _passed(self, x: Array, episode: Episode) -> Array:
-        """How many obstacles have their middle at or before each x, (..., n)."""
-        xp = namespace(x)
-        places, period = episode["places"][..., None, :], episode["period"][..., None]
-        cycle = xp.maximum(xp.floor((x - places[..., 0]) / period), 0.0)
-        count = (places <= (x - cycle * period)[..., None]).sum(axis=-1)
-        return xp.astype(cycle * OBSTACLES + count, xp.int32)
-
 
 def _checked(obstacles: str) -> str:
     return checks.choice("obstacles", obstacles, (*KINDS, "mixed"))
-
-
-_AHEAD, _WINDOW = np.arange(AHEAD), np.arange(WINDOW)

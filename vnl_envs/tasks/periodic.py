@@ -1,0 +1,41 @@
+"""Things that repeat along a corridor, and those of them around the body."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vnl_envs.physics import Array, namespace, pick
+
+
+def count_passed(x: Array, places: Array, period: Array) -> Array:
+    """Number of things at or before each x, (..., n) int32.
+
+    Args:
+        x: (..., n) m.
+        places: (..., P) first x of each thing, ascending, m.
+        period: (...,) after which they come again, m.
+    """
+    xp = namespace(x)
+    places, period = places[..., None, :], period[..., None]
+    cycle = xp.maximum(xp.floor((x - places[..., 0]) / period), 0.0)
+    count = (places <= (x - cycle * period)[..., None]).sum(axis=-1)
+    return xp.astype(cycle * places.shape[-1] + count, xp.int32)
+
+
+def around(upcoming: Array, first: Array, ahead: int, window: int) -> Array:
+    """Numbers of the next things and of those in the window, (..., ahead + window) int32.
+
+    Thing k stays in slot k modulo `window`. So only the one that leaves the window moves.
+
+    Args:
+        upcoming, first: (..., 1) int32, the next thing and the first in the window.
+        ahead, window: how many of each.
+    """
+    shown = first + (np.arange(window) - first) % window
+    return namespace(first).concat([upcoming + np.arange(ahead), shown], axis=-1)
+
+
+def located(index: Array, places: Array, period: Array) -> tuple[Array, Array]:
+    """Rows in `places` of things by their numbers, and their x, m, (..., n) each."""
+    cycle, slot = index // places.shape[-1], index % places.shape[-1]
+    return slot, pick(places, slot) + cycle * period[..., None]
