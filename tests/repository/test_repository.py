@@ -177,3 +177,9 @@ def test_scripts_write_where_packaged_data_are(script: Path) -> None:
     shown = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
     assert shown
     assert all(Path(folder).parent == ROOT / "vnl_envs/data" for folder in shown)
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by that name: of two, it refuses the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(set(names)) == len(names), sorted(names)
