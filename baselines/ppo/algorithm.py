@@ -19,7 +19,8 @@ from baselines.ppo.networks import Critic, Gaussian, Network
 from baselines.ppo.starts import BINS, FAILURES_KEPT, failed, preferring
 from baselines.statistics import Statistics
 
-_LEARNING_RATES = 1e-5, 2e-3
+LEARNING_RATES = 1e-5, 2e-3
+"""Lowest and highest learning rate of the actor."""
 _LEARNING_RATE_FACTOR = 1.2
 _RETURN_DEVIATION = 1e-3
 """Below this deviation, returns have not varied yet and are not divided by it."""
@@ -347,7 +348,7 @@ def generalized_advantage(
 
 def adapted(learning_rate: jax.Array, kl: jax.Array, target: float) -> jax.Array:
     """The next learning rate: lower if `kl` is above twice the target, higher if below half."""
-    low, high = _LEARNING_RATES
+    low, high = LEARNING_RATES
     lower = jnp.maximum(learning_rate / _LEARNING_RATE_FACTOR, low)
     higher = jnp.minimum(learning_rate * _LEARNING_RATE_FACTOR, high)
     return jnp.where(kl > 2 * target, lower, jnp.where(kl < target / 2, higher, learning_rate))

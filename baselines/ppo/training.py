@@ -16,7 +16,7 @@ from baselines.checkpoint import read_tree
 from baselines.export import check_exported
 from baselines.jax_trees import leaves_of, with_leaves
 from baselines.ppo import teachers
-from baselines.ppo.algorithm import PPO, TERM, Teacher, TrainState
+from baselines.ppo.algorithm import LEARNING_RATES, PPO, TERM, Teacher, TrainState
 from baselines.ppo.export import acting_state, export_state
 from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
 from baselines.ppo.networks import Network
@@ -29,7 +29,7 @@ from vnl_envs.tasks.metrics import STANDARD
 ALGORITHM = "ppo"
 RENEWED = ("adam", "envs")
 """Parts of a `TrainState` that are reset if a checkpoint lacks them, see `reproduce --keep`."""
-LEARNT = ("params", "learning_rate", "observed", "returns")
+LEARNT = ("params", "observed", "returns")
 """Parts of a `TrainState` with which another run can begin."""
 _EPISODES = ("training_return", "training_length", "training_episodes", "level")
 _FIGURES = ("kl", "learning_rate", "sigma", "clipped", "explained", "latent_kl", "cloning_error")
@@ -214,10 +214,15 @@ def _learnt(folder: Path) -> dict[str, Any]:
 
 
 def _with_parts(state: TrainState, parts: Mapping[str, Sequence[np.ndarray]]) -> TrainState:
-    """A state in which some parts are replaced by those of a checkpoint."""
-    return state._replace(
-        **{name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
-    )
+    """A state in which some parts are replaced by those of a checkpoint.
+
+    Networks without their moments go on with the lowest learning rate: Adam's first steps are of
+    full length in every coordinate, and a policy that has learnt would forget.
+    """
+    parts = {name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
+    if "params" in parts and "adam" not in parts:
+        parts["learning_rate"] = jnp.asarray(LEARNING_RATES[0], jnp.float32)
+    return state._replace(**parts)
 
 
 def _teacher(env: FunctionalEnv, folders: Sequence[Path]) -> Teacher:
