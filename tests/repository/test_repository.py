@@ -179,7 +179,7 @@ def test_scripts_write_where_packaged_data_are(script: Path) -> None:
     assert all(Path(folder).parent == ROOT / "vnl_envs/data" for folder in shown)
 
 
-def test_modules_of_tests_have_names_of_their_own() -> None:
-    """pytest imports them by that name: of two, it refuses the second."""
+def test_modules_of_tests_have_unique_names() -> None:
+    """Two modules of one name cannot be imported by pytest."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(set(names)) == len(names), sorted(names)
