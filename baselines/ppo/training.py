@@ -219,10 +219,12 @@ def _with_parts(state: TrainState, parts: Mapping[str, Sequence[np.ndarray]]) ->
     Networks without their moments go on with the lowest learning rate: Adam's first steps are of
     full length in every coordinate, and a policy that has learnt would forget.
     """
-    parts = {name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
+    state = state._replace(
+        **{name: with_leaves(getattr(state, name), leaves) for name, leaves in parts.items()}
+    )
     if "params" in parts and "adam" not in parts:
-        parts["learning_rate"] = jnp.asarray(LEARNING_RATES[0], jnp.float32)
-    return state._replace(**parts)
+        state = state._replace(learning_rate=jnp.asarray(LEARNING_RATES[0], jnp.float32))
+    return state
 
 
 def _teacher(env: FunctionalEnv, folders: Sequence[Path]) -> Teacher:
