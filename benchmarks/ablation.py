@@ -1,19 +1,21 @@
-"""The effect of each part of the recipe of imitation, at equal steps.
+"""The effect of each part of a recipe, at equal steps.
 
-    python -m benchmarks.ablation RUNS [VARIANT ...]
+    python -m benchmarks.ablation STUDY RUNS [VARIANT ...]
 
-Each variant trains an expert of the humanoid's walk without one part of the recipe, with several
-seeds. Unfinished runs in the folder RUNS are resumed. The mean actions of the last policies are
-compared on the original task: 64 episodes from random frames. Writes `results/ablation.json`
-beside this file when all variants are complete.
+A study trains variants of a recipe with several seeds. Unfinished runs in the folder RUNS are
+resumed; curves of finished ones lie in `results/ablation` beside this file, and are not run again.
+The mean actions of the last policies are compared on the original task: 64 episodes, of imitation
+from random frames. When all variants are complete, `results/ablation_STUDY.json` is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,50 +25,124 @@ import yaml
 
 from baselines import hyperparameters, ppo
 from baselines.run import CHECKPOINT, LOG, rows_of
-from benchmarks.measuring import write_results
+from benchmarks.measuring import RESULTS, write_results
 
-TASK = "vnl/HumanoidImitation-v0"
-OPTIONS = ("-o", 'clips=["walk"]', "-o", "split=all")
-STEPS = 1_500_000
-SEEDS = (0, 1, 2)
-FIGURES = ("return", "length", "survived")
+CURVES = RESULTS / "ablation"
+FIGURES = ("step", "return", "length", "survived")
+"""Columns of the log; goals have no `survived`."""
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "recipe": {},
-    "no residual": {"base": "none"},
-    "kl 0.02": {"target_kl": 0.02},
-    "kl 0.1": {"target_kl": 0.1},
-    "failure starts": {"starts": "failures"},
-    "own limits": {"constants": {}},
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+        task: task id.
+        changes: hyperparameters that differ from those of the task.
+        options: options of the task, as on the command line.
+        module: module whose command line trains.
+    """
+
+    task: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    module: str = "baselines.ppo"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants at equal steps.
+
+    Attributes:
+        steps: control steps of each run.
+        variants: variants by name.
+        seeds: seeds of each variant.
+    """
+
+    steps: int
+    variants: Mapping[str, Variant]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def walk(**changes: Any) -> Variant:
+    """An expert of the humanoid's walk."""
+    return Variant("vnl/HumanoidImitation-v0", changes, ('clips=["walk"]', "split=all"))
+
+
+def goals(body: str, module: str = "baselines.ppo") -> Variant:
+    """Goal reaching of a body, from scratch."""
+    return Variant(f"vnl/{body}GoalReaching-v0", module=module)
+
+
+SMALL = {"layers": [256, 256], "critic_layers": [256, 256]}
+STUDIES = {
+    "walk": Study(
+        1_500_000,
+        {
+            "recipe": walk(),
+            "no residual": walk(base="none"),
+            "kl 0.02": walk(target_kl=0.02),
+            "kl 0.1": walk(target_kl=0.1),
+            "failure starts": walk(starts="failures"),
+            "own limits": walk(constants={}),
+            "small networks": walk(**SMALL),
+            "small batches": walk(num_envs=256, minibatch_size=2048),
+        },
+    ),
+    "action_map": Study(
+        1_000_000,
+        {
+            f"{body.lower()} {name}": goals(body, module)
+            for body in ("Rodent", "Humanoid")
+            for name, module in (
+                ("linear", "baselines.ppo"),
+                ("piecewise", "benchmarks.piecewise_actions"),
+            )
+        },
+    ),
 }
-"""Variant -> hyperparameters that differ from those of the task."""
 
 
-def train(runs: Path, name: str, seed: int) -> Path:
-    """Train a variant, or finish its run. Returns the folder of the run.
+def curve(study: str, name: str, seed: int, runs: Path) -> Path:
+    """The log of a variant's run, which is trained or finished first if need be.
 
     Raises:
         SystemExit: the training was stopped or failed.
     """
-    folder = runs / f"{name.replace(' ', '-')}-{seed}"
+    stem = f"{study}-{name.replace(' ', '-')}-{seed}"
+    kept, folder = CURVES / f"{stem}.csv", runs / stem
+    if not kept.is_file():
+        train(STUDIES[study].variants[name], STUDIES[study].steps, seed, folder)
+        CURVES.mkdir(exist_ok=True)
+        shutil.copy(folder / LOG, kept)
+    return kept
+
+
+def train(variant: Variant, steps: int, seed: int, folder: Path) -> None:
+    """Train a variant, or finish its run.
+
+    Raises:
+        SystemExit: the training was stopped or failed.
+    """
     file = folder.with_suffix(".yml")
-    recipe = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK)
-    runs.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({"default": dataclasses.asdict(recipe) | VARIANTS[name]}))
-    command = [sys.executable, "-m", "baselines.ppo", "--task", TASK, *OPTIONS]
-    command += ["--steps", str(STEPS), "--seed", str(seed), "--out", str(folder)]
+    recipe = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, variant.task)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump({"default": dataclasses.asdict(recipe) | variant.changes}))
+    command = [sys.executable, "-m", variant.module, "--task", variant.task]
+    for option in variant.options:
+        command += ["-o", option]
+    command += ["--steps", str(steps), "--seed", str(seed), "--out", str(folder)]
     command += ["--hyperparams", str(file)]
     if (folder / CHECKPOINT).is_file():
         command.append("--resume")
     if code := subprocess.call(command):
         sys.exit(code)
-    return folder
 
 
-def last(folder: Path) -> dict[str, float]:
-    """Steps and figures of a run's last evaluation."""
-    evaluated = [row for row in rows_of(folder / LOG) if row["length"]]
-    return {name: float(evaluated[-1][name]) for name in ("step", *FIGURES)}
+def last(log: Path) -> dict[str, float]:
+    """Figures of a run's last evaluation."""
+    row = [row for row in rows_of(log) if row["length"]][-1]
+    return {name: float(row[name]) for name in FIGURES if name in row}
 
 
 def summary(rows: list[dict[str, float]]) -> Mapping[str, Any]:
@@ -76,23 +152,28 @@ def summary(rows: list[dict[str, float]]) -> Mapping[str, Any]:
             "mean": float(np.mean([row[name] for row in rows])),
             "seeds": [row[name] for row in rows],
         }
-        for name in ("step", *FIGURES)
+        for name in rows[0]
     }
 
 
 def main(
+    study: Annotated[str, typer.Argument(help=f"one of {', '.join(STUDIES)}")],
     runs: Annotated[Path, typer.Argument(help="folder of the runs")],
     variants: Annotated[list[str] | None, typer.Argument(help="only these")] = None,
 ) -> None:
     """See the module."""
-    if unknown := sorted(set(variants or ()) - set(VARIANTS)):
-        raise typer.BadParameter(f"no variants {unknown}; there are {list(VARIANTS)}")
+    if study not in STUDIES:
+        raise typer.BadParameter(f"no study {study!r}; there are {list(STUDIES)}")
+    chosen = STUDIES[study]
+    if unknown := sorted(set(variants or ()) - set(chosen.variants)):
+        raise typer.BadParameter(f"no variants {unknown}; there are {list(chosen.variants)}")
     found = {}
-    for name in variants or VARIANTS:
-        found[name] = summary([last(train(runs, name, seed)) for seed in SEEDS])
+    for name in variants or chosen.variants:
+        found[name] = summary([last(curve(study, name, seed, runs)) for seed in chosen.seeds])
         typer.echo(f"{name}: {found[name]}")
     if not variants:
-        write_results("ablation", {"steps": STEPS, "seeds": list(SEEDS), "variants": found}, "jax")
+        content = {"steps": chosen.steps, "seeds": list(chosen.seeds), "variants": found}
+        write_results(f"ablation_{study}", content, "jax")
 
 
 if __name__ == "__main__":
