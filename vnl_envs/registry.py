@@ -424,8 +424,8 @@ register_task(
     seen=(0.75, 1.5),
 )
 
-# The humanoid's corridor and walls are those of dm_control's `WallsCorridor`; the rat's lengths are
-# a quarter of the humanoid's, heights an eighth.
+# The humanoid's corridor and widest wall are those of dm_control's `WallsCorridor`. The rat's
+# lengths are a quarter of the humanoid's, its heights an eighth.
 _LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 register_task(
     "vnl/RodentObstacles-v0",
@@ -466,8 +466,8 @@ register_task(
     wall_height=2.0,
 )
 
-# Lengths are those of dm_control's examples, `basic_rodent_2020` and `basic_cmu_2019`, but for the
-# humanoid's walls, which are half as high: pictures show it.
+# Lengths are those of dm_control's examples, `basic_rodent_2020` and `basic_cmu_2019`. Only the
+# humanoid's walls are half as high, so that pictures show the humanoid.
 register_task(
     "vnl/RodentForage-v0",
     body="rodent",

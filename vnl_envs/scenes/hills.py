@@ -11,7 +11,7 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 from vnl_envs.scenes.floor import Floor
 
 WIDTH = 3
-"""Hills along either side of the square window that exists at a time and moves with the body."""
+"""Number of hills along a side of the square window that moves along with the body."""
 
 _COLOUR = (0.47, 0.53, 0.5, 1.0)
 
@@ -20,11 +20,11 @@ _COLOUR = (0.47, 0.53, 0.5, 1.0)
 class Hills:
     """A plane at z = 0 and `WIDTH`² movable spheres, whose tops are the hills.
 
-    A sphere has one contact with a sphere or capsule, the same on every engine; a height field has
-    as many as it has facets, and other ones on each engine.
+    A sphere has one contact with a sphere or capsule, the same on every engine. A height field has
+    one for each facet, and different ones on each engine.
 
     Attributes:
-        spacing: of the lattice, m.
+        spacing: spacing of the lattice, m.
         curvature: radius of the spheres, m.
         tile: side of a drawn tile of the floor, m.
     """
@@ -34,9 +34,9 @@ class Hills:
     tile: float = 1.0
 
     def spec(self) -> mujoco.MjSpec:
-        """The floor and the spheres under it; where they are is the task's to say."""
+        """The floor and the spheres under it; the task places the spheres."""
         spec = Floor(self.tile).spec()
-        # Floor and hills meet bodies alone: MJX, unlike C, would have contacts between them.
+        # Floor and hills collide with bodies only: MJX, unlike C, would have contacts between them.
         spec.geom("floor").conaffinity = 0
         for i in range(WIDTH**2):
             x, y = self.spacing * (np.array(divmod(i, WIDTH)) - WIDTH // 2)

@@ -11,7 +11,7 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 from vnl_envs.scenes.floor import Floor
 
 WIDTH = 3
-"""Cells along either side of the square window that exists at a time and moves with the body."""
+"""Number of cells along a side of the square window that moves along with the body."""
 
 COLOUR = (0.55, 0.5, 0.42, 1.0)
 
@@ -22,16 +22,16 @@ class Maze:
 
     Attributes:
         cell: side of a cell, m.
-        wall_height: m.
+        wall_height: height of the walls, m.
     """
 
     cell: float
     wall_height: float
 
     def spec(self) -> mujoco.MjSpec:
-        """The floor and the blocks; where they are is the task's to say."""
+        """The floor and the blocks; the task places the blocks."""
         spec = Floor(tile=self.cell).spec()
-        # Floor and blocks meet bodies alone: MJX, unlike C, would have contacts between them.
+        # Floor and blocks collide with bodies only: MJX, unlike C, would add contacts between them.
         spec.geom("floor").conaffinity = 0
         for i in range(WIDTH**2):
             x, y = self.cell * (np.array(divmod(i, WIDTH)) - WIDTH // 2)

@@ -1,4 +1,4 @@
-"""A corridor on a floor with hurdles, stairs and walls in the way."""
+"""A corridor on a floor with hurdles, stairs and walls across it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from vnl_envs.bodies.body import GROUND_CONTYPE
 from vnl_envs.scenes.floor import Floor
 
 WINDOW = 2
-"""Obstacles that exist at a time; they move along with the body (MJX allocates every pair)."""
+"""Number of obstacles that exist at a time and move along with the body.
+
+MJX allocates memory for every pair of geoms."""
 
 KINDS = ("hurdles", "stairs", "walls")
 HURDLE, STAIRS, WALL = range(3)
 STEPS = 3
-"""Steps of stairs, up and down again."""
+"""Number of steps of stairs, up and down again."""
 
 _COLOURS = ((0.75, 0.5, 0.3, 1.0), (0.55, 0.58, 0.62, 1.0), (0.45, 0.5, 0.62, 0.6))
 
@@ -25,8 +27,8 @@ class Part(NamedTuple):
     """A box of an obstacle.
 
     Attributes:
-        kind: of the obstacle.
-        step: of stairs, from 0 for the lowest; else 0.
+        kind: kind of the obstacle, an index of `KINDS`.
+        step: step of stairs, 0 for the lowest; else 0.
         half: half-sizes, m.
     """
 
@@ -39,16 +41,16 @@ class Part(NamedTuple):
 class ObstacleCorridor:
     """A plane at z = 0 and the movable boxes of `WINDOW` obstacles.
 
-    Stairs are boxes on each other, the lowest the longest.
+    Stairs are boxes inside each other, the lowest the longest.
 
     Attributes:
         obstacles: one of `KINDS`, or "mixed" for all of them.
-        half_width: of the corridor along y, m.
-        thickness: of hurdles and walls along x, m.
-        tread: of a step along x, m.
-        landing: of the highest step along x, m.
+        half_width: half the width of the corridor along y, m.
+        thickness: thickness of hurdles and walls along x, m.
+        tread: length of a step along x, m.
+        landing: length of the highest step along x, m.
         depth: height of the boxes of hurdles and stairs, most of it below the floor, m.
-        wall_height, wall_width: of the box of a wall, m.
+        wall_height, wall_width: height and width of the box of a wall, m.
     """
 
     obstacles: str
@@ -61,25 +63,25 @@ class ObstacleCorridor:
     wall_width: float
 
     def parts(self) -> list[Part]:
-        """The boxes of one obstacle, those of all kinds where they are mixed."""
+        """The boxes of one obstacle; for "mixed", those of all kinds."""
         thick, across, deep = self.thickness / 2, self.half_width, self.depth / 2
         parts = [Part(HURDLE, 0, (thick, across, deep))]
         for step in range(STEPS):
             along = self.landing / 2 + (STEPS - 1 - step) * self.tread
-            # A little narrower than the step below: their sides would be drawn through each other.
+            # A little narrower than the step below, so that coinciding sides do not flicker.
             parts.append(Part(STAIRS, step, (along, across * (1 - 0.004 * step), deep)))
         parts.append(Part(WALL, 0, (thick, self.wall_width / 2, self.wall_height / 2)))
         return [p for p in parts if self.obstacles in ("mixed", KINDS[p.kind])]
 
     def spec(self) -> mujoco.MjSpec:
-        """The corridor alone; where its obstacles are is the task's to say."""
+        """The corridor alone; the task places its obstacles."""
         spec = Floor(tile=self.half_width / 2).spec()
-        # Floor and boxes meet bodies alone: MJX, unlike C, would have contacts between them.
+        # Floor and boxes collide with bodies only: MJX, unlike C, would have contacts between them.
         spec.geom("floor").conaffinity = 0
-        # Planes of clipping are relative to it; the long lines would move them far away.
+        # The clipping planes are relative to the extent, which the long lines would enlarge.
         spec.stat.extent = 4 * self.half_width
         for sign in (-1, 1):
-            # Its sides, which are drawn alone.
+            # The sides of the corridor, which are only drawn.
             spec.worldbody.add_geom(
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=[100 * self.half_width, 0.01 * self.half_width, 1e-3],
@@ -104,5 +106,5 @@ class ObstacleCorridor:
 
     @property
     def below(self) -> float:
-        """How deep boxes lie that are not in use, m."""
+        """Depth of the boxes that are not in use, m."""
         return 2 * (self.depth + self.wall_height)

@@ -8,12 +8,12 @@ from vnl_envs.physics import Array, namespace
 
 
 def to_boxes(points: Array, middles: Array, half: np.ndarray) -> Array:
-    """Signed distance of points to the nearest of some boxes along the axes, (..., n), m.
+    """Signed distance of points to the nearest of some axis-aligned boxes, (..., n), m.
 
     Args:
-        points: (..., n, 3) m.
-        middles: (..., boxes, 3) m.
-        half: (boxes, 3) or (1, 3) half-sizes, m.
+        points: (..., n, 3) points, m.
+        middles: (..., boxes, 3) middles of the boxes, m.
+        half: (boxes, 3) or (1, 3) half-sizes of the boxes, m.
     """
     xp = namespace(points)
     # Axis by axis: sums and maxima over a last axis of three are slow.

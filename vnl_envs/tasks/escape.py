@@ -25,28 +25,29 @@ from vnl_envs.tasks.task import (
     Task,
 )
 
-# A hill is this part of the bowl's height at its place, or up to all of it; dm_control's.
+# Least height of a hill, as a fraction of the bowl's height at its place; dm_control's value.
 LOWEST = 0.5
-# Directions in which the ground is observed, at each of the distances.
+# Number of directions in which the ground is observed, at each distance.
 DIRECTIONS = 8
-# A body is as upright as it can be within this angle, rad; dm_control's.
+# Uprightness is 1 within this angle, rad; dm_control's value.
 UPRIGHT = math.radians(30)
 _COLOUR = (0.47, 0.53, 0.5, 1.0)
 
 
 class Escape(Task):
-    """A start at the bottom of a bowl; what counts is the distance from it.
+    """A start at the bottom of a bowl; the reward is the distance from it.
 
-    After dm_control's `Escape` (Merel et al. 2020): reward is the distance from the start over the
-    bowl's radius, at most 1, times uprightness. The bowl's height, 0 in the middle and at the rim
-    and greatest halfway, is that of `dm_control.locomotion.arenas.bowl`; here it is the
-    height of round hills on a lattice, each lower by a factor of its own in every episode.
+    After dm_control's `Escape` (Merel et al. 2020): the reward is the distance from the start
+    divided by the bowl's radius, at most 1, times uprightness. The height of the bowl, 0 in the
+    middle and at the rim and greatest halfway, is that of `dm_control.locomotion.arenas.bowl`.
+    Here it is the height of round hills on a lattice. In every episode each hill is lower by a
+    random factor.
 
     Args:
         world: `Hills` with the body.
-        horizon: control steps.
-        radius: of the bowl, m.
-        height: of the bowl, m.
+        horizon: number of control steps.
+        radius: radius of the bowl, m.
+        height: height of the bowl, m.
         spacing, curvature: see `Hills`.
         seen: distances at which the ground is observed, m.
     """
@@ -99,11 +100,11 @@ class Escape(Task):
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """Names and meanings of the reward terms."""
         return {"escape": "distance from the start over the radius, times uprightness"}
 
     def episode(self, u: Array) -> Episode:
-        """Heights of the hills (..., n²) m, by x and then y, and the start's yaw (...,) rad."""
+        """Heights of the hills (..., n²) m, by x, then y, and the start's yaw (...,) rad."""
         xp = namespace(u)
         size = self._side**2
         bowl = xp.asarray(self._bowl.ravel(), dtype=u.dtype)
@@ -134,7 +135,7 @@ class Escape(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """See the class."""
+        """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         own = frame(self.body, physics)
         here = physics.qpos[..., :2]
@@ -172,8 +173,8 @@ class Escape(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """Way back and ground: origin (2, m to the start, forward and left of the heading), ground
-        (`DIRECTIONS` per distance, m above that under the root, from ahead on to the left).
+        """Observe origin (2, m to the start, forward and left of the heading) and ground
+        (`DIRECTIONS` per distance, m above the ground under the root, counterclockwise from ahead).
         """
         here = physics.qpos[..., :2]
         heading = own.heading()
@@ -188,11 +189,11 @@ class Escape(Task):
         }
 
     def elevation(self, physics: Physics, carry: Carry) -> Array:
-        """Of the hill under the root."""
+        """Height of the hill under the root, (...,), m."""
         return self._ground(physics.qpos[..., None, :2], carry)[..., 0]
 
     def clearance(self, points: Array, carry: Carry) -> Array:
-        """Signed distance to the floor and to the hills near the body."""
+        """Signed distance of points (..., n, 3) to the floor and the hills near the body, m."""
         xp = namespace(points)
         # Axis by axis: sums over a last axis of three are slow.
         x, y, z = (points[..., k, None] - carry["hills"][..., None, :, k] for k in range(3))
@@ -200,7 +201,7 @@ class Escape(Task):
         return xp.minimum(points[..., 2], xp.sqrt(square) - self.curvature)
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """The hills that are not near the body."""
+        """The hills that are not near the body and exist in pictures only."""
         shown = {(float(x), float(y)) for x, y, z in carry["hills"]}
         places = self.spacing * (np.indices((self._side, self._side)) - self._half)
         tops = np.stack([*places, episode["heights"].reshape(self._side, -1)], axis=-1)
@@ -224,7 +225,7 @@ class Escape(Task):
     def _hills(self, here: Array, episode: Episode) -> Array:
         """Centres of the spheres around a place (..., 2), (..., WIDTH², 3), m.
 
-        A hill stays in its slot, see `window`, so that none moves that a limb can touch. Where
+        A hill stays in its slot, see `window`, so no sphere moves while a limb can touch it. Where
         there is no hill the sphere lies deep.
         """
         xp = namespace(here)
@@ -239,5 +240,5 @@ class Escape(Task):
 
 
 def bowl(radius: np.ndarray) -> np.ndarray:
-    """Height of dm_control's bowl at a distance from its middle, both relative to its own."""
+    """Height of dm_control's bowl over its greatest height, at distances over its radius."""
     return 0.5 - np.cos(2 * np.pi * np.clip(radius, 0.1, 1.0)) / 2

@@ -1,4 +1,4 @@
-"""Find the treats in a maze, a new one in every episode."""
+"""Find the treats in a maze that is new in every episode."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ from vnl_envs.tasks.task import (
 
 PER_ROOM = 3
 TREATS = mazes.ROOMS * PER_ROOM
-# Directions in which the way to the next wall is observed.
+# Number of directions in which the distance to the next wall is observed.
 RAYS = 12
 
 
 class Forage(Task):
     """A maze of 11 x 11 cells with treats in its rooms, after dm_control's foraging tasks.
 
-    Reward is 1 in a step in which a treat is found, and 0 otherwise: progress towards treats pays
-    nothing. What is observed of the maze is what could be seen from where the body is.
+    The reward is 1 in a step in which a treat is found, and 0 otherwise: progress towards treats
+    pays nothing. The observation has only walls and treats that are visible from the body.
 
     Args:
         world: a `Maze` with the body.
-        horizon: control steps.
-        cell: see `Maze`.
-        wall_height: see `Maze`.
-        radius: a treat is found when the root is within this horizontal distance, m.
-        treat_height: at which it is drawn, m.
+        horizon: number of control steps.
+        cell, wall_height: see `Maze`.
+        radius: horizontal distance of the root within which a treat is found, m.
+        treat_height: height at which treats are drawn, m.
     """
 
     about = "find treats in a maze of {cell:g} m cells"
@@ -83,21 +82,21 @@ class Forage(Task):
 
     @classmethod
     def scene(cls, **settings: Any) -> Maze:
-        """The maze that the settings describe."""
+        """The maze with the lengths in the settings."""
         return Maze(settings["cell"], settings["wall_height"])
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """Names and meanings of the reward terms."""
         return {"found": "1 in a step in which a treat is found"}
 
     def episode(self, u: Array) -> Episode:
-        """Walls (..., CELLS²) int32, 1 where one is, by x and then y; treats (..., TREATS * 2)
-        m, x and y one after the other; the start (..., 2) m and its yaw (...,) rad.
+        """Walls (..., CELLS²) int32, 1 in cells with a wall, ordered by x, then y; treats
+        (..., TREATS * 2) m, x and y in turn; the start (..., 2) m and its yaw (...,) rad.
         """
         xp = namespace(u)
         walls, rooms = mazes.maze(u[..., : mazes.UNIFORMS])
-        turn, far, place, yaw = (part for part in self._rest(u))
+        turn, far, place, yaw = self._uniforms_of_treats_and_start(u)
         # Three treats around the middle of each room.
         angle = 2 * np.pi * (turn[..., None] + np.arange(PER_ROOM, dtype=np.float32) / PER_ROOM)
         distance = 0.5 + 0.5 * far.reshape((*u.shape[:-1], mazes.ROOMS, PER_ROOM))
@@ -112,14 +111,14 @@ class Forage(Task):
             "yaw": 2 * np.pi * yaw,
         }
 
-    def _rest(self, u: Array) -> list[Array]:
-        """What a maze leaves of the uniform numbers: of rooms, of treats, and two of the start."""
+    def _uniforms_of_treats_and_start(self, u: Array) -> list[Array]:
+        """The uniform numbers after those of the maze: for rooms, treats, start and its yaw."""
         first = mazes.UNIFORMS
         middle, last = first + mazes.ROOMS, first + mazes.ROOMS + TREATS
         return [u[..., first:middle], u[..., middle:last], u[..., last], u[..., last + 1]]
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """Standing in a corridor or room; treats that are there already are gone."""
+        """Standing in a corridor or room; treats within reach are removed."""
         start, yaw = episode["start"], episode["yaw"]
         xp = namespace(yaw)
         count = xp.zeros(yaw.shape, dtype=xp.int32)
@@ -135,13 +134,13 @@ class Forage(Task):
         return state._replace(mocap_pos=carry["blocks"]), carry
 
     def external_inputs(self, episode: Episode, carry: Carry) -> ExternalInputs:
-        """The walls around the body."""
+        """The blocks of wall around the body."""
         return ExternalInputs(mocap_pos=carry["blocks"])
 
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """See the class."""
+        """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         here = physics.qpos[..., :2]
         new = self._near(here, episode) & (carry["gone"] == 0)
@@ -173,8 +172,8 @@ class Forage(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """wall_distance (`RAYS`, m, from ahead on to the left), treat_in_sight (1, 0 or 1),
-        treat_position (2, m to the nearest treat in sight, forward and left; 0 if there is none).
+        """Observe wall_distance (`RAYS`, m, counterclockwise from ahead), treat_in_sight (1, 0 or
+        1) and treat_position (2, m to the nearest treat in sight, forward and left; 0 if none is).
         """
         xp = namespace(physics.qpos)
         here = physics.qpos[..., :2]
@@ -185,7 +184,7 @@ class Forage(Task):
         distance = xp.sqrt((away * away).sum(axis=-1))
         towards = away / xp.maximum(distance, 1e-6)[..., None]
         walls, cells = episode["walls"] > 0, here / self.cell + mazes.CELLS / 2
-        free = self.cell * mazes.free_way(walls, cells, xp.concat([rays, towards], axis=-2))
+        free = self.cell * mazes.free_distance(walls, cells, xp.concat([rays, towards], axis=-2))
         seen = (free[..., RAYS:] > distance) & (carry["gone"] == 0)
         far = xp.where(seen, distance, xp.inf)
         nearest = far.argmin(axis=-1)[..., None]
@@ -198,12 +197,12 @@ class Forage(Task):
         }
 
     def clearance(self, points: Array, carry: Carry) -> Array:
-        """Signed distance to the floor and to the walls near the body."""
+        """Signed distance of points (..., n, 3) to the floor and the walls near the body, m."""
         xp = namespace(points)
         return xp.minimum(points[..., 2], to_boxes(points, carry["blocks"], self._half[None]))
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """The walls that are not near the body, and the treats that are left."""
+        """The walls that are not near the body, and the treats that are not found yet."""
         near = {(round(float(x), 3), round(float(y), 3)) for x, y, _ in carry["blocks"]}
         cells = self._metres(np.argwhere(episode["walls"].reshape(mazes.CELLS, -1) > 0))
         half = (self._half[0], self._half[1], self._half[2])
@@ -217,7 +216,7 @@ class Forage(Task):
         return walls + [Marker(np.array([x, y, self.treat_height]), size, colour) for x, y in left]
 
     def _treats(self, episode: Episode) -> Array:
-        """(..., TREATS, 2) m."""
+        """Places of the treats, (..., TREATS, 2), m."""
         treats = episode["treats"]
         return treats.reshape((*treats.shape[:-1], TREATS, 2))
 
@@ -227,13 +226,13 @@ class Forage(Task):
         return (away * away).sum(axis=-1) < self.radius**2
 
     def _metres(self, cells: Array) -> Array:
-        """Middles of cells, m; the maze's middle is the origin."""
+        """Middles of cells, m; the origin is the middle of the maze."""
         return (cells - mazes.CELLS // 2) * self.cell
 
     def _blocks(self, here: Array, episode: Episode) -> Array:
         """Middles of the blocks around a place (..., 2), (..., WIDTH², 3), m.
 
-        A cell's block stays in its slot, see `window`; where there is no wall it lies deep.
+        A cell's block stays in its slot, see `window`. Where there is no wall the block lies deep.
         """
         xp = namespace(here)
         middle = xp.astype(xp.round(here / self.cell), xp.int32) + mazes.CELLS // 2

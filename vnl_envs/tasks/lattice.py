@@ -1,4 +1,4 @@
-"""Scenery on a square lattice, of which a window moves along with the body."""
+"""Scenery on a square lattice: a window of sites moves along with the body."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vnl_envs.physics import Array, namespace
 def window(middle: Array, width: int) -> Array:
     """Sites of the window around a site, (..., 2) int32 -> (..., width², 2) int32.
 
-    A site stays in the slot that it has modulo `width`, so that only those in other rows or columns
-    than before are new.
+    A site's slot is its coordinates modulo `width`. So sites that stay in the window keep their
+    slots.
 
     Args:
-        middle: of the window.
-        width: sites along either side, an odd number.
+        middle: the site in the middle of the window.
+        width: number of sites along a side, odd.
     """
     xp = namespace(middle)
     slots = np.stack(np.divmod(np.arange(width**2), width), axis=-1)

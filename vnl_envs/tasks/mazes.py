@@ -7,21 +7,24 @@ import numpy as np
 from vnl_envs.physics import Array, namespace
 
 CELLS = 11
-"""Cells along either side, the outer walls included."""
+"""Number of cells along a side, with the outer walls."""
 
 ROOMS = 4
-"""Rooms of 3 x 3 cells; they may touch or overlap."""
+"""Number of rooms of 3 x 3 cells; they may touch or overlap."""
 
 LOOPS = 0.1
-"""Probability that a wall between two corridors is missing beside those of the tree."""
+"""Probability that a wall between two corridors is missing, beyond those open in the tree."""
 
 _NODES = CELLS // 2
 _POSTS = _NODES - 1
 
 
 def _graph() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The edges between neighbouring nodes (n, 2); which edges each post has around it, (posts, n)
-    bool; and for each cell what it is: entry of (node, edges..., posts..., border).
+    """The graph of the corridors.
+
+    Returns:
+        (n, 2) nodes of each edge between neighbours; (posts, n) bool, whether an edge is beside a
+        post; (CELLS²,) kind of each cell, an index into (node, edges..., posts..., border).
     """
     edges = [(i * _NODES + j, (i + di) * _NODES + j + dj, 2 * i + 1 + di, 2 * j + 1 + dj)
              for i in range(_NODES) for j in range(_NODES) for di, dj in ((1, 0), (0, 1))
@@ -40,18 +43,18 @@ def _graph() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 EDGES, _AROUND, _KIND = _graph()
 POSTS = _POSTS**2
 UNIFORMS = 2 * len(EDGES) + POSTS
-"""Uniform numbers of a maze."""
+"""Number of uniform numbers that a maze takes."""
 
 
 def maze(u: Array) -> tuple[Array, Array]:
     """A maze from uniform numbers, (..., UNIFORMS).
 
-    The corridors are a spanning tree of least weight, of edges whose weights are random, so that
-    all is connected. A room is the cells around a post, whose edges are open.
+    The corridors form a spanning tree of least weight over edges with random weights, so all cells
+    are connected. A room consists of a post and the cells around it.
 
     Returns:
-        Which cells are wall, (..., CELLS²) bool, by x and then y; and the posts that rooms are
-        around, (..., ROOMS) int32.
+        Whether each cell is wall, (..., CELLS²) bool, ordered by x, then y; and the posts in the
+        middles of the rooms, (..., ROOMS) int32.
     """
     xp = namespace(u)
     count = len(EDGES)
@@ -68,9 +71,11 @@ def maze(u: Array) -> tuple[Array, Array]:
 
 
 def _bottlenecks(weight: Array) -> Array:
-    """Of each edge, the least that the heaviest edge of a way between its ends weighs, (..., n).
+    """The bottleneck of each edge, (..., n).
 
-    An edge belongs to the spanning tree of least weight if no way around is lighter everywhere.
+    The bottleneck is the least weight, over all paths between the edge's ends, of the heaviest edge
+    on the path. An edge belongs to the spanning tree of least weight if its own weight is not
+    larger.
     """
     xp = namespace(weight)
     table = np.full((_NODES**2, _NODES**2), len(EDGES))
@@ -85,13 +90,13 @@ def _bottlenecks(weight: Array) -> Array:
 
 
 def node_cells(index: Array) -> Array:
-    """Cells (..., 2) of nodes, which are never wall."""
+    """Cells (..., 2) of nodes. They are never wall."""
     xp = namespace(index)
     return xp.stack([2 * (index // _NODES) + 1, 2 * (index % _NODES) + 1], axis=-1)
 
 
 def post_cells(index: Array) -> Array:
-    """Cells (..., 2) of posts, which are the middles of rooms."""
+    """Cells (..., 2) of posts. Rooms have posts as middles."""
     xp = namespace(index)
     return xp.stack([2 * (index // _POSTS) + 2, 2 * (index % _POSTS) + 2], axis=-1)
 
@@ -99,14 +104,14 @@ def post_cells(index: Array) -> Array:
 NODES = _NODES**2
 
 
-def free_way(walls: Array, place: Array, direction: Array) -> Array:
-    """How far it is to the next wall, in cells, (..., n).
+def free_distance(walls: Array, place: Array, direction: Array) -> Array:
+    """Distance to the next wall in each direction, in cells, (..., n).
 
-    Rays cross the lines of the grid; the first line with a wall behind it ends them.
+    A ray ends at the first line of the grid that has a wall behind it.
 
     Args:
-        walls: (..., CELLS²) bool, the outer ones among them.
-        place: (..., 2) in cells from the corner.
+        walls: (..., CELLS²) bool, with the outer walls.
+        place: (..., 2) start of the rays, in cells from the corner.
         direction: (..., n, 2) unit vectors.
     """
     ways = [_lines(walls, place, direction, axis) for axis in (0, 1)]
@@ -114,10 +119,10 @@ def free_way(walls: Array, place: Array, direction: Array) -> Array:
 
 
 def _lines(walls: Array, place: Array, direction: Array, axis: int) -> Array:
-    """The same, of the grid's lines across one axis."""
+    """The same, for the grid's lines across one axis only."""
     xp = namespace(place)
     along, across = direction[..., axis, None], direction[..., 1 - axis, None]
-    # A direction along the lines meets none.
+    # A direction along the lines meets none of them.
     slow = xp.abs(along) < 1e-6
     way = (_LINES - place[..., None, axis, None]) / xp.where(slow, 1.0, along)
     beyond = _LINES - (along < 0)

@@ -27,7 +27,7 @@ from vnl_envs.utils import checks
 
 # More obstacles than an animal can pass within the horizon; beyond them the sequence repeats.
 OBSTACLES = 32
-# Obstacles that are observed.
+# Number of obstacles ahead that are observed.
 AHEAD = 2
 # An episode is a success once this many obstacles are behind the body.
 SUCCESS_OBSTACLES = 5
@@ -36,21 +36,21 @@ SUCCESS_OBSTACLES = 5
 class Obstacles(Task):
     """A corridor along +x; obstacle k is centred at `places[k]`.
 
-    Reward is that of `JumpGap`: the *new* furthest x, 1 per step at the target speed, times
-    uprightness.
+    The reward is that of `JumpGap`: progress to a *new* furthest x, 1 per step at the target speed,
+    times uprightness.
 
     Args:
         world: an `ObstacleCorridor` with the body.
-        horizon: control steps.
-        target_speed: earns reward 1 per step, m/s.
-        spacing: least and greatest distance from one obstacle's middle to the next one's, m.
+        horizon: number of control steps.
+        target_speed: speed that earns reward 1 per step, m/s.
+        spacing: least and greatest distance between the middles of neighbouring obstacles, m.
         start_front: distance from the start to the first obstacle's middle, m.
         hurdle: least and greatest height of a hurdle, m.
-        rise: least and greatest height of a step of stairs, m.
+        rise: least and greatest height of one step of stairs, m.
         wall: least and greatest width of a wall, from one side of the corridor, m.
         half_width, thickness, tread, landing, depth, wall_height: see `ObstacleCorridor`.
         obstacles: "hurdles", "stairs", "walls" or "mixed".
-        level: where in its range every size is, 0 least and 1 greatest, in place of random ones.
+        level: size of every obstacle within its range, 0 least and 1 greatest; None is random.
     """
 
     about = "run past obstacles {spacing[0]:g}–{spacing[1]:g} m apart: hurdles, stairs and walls"
@@ -107,17 +107,17 @@ class Obstacles(Task):
         self._kind = np.array([part.kind for part in parts])
         self._step = np.array([part.step for part in parts])
         half = np.array([part.half for part in parts])
-        # Of every box in the window.
+        # One row per box in the window.
         self._half = np.tile(half, (WINDOW, 1))
         self._floors = np.tile(self._kind != HURDLE, WINDOW)
         self._reach = float(half[:, 0].max())
-        # What a limb reaches, and how far a step at five times the target speed carries it.
+        # A limb's reach, and the way of a step at five times the target speed.
         behind = self.body.body.reach + 5 * target_speed * self.dt + self._reach
         self._ahead_and_behind = np.array([self._reach, behind])
 
     @classmethod
     def scene(cls, **settings: Any) -> ObstacleCorridor:
-        """The corridor that the settings describe."""
+        """The corridor with the lengths in the settings."""
         names = ("half_width", "thickness", "tread", "landing", "depth", "wall_height")
         return ObstacleCorridor(
             obstacles=_checked(settings.get("obstacles", "mixed")),
@@ -127,13 +127,15 @@ class Obstacles(Task):
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """Names and meanings of the reward terms."""
         return {"progress": "new furthest x at the target speed, times uprightness"}
 
     def episode(self, u: Array) -> Episode:
-        """Of obstacles, (..., OBSTACLES) each: places (middle, m), kinds (int32), sizes (height of
-        a hurdle or of a step or width of a wall, m), sides (of a wall, 1 left and -1 right); period
-        (...,) m after which they repeat, and the start's y (...,) m and yaw (...,) rad.
+        """Obstacles and start.
+
+        Arrays (..., OBSTACLES): places (middles, m), kinds (int32), sizes (height of a hurdle,
+        height of a step or width of a wall, m), sides (of a wall, 1 left and -1 right). Arrays
+        (...,): period after which they repeat, m; the start's y, m, and yaw, rad.
         """
         xp = namespace(u)
         parts = u[..., : 4 * OBSTACLES].reshape((*u.shape[:-1], 4, OBSTACLES))
@@ -161,7 +163,7 @@ class Obstacles(Task):
         }
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """Standing at x = 0, nearly along the corridor."""
+        """Standing at x = 0, with a heading close to the corridor's."""
         y = episode["y"]
         xp = namespace(y)
         zero = xp.zeros_like(y)
@@ -178,7 +180,7 @@ class Obstacles(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """See the class."""
+        """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         x, y = physics.qpos[..., 0], physics.qpos[..., 1]
         own = frame(self.body, physics)
@@ -213,10 +215,12 @@ class Obstacles(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """obstacle_kind (3 per obstacle ahead, which of `KINDS` is 1), obstacle_position (1 each, m
-        to its middle), obstacle_size (1 each, m), opening (2 each: 1 for a wall on the left and -1
-        for one on the right, m to the left to its end; 0 for others), lateral_offset (1, m left of
-        the middle), heading (2, cosine and sine to the corridor), lag (1, m behind the furthest x).
+        """Observe the next `AHEAD` obstacles and the place in the corridor.
+
+        For each obstacle: obstacle_kind (3, 1 at its place in `KINDS`), obstacle_position (1, m to
+        its middle), obstacle_size (1, m), opening (2: side of a wall, 1 left and -1 right, and m to
+        the left to its end; 0 for others). Then lateral_offset (1, m left of the middle), heading
+        (2, cosine and sine to the corridor), lag (1, m behind the furthest x).
         """
         xp = namespace(physics.qpos)
         x, y = physics.qpos[..., 0:1], physics.qpos[..., 1:2]
@@ -236,12 +240,15 @@ class Obstacles(Task):
         }
 
     def clearance(self, points: Array, carry: Carry) -> Array:
-        """Signed distance to the floor and to the boxes near the body."""
+        """Signed distance of points (..., n, 3) to the floor and the boxes near the body, m."""
         xp = namespace(points)
         return xp.minimum(points[..., 2], to_boxes(points, carry["boxes"], self._half))
 
     def elevation(self, physics: Physics, carry: Carry) -> Array:
-        """Of the stairs under the root, or of the wall that it is in; a hurdle is no ground."""
+        """Height of the stairs under the root, or of the wall around it, (...,), m.
+
+        A hurdle does not count as ground.
+        """
         xp = namespace(physics.qpos)
         away = xp.abs(physics.qpos[..., None, :2] - carry["boxes"][..., :2])
         over = (away < self._half[:, :2]).all(axis=-1) & self._floors
@@ -249,12 +256,13 @@ class Obstacles(Task):
         return xp.maximum(xp.where(over, top, 0.0).max(axis=-1), 0.0)
 
     def _course(self, x: Array, episode: Episode) -> dict[str, Array]:
-        """What lies around x (...,): passed (...,), how many obstacles end at or before x; of the
-        next ones next_x (m), next_kind, next_size (m) and next_side, (..., AHEAD) each; boxes (...,
-        WINDOW * parts, 3), the middles of those in the window, m.
+        """The obstacles around x (...,).
 
-        The window starts at the first obstacle that any limb may still touch, so that none moves
-        while a limb can touch it.
+        Returns:
+            passed (...,), number of obstacles that end at or before x; next_x (m), next_kind,
+            next_size (m) and next_side of the next ones, (..., AHEAD) each; boxes (..., WINDOW *
+            parts, 3), middles of the boxes in the window, m. The window starts at the first
+            obstacle within reach of a limb, so no box moves while a limb can touch it.
         """
         places, period = episode["places"], episode["period"]
         passed = count_passed(x[..., None] - self._ahead_and_behind, places, period)

@@ -1,4 +1,4 @@
-"""Things that repeat along a corridor, and those of them around the body."""
+"""Objects that repeat along a corridor, such as gaps, and those around the body."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vnl_envs.physics import Array, namespace, pick
 
 
 def count_passed(x: Array, places: Array, period: Array) -> Array:
-    """Number of things at or before each x, (..., n) int32.
+    """Number of objects at or before each x, (..., n) int32.
 
     Args:
-        x: (..., n) m.
-        places: (..., P) first x of each thing, ascending, m.
-        period: (...,) after which they come again, m.
+        x: (..., n) places to count up to, m.
+        places: (..., P) first x of each object, ascending, m.
+        period: (...,) distance after which the objects repeat, m.
     """
     xp = namespace(x)
     places, period = places[..., None, :], period[..., None]
@@ -23,19 +23,19 @@ def count_passed(x: Array, places: Array, period: Array) -> Array:
 
 
 def around(upcoming: Array, first: Array, ahead: int, window: int) -> Array:
-    """Numbers of the next things and of those in the window, (..., ahead + window) int32.
+    """Numbers of the next objects and of those in the window, (..., ahead + window) int32.
 
-    Thing k stays in slot k modulo `window`. So only the one that leaves the window moves.
+    Object k is always in slot k modulo `window`. So only the one that leaves the window moves.
 
     Args:
-        upcoming, first: (..., 1) int32, the next thing and the first in the window.
-        ahead, window: how many of each.
+        upcoming, first: (..., 1) int32, the next object and the first one in the window.
+        ahead, window: number of next objects and of objects in the window.
     """
     shown = first + (np.arange(window) - first) % window
     return namespace(first).concat([upcoming + np.arange(ahead), shown], axis=-1)
 
 
 def located(index: Array, places: Array, period: Array) -> tuple[Array, Array]:
-    """Rows in `places` of things by their numbers, and their x, m, (..., n) each."""
+    """Columns in `places` of objects by their numbers, and their x, m, (..., n) each."""
     cycle, slot = index // places.shape[-1], index % places.shape[-1]
     return slot, pick(places, slot) + cycle * period[..., None]

@@ -1,4 +1,4 @@
-"""Touch a target with a hand, and once more after a set time: movement, memory and timing."""
+"""Touch a target with a hand, and again after a set time: movement, memory and timing."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 
-# More targets than there is time for; beyond them the last one stays.
+# More targets than there is time for. After the last one its place is used again.
 TARGETS = 32
-# dm_control pays 1 % of a touch for a hand that is at the target.
+# Reward for a hand at the target, relative to that of a touch; dm_control's value.
 CLOSENESS = 0.01
 
-# What a target waits for: its first touch, its second one, its end.
+# Phases of a target: it waits for its first touch, for its second one, for its end.
 FIRST, SECOND, OVER = range(3)
 _COLOURS = ((0.1, 0.7, 0.2, 1.0), (1.0, 0.85, 0.2, 1.0), (0.6, 0.6, 0.6, 1.0))
 
 
 class Attempt(NamedTuple):
-    """What a control step has made of a target, each (...,).
+    """The effect of a control step on a target, each (...,).
 
     Attributes:
-        first, timed, early, late: whether the first touch, one in time or one too soon happened,
-            or the time for it ran out.
-        phase: what the target waits for, int32.
-        since: control steps since the first touch or, when it is over, since it failed, int32.
+        first: whether the first touch happened.
+        timed, early: whether a second touch happened in time, or too soon.
+        late: whether the time for the second touch ran out.
+        phase: phase of the target, int32.
+        since: control steps since the first touch, or since the failure, int32.
         done: whether the next target appears.
     """
 
@@ -46,25 +47,26 @@ class Attempt(NamedTuple):
 
 
 class TwoTouch(Task):
-    """Targets that are to be touched twice, as dm_control's `TwoTouch` (Merel et al. 2020).
+    """Targets to touch twice, as in dm_control's `TwoTouch` (Merel et al. 2020).
 
-    Reward is 1 for the first touch and 1 for a second one in time. A second touch that is too soon
-    and one that does not come are failures: the target rests for a while. Then, as after a touch in
-    time, the next one appears. Elsewhen a hand near the target earns up to `CLOSENESS`. The time
-    since the touch is not observed: it is `PRIVILEGED`, for a critic.
+    The reward is 1 for the first touch and 1 for a second one in time. It is a failure if the
+    second touch is too soon or does not happen: the target rests for a while before the next one
+    appears. After a second touch in time the next target appears at once. In all other steps a
+    hand near the target earns up to `CLOSENESS`. The time since the touch is not observed, but
+    privileged: a critic may observe it.
 
     Args:
         world: a flat floor with the body.
-        horizon: control steps.
-        radius: of a target, m.
-        height: of its centre above the floor, m.
+        horizon: number of control steps.
+        radius: radius of a target, m.
+        height: height of its centre above the floor, m.
         distance: least and greatest distance from one target to the next, m.
         interval: time between the two touches, s.
-        tolerance: by how much that may differ, s.
-        debounce: time after the first touch in which no other counts, s.
-        rest: how long a target rests after a failure, s.
-        falloff: closeness is exp(-falloff * d), d the sum of the three absolute differences of
-            place, 1/m.
+        tolerance: greatest deviation from this time, s.
+        debounce: time after the first touch in which no other touch counts, s.
+        rest: duration of the rest after a failure, s.
+        falloff: rate of closeness, exp(-falloff * d), 1/m; d is the sum of the absolute
+            differences between the coordinates of hand and target.
     """
 
     about = "touch a target twice, {interval:g} s apart"
@@ -112,12 +114,12 @@ class TwoTouch(Task):
 
     @classmethod
     def scene(cls, **settings: Any) -> Floor:
-        """A floor with tiles a third as wide as the way to the next target is at most."""
+        """A floor with tiles of a third of the greatest distance between targets."""
         return Floor(tile=settings["distance"][1] / 3)
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """Names and meanings of the reward terms."""
         return {
             "first": "1 on the first touch of a target",
             "timed": "1 on a second touch in time",
@@ -125,8 +127,8 @@ class TwoTouch(Task):
         }
 
     def episode(self, u: Array) -> Episode:
-        """Targets (..., TARGETS * 2) m, x and y relative to the start, one after the other, and
-        the start's yaw (...,) rad.
+        """Targets (..., TARGETS * 2) m, x and y in turn, relative to the start, and the start's
+        yaw (...,) rad.
         """
         xp = namespace(u)
         low, high = self.distance
@@ -151,7 +153,7 @@ class TwoTouch(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """See the class."""
+        """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         target = self._place(carry["target"])
         now = self.attempt(self.touches(physics, target), carry)
@@ -186,7 +188,7 @@ class TwoTouch(Task):
         )
 
     def attempt(self, touched: Array, carry: Carry) -> Attempt:
-        """What becomes of the target in a step in which a hand touches it or not, (...,) bool."""
+        """The effect of a step in which a hand touches the target or not, `touched` (...,) bool."""
         xp = namespace(touched)
         phase, since = carry["phase"], carry["since"] + 1
         first = touched & (phase == FIRST)
@@ -209,7 +211,7 @@ class TwoTouch(Task):
         )
 
     def touches(self, physics: Physics, target: Array) -> Array:
-        """Whether a geom of a hand or of what hangs on it reaches into a target, (...,)."""
+        """Whether a geom of a hand or of its fingers reaches into a target, (...,)."""
         xp = namespace(physics.qpos)
         turn = physics.geom_xmat.take(self._geoms, axis=-2)
         turn = turn.reshape((*turn.shape[:-1], 3, 3))
@@ -222,8 +224,8 @@ class TwoTouch(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """target_position (3, m, forward, left and up of the body), target_phase (3, which is 1:
-        waits for the first touch, for the second, is over).
+        """Observe target_position (3, m, forward, left and up of the body) and target_phase (3,
+        flags: waits for the first touch, waits for the second, is over).
         """
         xp = namespace(physics.qpos)
         away = self._place(carry["target"]) - own.position
@@ -235,7 +237,7 @@ class TwoTouch(Task):
         }
 
     def hidden(self, carry: Carry) -> dict[str, Array]:
-        """time_since_touch (1, s) since the first touch or since the target has failed."""
+        """time_since_touch (1, s): time since the first touch, or since the failure."""
         return {"time_since_touch": carry["since"][..., None] * self.dt}
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
@@ -244,7 +246,7 @@ class TwoTouch(Task):
         return [Marker(self._place(carry["target"]), self.radius, colour)]
 
     def _closeness(self, physics: Physics, target: Array) -> Array:
-        """Of the nearer hand, in [0, 1]."""
+        """Closeness of the nearer hand, in [0, 1], (...,)."""
         xp = namespace(target)
         away = xp.abs(physics.xpos.take(self._hands, axis=-2) - target[..., None, :])
         return xp.exp(-self.falloff * away.sum(axis=-1).min(axis=-1))
@@ -256,18 +258,18 @@ class TwoTouch(Task):
         return pick(episode["targets"], 2 * index + _TWO)
 
     def _place(self, target: Array) -> Array:
-        """Where the centre of a target at (x, y) is, (..., 3), m."""
+        """Centre of a target with x and y (..., 2), (..., 3), m."""
         xp = namespace(target)
         return xp.concat([target, xp.full_like(target[..., :1], self.height)], axis=-1)
 
 
 def _solids(body: BodyModel, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Geoms of some bodies and of what hangs on them, as boxes that are rounded.
+    """Geoms of some bodies and of their descendants, as rounded boxes.
 
     Returns:
-        (n,) rows in the body's own geoms; (n, 3) half-sizes of the boxes, m; (n,) what surrounds
-        them, m: a capsule is a box without width or depth, surrounded by its radius. An ellipsoid
-        counts as a capsule of its length, whose radius is the mean of its other half-axes.
+        (n,) rows in the body's own geoms; (n, 3) half-sizes of the boxes, m; (n,) radii of the
+        rounding, m. A capsule is a box without width or depth, rounded by its radius. An ellipsoid
+        is approximated by a capsule of its length; the radius is the mean of its other half-axes.
 
     Raises:
         ValueError: one of the geoms has another shape, or there is none.
@@ -286,7 +288,7 @@ def _solids(body: BodyModel, names: tuple[str, ...]) -> tuple[np.ndarray, np.nda
 
 
 def _rounded_box(kind: int, size: np.ndarray) -> tuple[np.ndarray, float]:
-    """Half-sizes (3,) of a box and what surrounds it, m, that a geom consists of."""
+    """A geom as half-sizes (3,) of a box and the radius of its rounding, m."""
     shapes = mujoco.mjtGeom
     if kind == shapes.mjGEOM_BOX:
         return size, 0.0

@@ -14,9 +14,9 @@ from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 
-# More commands than the horizon has room for; beyond them the sequence repeats.
+# More commands than fit into 20 s; after the last one the sequence repeats.
 COMMANDS = 12
-# Commands below this fraction of the fastest are commands to stand.
+# Commands slower than this fraction of the fastest are commands to stand.
 SMALLEST = 0.25
 # An episode is a success once it has earned this fraction of the greatest return.
 SUCCESS = 0.5
@@ -25,19 +25,20 @@ SUCCESS = 0.5
 class Velocity(Task):
     """A sequence of commands (forward m/s, left m/s, yaw rate rad/s) in the body's heading.
 
-    Commands and velocities are compared as running averages: swaying in place has no velocity, and
-    a stride's own oscillation costs nothing. With both relative to the fastest command, reward is
-    1 - |average velocity - average command| / |average command|, at least 0, times uprightness. So
-    standing still earns nothing under a command to move, and everything under one to stand.
+    Running averages of commands and velocities are compared: swaying in place has no velocity, and
+    the oscillation of a stride costs nothing. With both as fractions of the fastest command, the
+    reward is 1 - |average velocity - average command| / |average command|, at least 0, times
+    uprightness. So standing still earns nothing under a command to move, and everything under a
+    command to stand.
 
     Args:
         world: a flat floor with the body.
-        horizon: control steps.
-        forward: fastest command, m/s; none is backwards.
+        horizon: number of control steps.
+        forward: fastest forward command, m/s; no command is backwards.
         sideways: fastest command to either side, m/s.
-        turning: fastest command in either direction, rad/s.
-        standing: probability that a command is to stand, before slow ones count as such.
-        duration: shortest and longest time for which a command holds, s.
+        turning: fastest yaw rate in either direction, rad/s.
+        standing: probability of a command to stand; slow commands count as such in addition.
+        duration: shortest and longest duration of a command, s.
         averaging: time constant of the averages, s.
     """
 
@@ -78,17 +79,17 @@ class Velocity(Task):
 
     @classmethod
     def scene(cls, **settings: Any) -> Floor:
-        """A floor with tiles that the fastest command crosses in a second."""
+        """A floor with tiles as wide as the way of the fastest command in a second."""
         return Floor(tile=settings["forward"])
 
     @property
     def reward_terms(self) -> dict[str, str]:
-        """Names and meanings."""
+        """Names and meanings of the reward terms."""
         return {"tracking": "1 less the error relative to the command, times uprightness"}
 
     def episode(self, u: Array) -> Episode:
-        """Commands (..., COMMANDS * 3) m/s, m/s, rad/s, one after the other; ends (..., COMMANDS)
-        int32, the step before which each ends; the start's yaw (...,) rad.
+        """Commands (..., COMMANDS * 3), each m/s forward, m/s left and rad/s; ends (..., COMMANDS)
+        int32, the first step after each; the start's yaw (...,) rad.
         """
         xp = namespace(u)
         parts = u[..., : 5 * COMMANDS].reshape((*u.shape[:-1], 5, COMMANDS))
@@ -112,7 +113,7 @@ class Velocity(Task):
         }
 
     def begin(self, episode: Episode) -> tuple[Start, Carry]:
-        """Standing at the origin, the command's average being the first command."""
+        """Standing at the origin. The average of commands starts at the first command."""
         yaw = episode["yaw"]
         xp = namespace(yaw)
         zero = xp.zeros_like(yaw)
@@ -127,7 +128,7 @@ class Velocity(Task):
         return self.standing_start(yaw.shape, zero, zero, yaw), carry
 
     def command(self, episode: Episode, step: Array) -> Array:
-        """The command of the control step after `step` others, (..., 3)."""
+        """The command of control step `step`, counted from 0, (..., 3)."""
         xp = namespace(step)
         ends = episode["ends"]
         within = (step % ends[..., -1])[..., None]
@@ -137,7 +138,7 @@ class Velocity(Task):
     def evaluate(
         self, physics: Physics, action: Array, episode: Episode, carry: Carry
     ) -> tuple[Carry, Outcome]:
-        """See the class."""
+        """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         own = frame(self.body, physics)
         command = self.command(episode, carry["step"])
@@ -174,7 +175,10 @@ class Velocity(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """command, command_average and velocity_average (3 each: m/s forward, m/s left, rad/s)."""
+        """Observe command, command_average and velocity_average.
+
+        Each is (3,): m/s forward, m/s left, rad/s.
+        """
         return {
             "command": self.command(episode, carry["step"]),
             "command_average": carry["command_average"],
@@ -182,7 +186,7 @@ class Velocity(Task):
         }
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
-        """Where the command would lead within half a second."""
+        """A marker at the place to which the command leads within half a second."""
         ahead, aside, turn = 0.5 * self.command(episode, carry["step"])
         hx, hy = frame(self.body, physics).heading()
         # Halfway through the turn.
@@ -197,15 +201,15 @@ class Velocity(Task):
     def _size(self, velocity: Array) -> Array:
         """Length relative to the fastest command, (..., 3) -> (...,)."""
         xp = namespace(velocity)
-        # Of the array's own type: an episode is float32.
+        # In the array's own type: an episode is float32.
         parts = velocity / xp.asarray(self._full, dtype=velocity.dtype)
         return xp.sqrt((parts * parts).sum(axis=-1))
 
 
 def level_velocity(physics: Physics, own: Frame) -> Array:
-    """Of the root: m/s forward and left of the heading, rad/s about the world's z, (..., 3)."""
+    """Velocity of the root, (..., 3): m/s forward and left of the heading, rad/s about world z."""
     xp = namespace(physics.qvel)
-    # The world's z in the root's own frame, in which angular velocities are.
+    # The world's z axis in the root's own frame, which is that of angular velocities.
     up = physics.xmat[..., 0, 6:9]
     yaw_rate = (up * physics.qvel[..., 3:6]).sum(axis=-1, keepdims=True)
     return xp.concat([own.level(physics.qvel[..., :2]), yaw_rate], axis=-1)
