@@ -676,17 +676,35 @@ def _replays(board: Path, key: str) -> None:
     (folder / "vnl-RodentJumpGap-v0.jpg").write_bytes(jpeg(np.zeros((9, 16, 3), np.uint8)))
 
 
+def show(board: Path, key: str, *options: Any) -> Any:
+    """What the command says of an entry."""
+    files = (board / f"results/{key}.json", "--suite", board / "suites/core-v1.json")
+    return CliRunner().invoke(app, ["report", *map(str, (*files, *options))])
+
+
 @browsing
-def test_replays_of_an_entry_are_data_whoever_made_them(small, tmp_path, browser):
-    key = "core-v1-01"
+@pytest.mark.parametrize("page", ["entry-core-v1-01", "report"])
+def test_replays_are_data_whoever_made_them(page, small, tmp_path, browser):
+    key, out = "core-v1-01", tmp_path / "out"
     _replays(small, key)
-    assert build(small, tmp_path / "out").exit_code == 0
-    opened = visit(browser, (tmp_path / "out").as_uri())
-    opened.open(f"entry-{key}.html")
+    assert build(small, out).exit_code == 0
+    done = show(small, key, "--replays", small / "replays", "--html", out / "report.html")
+    assert done.exit_code == 0, done.output
+    opened = visit(browser, out.as_uri())
+    opened.open(f"{page}.html")
+    assert opened.page.evaluate("document.querySelector('.watch img').decode()") is None
     opened.page.click(".watch a")
     opened.page.wait_for_selector("#trouble:not(:empty)", state="attached")
     assert opened.page.is_visible("#stage img"), "the picture stays"
     opened.page.click("a.back")
-    assert opened.page.url.endswith(f"entry-{key}.html")
+    assert opened.page.url.endswith(f"{page}.html")
     opened.page.context.close()
     assert opened.faults == []
+
+
+def test_a_report_without_the_replays_that_it_should_have_is_refused(small, tmp_path):
+    html = tmp_path / "report.html"
+    for options in (["--html", html], []):
+        done = show(small, "core-v1-01", "--replays", tmp_path, *options)
+        assert done.exit_code == 2, done.output
+    assert not html.exists()

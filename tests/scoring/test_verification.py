@@ -408,7 +408,7 @@ def test_videos_need_the_bundle_that_a_result_is_of(
 def test_replays_are_of_the_recorded_episodes(what, result, tmp_path):
     made = replays.write_replays(result, what, tmp_path / replays.FOLDER, "entry")
     assert len(made) == len(what.suite.tasks)
-    read = replays.read_replays(tmp_path, "entry", result)
+    read = replays.read_replays(tmp_path, "replays/entry", result)
     steps = {episode.id: episode.steps for episode in result.episodes}
     for told in read:
         assert [shown.which for shown in told.episodes] == ["best", "median", "worst"]
@@ -418,4 +418,4 @@ def test_replays_are_of_the_recorded_episodes(what, result, tmp_path):
     score = f'"score":{read[0].episodes[0].score}'
     made[0].write_text(text.replace(score, '"score":0.123', 1))
     with pytest.raises(ScoringError, match="is not in the result"):
-        replays.read_replays(tmp_path, "entry", result)
+        replays.read_replays(tmp_path, "replays/entry", result)

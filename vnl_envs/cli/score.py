@@ -448,23 +448,50 @@ def report(
     result: ResultFile,
     suite: SuiteFile = None,
     html: Annotated[Path | None, typer.Option(help="also a page with plots")] = None,
+    replays: Annotated[
+        Path | None,
+        typer.Option(help="the folder that `score replays` wrote into; the page then links them"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a result: scores with intervals, what perturbations leave of them, failures."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board import report as reports
-        from vnl_envs.utils.files import written_whole
 
+        if replays is not None and html is None:
+            raise ValueError("--replays belongs to --html")
         loaded, of, _ = _shown(result, suite)
         if html is not None:
-            with written_whole(html) as partial:
-                partial.write_text(reports.page(loaded, of), "utf-8")
+            _write_report(html, result.stem, loaded, of, replays)
         if as_json:
             _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(loaded, of))
         else:
             console.print(reports.summary(loaded, of))
         if html is not None:
             _note(f"wrote {html}")
+
+
+def _write_report(html: Path, key: str, result: Result, suite: Suite, folder: Path | None) -> None:
+    """Write the page of a result; pages of its replays go into a folder beside it.
+
+    Raises:
+        ValueError: a folder is given and has no replays of the result.
+    """
+    from vnl_envs.scoring.board import replays, report
+    from vnl_envs.utils.files import written_whole
+
+    beside = html.with_name(f"{html.stem}_{replays.FOLDER}")
+    shown = replays.read_replays(folder, key, result) if folder is not None else []
+    if folder is not None:
+        if not shown:
+            raise ValueError(f"{folder / key} has no replays: `score replays` writes them")
+        beside.mkdir(exist_ok=True)
+        files = replays.pages(folder, key, shown, key, result.entrant.name, f"../{html.name}")
+        for name, data in files:
+            with written_whole(beside / name) as partial:
+                partial.write_bytes(data)
+    with written_whole(html) as partial:
+        partial.write_text(report.page(result, suite, shown, beside.name, key), "utf-8")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vnl_envs.problems import Code, Problem, ScoringError, problem
-from vnl_envs.scoring.board.replays import read_replays
+from vnl_envs.scoring.board.replays import FOLDER, read_replays
 from vnl_envs.scoring.board.tables import Beside, Cross, Row, Table, bundle_path
 from vnl_envs.scoring.board.videos import read_videos
 from vnl_envs.scoring.board.views import by_task, episode_task
@@ -253,7 +253,7 @@ def _beside(board: Path, entry: BoardEntry, result: Result, problems: list[Probl
     with _left_out(problems):
         videos = read_videos(board, key, result)
     with _left_out(problems):
-        replays = read_replays(board, key, result)
+        replays = read_replays(board, f"{FOLDER}/{key}", result)
     return Beside(verified, speed, has_bundle, videos, replays)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,10 +11,11 @@ from pydantic import Field
 from tqdm.auto import tqdm
 
 from vnl_envs.problems import Code, problem
+from vnl_envs.replays.folder import page_text, shared_files
 from vnl_envs.replays.page import jpeg, page_data
 from vnl_envs.replays.recording import Recording
 from vnl_envs.scoring.board.videos import chosen
-from vnl_envs.scoring.board.views import by_task, slug
+from vnl_envs.scoring.board.views import by_task, slug, title
 from vnl_envs.scoring.documents.schema.fields import Document, Number, TaskId
 from vnl_envs.scoring.documents.schema.reading import parse
 from vnl_envs.scoring.documents.schema.result import EpisodeId, Result
@@ -109,24 +111,56 @@ def _recorded(worker: Worker, episode: str) -> Recording:
     return recording
 
 
-def read_replays(board: Path, key: str, result: Result) -> list[TaskReplays]:
-    """The replays of an entry that a board has, by task.
+def read_replays(root: Path, place: str, result: Result) -> list[TaskReplays]:
+    """The replays of a result that are there, by task.
+
+    Args:
+        root: folder of a board, or the one that `write_replays` wrote into.
+        place: folder of the result's replays, under the root.
+        result: result with the episodes.
 
     Raises:
         ScoringError: a file is none, or tells other things of an episode than the result.
     """
     scores = {episode.id: episode.score for episode in result.episodes}
     return [
-        _read(board, f"{FOLDER}/{key}/{slug(task)}", task, scores)
+        _read(root, f"{place}/{slug(task)}", task, scores)
         for task in result.tasks
-        if (board / f"{FOLDER}/{key}/{slug(task)}.json").exists()
+        if (root / f"{place}/{slug(task)}.json").exists()
     ]
 
 
-def _read(board: Path, stem: str, task: str, scores: dict[str, float]) -> TaskReplays:
+def pages(
+    root: Path, place: str, shown: Sequence[TaskReplays], key: str, who: str, back: str
+) -> Iterator[tuple[str, bytes]]:
+    """Pages of replays, their pictures, and what the pages share: name and content of each file.
+
+    Args:
+        root, place: see `read_replays`.
+        shown: what it has read.
+        key: first part of the pages' names.
+        who: name of the policy.
+        back: address of the page that the reader comes from.
+
+    Raises:
+        ScoringError: see `read_still`.
+    """
+    for told in shown:
+        name = f"{key}-{slug(told.task)}"
+        episodes = ", ".join(episode.episode for episode in told.episodes)
+        heading = f"{title(told.task)}, {who}"
+        page = page_text(name, told.content, heading, episodes, (back, who))
+        yield f"{name}.html", page.encode()
+        yield f"{name}.jpg", read_still(root, f"{place}/{slug(told.task)}")
+    if shown:
+        for name, text in shared_files().items():
+            yield name, text.encode()
+
+
+def _read(root: Path, stem: str, task: str, scores: dict[str, float]) -> TaskReplays:
     name = f"{stem}.json"
     try:
-        told = parse(TaskReplays, read_inside(board, name, MOST_BYTES), name)
+        told = parse(TaskReplays, read_inside(root, name, MOST_BYTES), name)
     except OSError as error:
         raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
     for shown in told.episodes:
@@ -134,11 +168,11 @@ def _read(board: Path, stem: str, task: str, scores: dict[str, float]) -> TaskRe
         if not own or scores.get(shown.episode) != shown.score:
             message = f"{shown.episode} with score {shown.score:g} is not in the result"
             raise problem(Code.CLAIM, name, message)
-    read_still(board, stem)
+    read_still(root, stem)
     return told
 
 
-def read_still(board: Path, stem: str) -> bytes:
+def read_still(root: Path, stem: str) -> bytes:
     """The picture beside a file of replays.
 
     Raises:
@@ -146,7 +180,7 @@ def read_still(board: Path, stem: str) -> bytes:
     """
     name = f"{stem}.jpg"
     try:
-        data = read_inside(board, name, MOST_BYTES)
+        data = read_inside(root, name, MOST_BYTES)
     except OSError as error:
         raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
     if not data.startswith(_JPEG):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
+    from vnl_envs.scoring.board.replays import TaskReplays
+
 FORMAT, VERSION = "vnl_envs-score-report", 1
 MOST_LISTED = 30
 """Greatest number of episodes that a page lists for each reason why episodes count 0."""
@@ -138,14 +140,28 @@ def record(result: Result, suite: Suite) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, **content}
 
 
-def page(result: Result, suite: Suite) -> str:
-    """One self-contained HTML page without scripts."""
+def page(
+    result: Result,
+    suite: Suite,
+    replays: Sequence[TaskReplays] = (),
+    folder: str = "",
+    key: str = "",
+) -> str:
+    """One self-contained HTML page without scripts.
+
+    Args:
+        result, suite: result and its suite.
+        replays: those that it links to.
+        folder: address of their pages.
+        key: first part of the pages' names.
+    """
     from markupsafe import Markup
 
     style = resources.files("vnl_envs.scoring.board").joinpath("templates/style.css")
     template = templates().get_template("report.html")
     # The style sheet is trusted, and must not be escaped.
-    return template.render(style=Markup(style.read_text("utf-8")), **context(result, suite))
+    values = context(result, suite) | {"replays": replays, "folder": folder, "key": key}
+    return template.render(style=Markup(style.read_text("utf-8")), **values)
 
 
 def context(

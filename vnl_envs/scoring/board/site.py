@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import vnl_envs
 from vnl_envs.problems import Problem
-from vnl_envs.replays.folder import page_text, shared_files
 from vnl_envs.scoring.board import charts, replays, report, views
 from vnl_envs.scoring.board.reading import read_board, read_file
 from vnl_envs.scoring.board.records import records, to_csv
@@ -100,18 +99,9 @@ def _downloads(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
 
 def _replays(board: Path, row: Row) -> Iterator[tuple[str, bytes]]:
     """The replays of an entry, with the files that all of them share: address and content."""
-    back = f"../{row.page}", row.name
-    for told in row.beside.replays:
-        name = f"{row.key}-{views.slug(told.task)}"
-        stem = f"{replays.FOLDER}/{row.key}/{views.slug(told.task)}"
-        episodes = ", ".join(shown.episode for shown in told.episodes)
-        title = f"{views.title(told.task)}, {row.name}"
-        page = page_text(name, told.content, title, episodes, back)
-        yield f"{replays.FOLDER}/{name}.html", page.encode()
-        yield f"{replays.FOLDER}/{name}.jpg", replays.read_still(board, stem)
-    if row.beside.replays:
-        for name, text in shared_files().items():
-            yield f"{replays.FOLDER}/{name}", text.encode()
+    place, back = f"{replays.FOLDER}/{row.key}", f"../{row.page}"
+    for name, data in replays.pages(board, place, row.beside.replays, row.key, row.name, back):
+        yield f"{replays.FOLDER}/{name}", data
 
 
 def _write(path: Path, data: bytes) -> None:
