@@ -1,25 +1,28 @@
-"""Write the plots and the table of scores of docs/baselines.md: python -m baselines.tables.
+"""Write the plots and the tables of results of the pages on baselines: python -m baselines.tables.
 
-Both come from `baselines/results` alone. A plot names the digest of its logs, so that a test sees
-when it is stale.
+They come from committed files alone. A plot names the digest of its logs, so that a test sees when
+it is stale.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from baselines.plot import RESULTS, draw
+from baselines.run import rows_of
+from vnl_envs.registry import get_row, task_class
 from vnl_envs.utils.files import written_whole
 
 ROOT = Path(__file__).parents[1]
-PAGE, IMAGES = ROOT / "docs" / "baselines.md", ROOT / "docs" / "images"
-FIRST, LAST = "<!-- scores: python -m baselines.tables -->", "<!-- /scores -->"
+DOCS, IMAGES = ROOT / "docs", ROOT / "docs" / "images"
+SPEEDS = ROOT / "benchmarks" / "results" / "learner_speed.json"
 PLOTS: dict[str, tuple[str, str | None]] = {
     "ppo.png": ("ppo", None),
     "dmpo.png": ("dmpo", "ppo"),
@@ -29,15 +32,80 @@ PLOTS: dict[str, tuple[str, str | None]] = {
 """Picture -> whose logs, and whose it is drawn beside."""
 _KEY = "Logs"
 _UNTRAINED = ("zero", "random", "track")
+_TRANSFER_STEPS = (0.15, 0.25, 0.5, 1, 2, 2.95)
 
 
-def table() -> str:
-    """The scores of every committed baseline, Markdown."""
-    lines = [
-        f"| baseline | task | split | million steps | {' | '.join(_UNTRAINED)} | trained | kept |",
-        "|---|---|---|---" + "|---" * len(_UNTRAINED) + "|---|---|",
+class Table(NamedTuple):
+    """A table of a page, between two comments that have its name.
+
+    Attributes:
+        page: file in `docs`.
+        text: makes it, Markdown.
+    """
+
+    page: str
+    text: Callable[[], str]
+
+
+def scores() -> str:
+    """The scores of every committed baseline."""
+    heads = ["baseline", "task", "split", "million steps", *_UNTRAINED, "trained", "kept"]
+    rows = (cells for row in records() for cells in _score_cells(*row))
+    return markdown([*heads, "length", "besides"], rows)
+
+
+def cartpole() -> str:
+    """DMPO's returns on cartpole-swingup beside published ones of SAC."""
+    own = {
+        int(row["step"]): row["return"] for row in rows_of(RESULTS / "dmpo/cartpole-swingup.csv")
+    }
+    published = rows_of(RESULTS / "published/cartpole-swingup.csv")
+    rows = [
+        (f"{int(r['step']):,}".replace(",", " "), own[int(r["step"])], r["return"])
+        for r in published
     ]
-    return "\n".join([*lines, *(line for row in records() for line in _lines(*row))])
+    return markdown(
+        ["steps", "DMPO", published[0]["algorithm"]],
+        ((steps, *(f"{float(value):.0f}" for value in values)) for steps, *values in rows),
+    )
+
+
+def learners() -> str:
+    """Updates per second of learners."""
+    found = json.loads(SPEEDS.read_text())["learners"]
+    return markdown(
+        ["learner", "updates/CPU s", "updates/s"],
+        (
+            (name, f"{speed['updates_per_cpu_s']:.1f}", f"{speed['updates_per_s']:.1f}")
+            for name, speed in found.items()
+        ),
+    )
+
+
+def transfer() -> str:
+    """Returns in training with the reused decoder and from scratch."""
+    rows = []
+    for log in sorted((RESULTS / "transfer").glob("*.csv")):
+        for name, folder in (("decoder", "transfer"), ("scratch", "ppo")):
+            logged = rows_of(RESULTS / folder / log.name)
+            returns = [_latest(logged, steps) for steps in _TRANSFER_STEPS]
+            rows.append((f"`vnl/{log.stem}`, {name}", *returns))
+    return markdown(["return in training, at million steps", *map(str, _TRANSFER_STEPS)], rows)
+
+
+TABLES = {
+    "scores": Table("baselines.md", scores),
+    "cartpole": Table("baselines_dmpo.md", cartpole),
+    "learners": Table("baselines_dmpo.md", learners),
+    "transfer": Table("baselines_intention.md", transfer),
+}
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells."""
+    rule = "|".join(["---"] * len(heads))
+    lines = [f"| {' | '.join(cells)} |" for cells in itertools.chain([heads], rows)]
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def records() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -51,12 +119,26 @@ def records() -> Iterator[tuple[str, dict[str, Any]]]:
             yield path.stem, record
 
 
-def _lines(name: str, record: Mapping[str, Any]) -> Iterator[str]:
-    for split, scores in record["scores"].items():
-        untrained = [_number(scores[who]["return"]) if who in scores else "" for who in _UNTRAINED]
+def _score_cells(name: str, record: Mapping[str, Any]) -> Iterator[list[str]]:
+    for split, of in record["scores"].items():
+        untrained = [_number(of[who]["return"]) if who in of else "" for who in _UNTRAINED]
         cells = [name, f"`{record['task']}`", split, f"{record['steps'] / 1e6:.2f}", *untrained]
-        cells += [_with_interval(scores["trained"]["return"]), f"{record['kept']:.2f}"]
-        yield f"| {' | '.join(cells)} |"
+        trained = of["trained"]
+        cells += [_with_interval(trained["return"]), f"{record['kept']:.2f}"]
+        yield [*cells, f"{trained['length']['mean']:.0f}", _besides(record["task"], trained)]
+
+
+def _besides(task_id: str, figures: Mapping[str, Any]) -> str:
+    """What a task is about, where that is not the return, and how its episodes end."""
+    primary = task_class(get_row(task_id)).primary.metric
+    names = [n for n in (primary, "survived", "fallen") if n in figures and n != "return"]
+    return ", ".join(f"{_number(figures[name])} {name.replace('_', ' ')}" for name in names)
+
+
+def _latest(logged: Sequence[Mapping[str, str]], million: float) -> str:
+    """The return in training that a log has at so many steps."""
+    known = [row for row in logged if row["training_return"] and int(row["step"]) <= million * 1e6]
+    return f"{float(known[-1]['training_return']):.1f}"
 
 
 def _number(figure: Mapping[str, float]) -> str:
@@ -69,16 +151,17 @@ def _with_interval(figure: Mapping[str, float | None]) -> str:
     return f"{mean:.3g}{ends}"
 
 
-def with_table(page: str, text: str) -> str:
-    """A page with another table in its place.
+def with_table(page: str, name: str, text: str) -> str:
+    """A page with another table in the place of the one of this name.
 
     Raises:
         ValueError: it has no place for one.
     """
-    begin, end = page.find(FIRST), page.find(LAST)
+    first, last = f"<!-- {name}: python -m baselines.tables -->", f"<!-- /{name} -->"
+    begin, end = page.find(first), page.find(last)
     if not 0 <= begin < end:
-        raise ValueError(f"{PAGE.name} must have a line {FIRST!r}, and later {LAST!r}")
-    return f"{page[:begin]}{FIRST}\n{text}\n\n{page[end:]}"
+        raise ValueError(f"the page must have a line {first!r}, and later {last!r}")
+    return f"{page[:begin]}{first}\n{text}\n\n{page[end:]}"
 
 
 def digest(picture: str) -> str:
@@ -104,13 +187,15 @@ def write_plot(picture: str) -> None:
 
 
 def main() -> None:
-    """Write the plots that are stale, and the table."""
+    """Write the plots that are stale, and the tables."""
     for picture in PLOTS:
         if drawn_from(picture) != digest(picture):
             write_plot(picture)
-    text = with_table(PAGE.read_text("utf-8"), table())
-    with written_whole(PAGE) as partial:
-        partial.write_text(text, "utf-8")
+    for name, table in TABLES.items():
+        page = DOCS / table.page
+        text = with_table(page.read_text("utf-8"), name, table.text())
+        with written_whole(page) as partial:
+            partial.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
