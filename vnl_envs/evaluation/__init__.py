@@ -1,1 +1,1 @@
-"""Run a policy through episodes, each once; record it, watch it."""
+"""Evaluation, recordings, videos and replays of policies."""

@@ -1,4 +1,4 @@
-"""The one evaluation loop: episodes are enumerated up front and each counts exactly once."""
+"""The evaluation loop: episodes are enumerated beforehand, and each counts exactly once."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from vnl_envs.utils import checks
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over all episodes: mean and 95 % interval, as scores have it.
+    """One metric over all episodes: mean and 95 % interval, computed as for scores.
 
-    Values that are not finite (a time to what never happened) are left out. There is no interval,
-    NaN, where the values show no spread: of one unit, or all the same and on no bound.
+    Values that are not finite (such as the time to an event that never happened) are left out. The
+    interval is NaN if the values show no spread: if there is one unit, or if all are the same and
+    on no bound.
 
     Attributes:
-        metric: which.
-        mean: over episodes; NaN where there are none.
-        low, high: the interval's ends.
-        units: how many independent units there are: clips in imitation, else episodes.
-        unit_name: what one is: "clip", "episode".
+        metric: the metric.
+        mean: mean over episodes; NaN without episodes.
+        low, high: ends of the interval.
+        units: number of independent units: clips in imitation, else episodes.
+        unit_name: name of a unit, "clip" or "episode".
     """
 
     metric: Metric
@@ -50,18 +51,19 @@ class Summary:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every episode's figures.
+    """The metrics of N episodes.
 
     Attributes:
-        task_id, env_hash, seed: what was run.
-        metrics: the declared metrics, the standard ones first.
-        values: metric name -> (N,) one figure per episode.
-        labels: (N,) each episode's behaviour, "" where the task has one only.
-        units: (N,) the independent unit of each, see `Summary`.
+        task_id, env_hash: task, and its hash.
+        seed: seed of the episodes.
+        metrics: declared metrics, the standard ones first.
+        values: metric name -> (N,) values.
+        labels: (N,) behaviours, "" if the task has only one.
+        units: (N,) independent units, see `Summary`.
         unit_name: see `Summary`.
         ends: (N,) "terminated", "truncated" or "diverged".
-        success: (N,) bool.
-        available: (N,) control steps that each could have had.
+        success: (N,) bool, whether the task counts the episode as a success.
+        available: (N,) number of control steps that each episode could have had.
     """
 
     task_id: str
@@ -78,15 +80,16 @@ class Evaluation:
 
     @property
     def followed(self) -> float:
-        """Steps without the fatal one over those that were available, all episodes together.
+        """Followed share of the available steps, over all episodes together.
 
-        A mean of each episode's share, as `survived`, counts a start near the end as full.
+        A terminated episode's last step does not count. The mean of each episode's own share, as
+        in `survived`, would count an episode that starts near the clip's end in full.
         """
         steps = self.values["length"] - (self.ends == "terminated")
         return float(steps.sum() / self.available.sum())
 
     def summaries(self, label: str | None = None) -> list[Summary]:
-        """Each metric's mean and interval, over all episodes or those of a label."""
+        """Mean and interval of each metric, over all episodes or those with a label."""
         chosen = np.ones(len(self.labels), bool) if label is None else self.labels == label
         return [
             _summary(metric, self.values[metric.name][chosen], self.units[chosen], self.unit_name)
@@ -94,7 +97,7 @@ class Evaluation:
         ]
 
     def record(self) -> dict[str, Any]:
-        """The evaluation as plain values for JSON; what is not finite becomes None."""
+        """The evaluation as plain values for JSON; numbers that are not finite become None."""
         return {
             "task": self.task_id,
             "env_hash": self.env_hash,
@@ -138,21 +141,21 @@ def evaluate(
 
     Args:
         task_id: a registered id.
-        policy: a name of `policies.NAMES`; an ONNX file, see `OnnxPolicy`; a function of
+        policy: a name of `policies.NAMES`; an ONNX file, see `OnnxPolicy`; a function from
             observations (n, D) float32 to actions (n, nu); or a model with Stable-Baselines3's
-            `predict`, asked for its mean actions.
-        episodes: how many; episode i is drawn from (seed, i).
+            `predict`, which gives its mean actions.
+        episodes: number of episodes; episode i is drawn from (seed, i).
         seed: see `episodes`.
-        num_envs: simulations at a time.
-        threads: of each process; 0 divides the CPUs among the processes.
+        num_envs: number of simulations at a time.
+        threads: number of threads of each process; 0 divides the CPUs among the processes.
         progress: whether to show a bar.
-        processes: that step the simulations, at most one for each of them; the policy is asked in
-            this one. "auto" as many as pay.
-        options: of the task.
+        processes: number of processes that step the simulations, at most one for each simulation;
+            "auto" chooses as many as make it faster. The policy runs in this process.
+        options: options of the task.
 
     Raises:
-        TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id or policy, or actions of a wrong shape.
+        TypeError: an option is unknown; the message lists the known ones.
+        ValueError: the id or the policy is unknown, or actions have a wrong shape.
     """
     episodes = checks.integer("episodes", episodes, 1)
     num_envs = checks.integer("num_envs", num_envs, 1)
@@ -163,14 +166,14 @@ def evaluate(
     seeds = [episode_seed(seed, number) for number in range(episodes)]
     with _simulations(task, num, threads, spread) as simulations:
         finished = run_episodes(simulations, make_policy(policy, simulations), seeds)
-        shown = tqdm(
+        bar = tqdm(
             finished,
             desc=task_id,
             total=episodes,
             unit="episode",
             disable=None if progress else True,
         )
-        ended = sorted(shown, key=lambda episode: episode.number)
+        ended = sorted(bar, key=lambda episode: episode.number)
     metrics = STANDARD + task.metrics
     return Evaluation(
         task_id=task_id,
@@ -190,7 +193,7 @@ def evaluate(
 def _simulations(
     task: Task, num: int, threads: int, processes: int
 ) -> contextlib.AbstractContextManager[Simulations]:
-    """Simulations in this process or spread over several, which end with it."""
+    """Simulations in this process, or over several processes that end with the context."""
     if processes == 1:
         return contextlib.nullcontext(Core(task, num, threads))
     return SpreadSimulations(task, num, processes, threads)
@@ -198,16 +201,17 @@ def _simulations(
 
 @dataclass(frozen=True)
 class Finished:
-    """How one episode went.
+    """The result of one episode.
 
     Attributes:
-        number: of its seed in the list.
-        label, unit: of it, see `Task`.
-        end: "terminated", "truncated", "diverged", or "failed" where the policy did.
-        success: as the task judges it.
-        available: control steps that it could have had.
-        figures: the metrics by name, the standard ones first; of the steps before, if it failed.
-        failure: why the policy failed, else None.
+        number: number of its seed in the list.
+        label, unit: see `Task.label` and `Task.unit`.
+        end: "terminated", "truncated", "diverged", or "failed" if the policy failed.
+        success: whether the task counts it as a success.
+        available: number of control steps that it could have had.
+        figures: metrics by name, the standard ones first; if the policy failed, those of the steps
+            before.
+        failure: error of the policy, else None.
     """
 
     number: int
@@ -221,12 +225,12 @@ class Finished:
 
     @property
     def steps(self) -> int:
-        """Control steps that were run."""
+        """Number of control steps that were run."""
         return int(self.figures["length"])
 
     @property
     def reason(self) -> Code | None:
-        """Why the episode counts 0 in a score, None where it counts what it earned."""
+        """Reason for which the episode counts 0 in a score; None if it counts as it is."""
         if self.failure is not None:
             return self.failure.code
         return Code.DIVERGED if self.end == "diverged" else None
@@ -237,14 +241,14 @@ def run_episodes(
 ) -> Iterator[Finished]:
     """Run one episode per seed, each once, and yield them as they end.
 
-    What comes of an episode depends on its seed alone, not on the others or on the number of
-    simulations. An episode is yielded before `policy` is told of the next in its simulation.
+    The result of an episode depends on its seed alone, not on other episodes or the number of
+    simulations. An episode is yielded before the policy begins the next one in its simulation.
 
     Args:
-        simulations: of the task, no more than there are seeds.
-        policy: chooses the actions. Where it raises `PolicyError`, that episode ends with it, and
-            the policy is asked again for the others.
-        seeds: episode i and the policy's own generator in it are drawn from seed i.
+        simulations: simulations of the task, no more than there are seeds.
+        policy: chooses the actions. If it raises `PolicyError`, that episode ends with the error,
+            and the others go on.
+        seeds: seed i determines episode i and the policy's generator in it.
     """
     return _Run(simulations, policy, seeds).finished()
 
@@ -257,8 +261,8 @@ def episode_seed(seed: int, number: int) -> np.random.SeedSequence:
 def episode_generators(
     seed: np.random.SeedSequence,
 ) -> tuple[np.random.Generator, np.random.Generator]:
-    """Generators of the episode of a seed: one draws the episode, one is the policy's."""
-    # The children that `spawn` gives at first; the seed stays as it is.
+    """Two generators from an episode's seed: one draws the episode, one is for the policy."""
+    # The first children that `spawn` would give; `spawn` itself would change the seed.
     draws, own = (
         np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2)
     )
@@ -288,7 +292,7 @@ class _Run:
     ) -> None:
         self._simulations, self._policy, self._seeds = simulations, policy, seeds
         self._next = 0
-        # Which episode each simulation runs; -1 for none.
+        # The number of the episode in each simulation; -1 without one.
         self._running = np.full(simulations.num, -1)
 
     def finished(self) -> Iterator[Finished]:
@@ -309,7 +313,7 @@ class _Run:
                 yield self._ended(i, result.end(i), bool(result.success[i]))
 
     def _start(self, ids: np.ndarray) -> None:
-        """Give the next episodes to idle simulations, as long as there are any."""
+        """Start the next episodes, if any are left, in idle simulations."""
         self._running[ids] = -1
         ids = ids[: len(self._seeds) - self._next]
         if not len(ids):
@@ -320,7 +324,7 @@ class _Run:
         begin_episodes(self._simulations, self._policy, ids, [self._seeds[i] for i in numbers])
 
     def _step(self, action: np.ndarray) -> tuple[np.ndarray, Step]:
-        """One control step; the simulations whose episodes ended in it, and what it gave."""
+        """Advance one control step; return the simulations whose episodes ended, and the result."""
         active = np.flatnonzero(self._running >= 0)
         idle = len(active) < self._simulations.num
         result = self._simulations.step(action, active if idle else None)
@@ -330,7 +334,7 @@ class _Run:
     def _ended(
         self, i: int, end: str, success: bool, failure: PolicyError | None = None
     ) -> Finished:
-        """The episode of a simulation that has ended."""
+        """The result of the episode that ended in a simulation."""
         task = self._simulations.task
         episode = {name: rows[i] for name, rows in self._simulations.episode.items()}
         return Finished(

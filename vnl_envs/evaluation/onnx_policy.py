@@ -1,4 +1,4 @@
-"""One's own ONNX policy, run in this process; what others submit runs in a sandbox (`remote`)."""
+"""A trusted ONNX policy, run in this process; submitted ones run in a sandbox (`remote`)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SUFFIX = ".onnx"
 
 
 class OnnxPolicy:
-    """A policy from a file: `obs` to `action`, with `state_in` and `state_out` where it remembers.
+    """A policy from a file: `obs` to `action`, and `state_in` to `state_out` if it has a memory.
 
-    Observations go through it one by one, so that no action hangs on how many simulations there
-    are, and bits are those of the sandbox.
+    Observations are passed one by one, so an action does not depend on the number of simulations,
+    and has the same bits as in the sandbox.
 
     Args:
         path: the file.
-        num: simulations in which it is to act.
-        observation_size, action_size: of the task.
+        num: number of simulations.
+        observation_size, action_size: sizes of the task's observation and action.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no policy, or one for other observations or actions.
+        ValueError: the file is no policy, or one for other sizes.
         ModuleNotFoundError: onnxruntime is not installed.
     """
 
@@ -50,14 +50,14 @@ class OnnxPolicy:
         self._state = np.zeros((num, 1, state), np.float32)
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Their states start from zeros."""
+        """Reset the memory of simulations `ids` to zeros."""
         self._state[ids] = 0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The policy's actions, clipped to [-1, 1].
 
         Raises:
-            ValueError: one is not finite.
+            ValueError: an action is not finite.
         """
         actions = np.concatenate([self._row(i, row) for i, row in enumerate(observation)])
         if not np.isfinite(actions).all():
@@ -65,7 +65,7 @@ class OnnxPolicy:
         return np.clip(actions, -1, 1).astype(np.float32)
 
     def _row(self, i: int, observation: np.ndarray) -> np.ndarray:
-        """The action (1, nu) of a simulation; its state goes on."""
+        """The action (1, nu) of simulation `i`; updates its memory."""
         feeds = {"obs": observation[None]}
         if not self._state.shape[2]:
             (action,) = self._session.run(["action"], feeds)

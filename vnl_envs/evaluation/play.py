@@ -1,4 +1,4 @@
-"""Watch a policy, one simulation, episode after episode: as a video, or as a page to turn it."""
+"""Videos and replays of a policy in one simulation, episode after episode."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def write_video(
     """Write a video of a policy, whole or not at all.
 
     Args:
-        task_id, policy, seed, options: see `vnl_envs.evaluate`; its episodes are these.
-        path: ends in .mp4 or .gif.
-        seconds: length of the video.
+        task_id, policy, seed, options: as for `vnl_envs.evaluate`, with the same episodes.
+        path: name that ends in .mp4 or .gif.
+        seconds: length of the video, s.
         size: width and height, pixels.
 
     Raises:
-        TypeError: an unknown option; the message lists what there is.
-        ValueError: an unknown id, policy or format, or a length or size that is none.
+        TypeError: an option is unknown; the message lists the known ones.
+        ValueError: the id, policy or format is unknown, or the length or size is out of bounds.
         RuntimeError: there is no OpenGL library.
     """
     size = check_size(*size)
@@ -71,9 +71,9 @@ def write_replay(
     """Write one HTML file in which a policy's episodes play in 3-D, whole or not at all.
 
     Args:
-        task_id, policy, seed, options: see `vnl_envs.evaluate`; its episodes are these.
-        path: ends in .html.
-        seconds: of all episodes together; the last one is cut there.
+        task_id, policy, seed, options: as for `vnl_envs.evaluate`, with the same episodes.
+        path: name that ends in .html.
+        seconds: length of all episodes together, s; the last one is cut.
 
     Raises:
         TypeError, ValueError, RuntimeError: see `write_video`.
@@ -89,7 +89,10 @@ def write_replay(
 
 
 def record_episodes(player: Player, seconds: float, title: str) -> list[tuple[str, Recording]]:
-    """Episodes with their names, of so many seconds together; `title` is of the bar of progress."""
+    """Names and recordings of episodes, `seconds` long together.
+
+    `title` is the title of the progress bar.
+    """
     dt = player.core.task.dt
     recordings: list[tuple[str, Recording]] = []
     over = True
@@ -105,7 +108,7 @@ class Player:
     """One simulation driven by a policy, episode after episode.
 
     Attributes:
-        label: of the episode under way.
+        label: behaviour of the current episode.
     """
 
     def __init__(self, task_id: str, policy: Any, seed: int, options: dict[str, Any]) -> None:
@@ -121,15 +124,18 @@ class Player:
         self.index += 1
 
     def recording(self) -> Recording:
-        """A recording that has the state of now."""
+        """A recording that begins with the current state."""
         recording = Recording(self.core.task.world, self.core.engine.model_of(0))
         recording.add(self.data, self.overlays)
         return recording
 
     def step(self, recording: Recording | None = None) -> bool:
-        """One control step, recorded if asked for; after an episode's last one the next begins.
+        """Advance one control step, and record it if a recording is given.
 
-        Returns whether it did.
+        After an episode's last step the next episode begins.
+
+        Returns:
+            Whether it began.
         """
         result = self.core.step(self.policy.act(self.core.observation))
         if recording is not None:
@@ -142,10 +148,10 @@ class Player:
 
     @property
     def data(self) -> mujoco.MjData:
-        """The state of now."""
+        """The current state."""
         return self.core.engine.data(0)
 
     @property
     def overlays(self) -> Sequence[Overlay]:
-        """What is drawn now and not simulated."""
+        """The overlays of the current state."""
         return self.core.overlays(0)

@@ -1,4 +1,4 @@
-"""The policies that need no training, and how a function of observations becomes one."""
+"""Policies: those that need no training, functions, and models of other libraries."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ NAMES = ("zero", "random", *FOLLOWING)
 
 
 class Policy(Protocol):
-    """Chooses actions for all simulations from what is observed of them."""
+    """Chooses actions for all simulations from their observations."""
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Simulations `ids` start new episodes, each with a generator of its own.
+        """Start new episodes in simulations `ids`, each with its own generator.
 
         Raises:
             PolicyError: see `act`.
         """
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """Actions (num, nu) float32 for observations (num, D) float32, which it leaves as they are.
+        """Actions (num, nu) float32 for observations (num, D) float32, which stay unchanged.
 
         Raises:
-            PolicyError: an episode is over because of the policy.
+            PolicyError: the policy failed in an episode, which ends.
         """
         ...
 
 
 class Predicts(Protocol):
-    """What Stable-Baselines3's algorithms and policies have."""
+    """The interface of Stable-Baselines3's algorithms and policies."""
 
     def predict(
         self,
@@ -46,22 +46,22 @@ class Predicts(Protocol):
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[Any, Any]:
-        """Actions for observations (n, D), and the memory of a recurrent model."""
+        """Actions for observations (n, D), and the next memory of a recurrent model."""
         ...
 
 
 PolicyLike = str | Path | Callable[[np.ndarray], Any] | Predicts
-"""A name, an ONNX file (a path, or a name that ends in .onnx), a function of observations (n, D) to
-actions (n, nu), or a model with `predict`."""
+"""A name, an ONNX file (a path, or a name that ends in .onnx), a function from observations (n, D)
+to actions (n, nu), or a model with `predict`."""
 
 
 class _Stateless:
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Nothing to remember."""
+        """Do nothing: there is no memory."""
 
 
 class Zero(_Stateless):
-    """Holds the standing pose.
+    """The policy that holds the standing pose.
 
     Args:
         nu: length of an action.
@@ -76,7 +76,7 @@ class Zero(_Stateless):
 
 
 class Random:
-    """Uniform over the action space.
+    """The policy whose actions are uniform over the action space.
 
     Args:
         nu: length of an action.
@@ -87,24 +87,26 @@ class Random:
         self._generators: dict[int, np.random.Generator] = {}
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Each episode draws from its own generator, whichever simulation it runs in."""
+        """Store the generators: an episode's draws do not depend on its simulation."""
         self._generators.update(zip(ids.tolist(), generators, strict=True))
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """A draw for each simulation."""
+        """A random action for each simulation."""
         draws = [self._generators[i].random(self._nu) for i in range(len(observation))]
         return (2 * np.stack(draws) - 1).astype(np.float32)
 
 
 class Follow(_Stateless):
-    """Asks for the pose that the task knows, which is not in every task's observations.
+    """The policy that acts towards the reference pose.
+
+    It gets the pose from the task, as not every task observes it.
 
     Args:
-        simulations: to act in.
+        simulations: simulations of the task.
         kind: see `Task.reference_action`.
 
     Raises:
-        ValueError: there is nothing to follow.
+        ValueError: the task has no reference pose.
     """
 
     def __init__(self, simulations: Simulations, kind: ReferenceAction) -> None:
@@ -120,10 +122,10 @@ class Follow(_Stateless):
 
 
 class Function(_Stateless):
-    """A function of observations (n, D) float32 to actions (n, nu).
+    """A function from observations (n, D) float32 to actions (n, nu) as a policy.
 
     Args:
-        function: see above.
+        function: the function.
         nu: length of an action.
     """
 
@@ -134,21 +136,21 @@ class Function(_Stateless):
         """The function's actions, clipped to [-1, 1].
 
         Raises:
-            ValueError: they are of a wrong shape or not finite.
+            ValueError: the actions have a wrong shape or are not finite.
         """
         actions = self._function(observation.copy())
         if isinstance(actions, tuple):
             raise ValueError(
-                "the policy returned a tuple where actions were expected; of a model, whose "
-                "predict does so, give the model itself"
+                "the policy returned a tuple instead of actions; if it is a model's predict, give "
+                "the model itself"
             )
         return _checked(actions, (len(observation), self._nu))
 
 
 class Model:
-    """A model of Stable-Baselines3 or what predicts as one does; it takes its mean actions.
+    """The mean actions of a model of Stable-Baselines3, or of one with the same `predict`.
 
-    A recurrent one starts each episode with a fresh memory.
+    A recurrent model starts each episode with a fresh memory.
 
     Args:
         model: see `Predicts`.
@@ -161,14 +163,14 @@ class Model:
         self._begun: set[int] = set()
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """Their memories start anew with the next action."""
+        """Reset the memory of simulations `ids` with the next action."""
         self._begun.update(ids.tolist())
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The model's actions, clipped to [-1, 1].
 
         Raises:
-            ValueError: they are of a wrong shape or not finite.
+            ValueError: the actions have a wrong shape or are not finite.
         """
         first = np.array([i in self._begun for i in range(len(observation))])
         self._begun.clear()
@@ -179,7 +181,7 @@ class Model:
 
 
 def _checked(actions: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Actions from outside, (num, nu) float32 in [-1, 1]."""
+    """Actions of a function or model as (num, nu) float32 in [-1, 1]."""
     actions = np.asarray(actions)
     if actions.shape != shape:
         raise ValueError(f"the policy must return actions of shape {shape}, got {actions.shape}")
@@ -189,15 +191,15 @@ def _checked(actions: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def make_policy(policy: PolicyLike, simulations: Simulations) -> Policy:
-    """A policy by name, from an ONNX file, a function of observations, or a model that predicts.
+    """Make a policy of a name, an ONNX file, a function of observations, or a model.
 
     Args:
         policy: see `PolicyLike`.
-        simulations: in which it is to act.
+        simulations: simulations of the task.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the name is unknown, "track" or "feedforward" is asked of a task without a
+        ValueError: the name is unknown, the policy is "track" or "feedforward" and the task has no
             reference, or the file does not fit the task.
     """
     nu = simulations.task.body.nu
@@ -221,6 +223,6 @@ def make_policy(policy: PolicyLike, simulations: Simulations) -> Policy:
 
 
 def _predicts(policy: Any) -> TypeGuard[Predicts]:
-    """Whether it has SB3's `predict`; other libraries have others."""
+    """Whether it has the `predict` of SB3; other libraries have other ones."""
     predict = getattr(policy, "predict", None)
     return callable(predict) and "deterministic" in inspect.signature(predict).parameters

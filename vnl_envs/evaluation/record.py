@@ -1,4 +1,4 @@
-"""Record episodes to HDF5."""
+"""Recordings of episodes as HDF5."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def record(
 ) -> int:
     """Write episodes to a file, whole or not at all; return the number of steps.
 
-    Root attributes name the task, its hash, the policy, the seed, the layout of observations and
-    the names of joints and actuators. Group `episode_<i>` holds, for T steps: `qpos` (T + 1, nq),
-    `qvel` (T + 1, nv), `act` (T + 1, na), `observation` (T + 1, D), `action` (T, nu), `reward`
-    (T,), `terms/<name>` (T,), `contact_step`, `contact_geoms` (C, 2, names) and `contact_distance`
-    (C,) of all contacts after each step, and as attributes the label and how the episode ended.
+    Root attributes: the task, its hash, the policy, the seed, the layout of observations and the
+    names of joints and actuators. Group `episode_<i>` has for T steps: `qpos` (T + 1, nq), `qvel`
+    (T + 1, nv), `act` (T + 1, na), `observation` (T + 1, D), `action` (T, nu), `reward` (T,) and
+    `terms/<name>` (T,); for all C contacts after each step `contact_step` (C,), `contact_geoms`
+    (C, 2), names, and `contact_distance` (C,), m; and the attributes `label`, `end` and `success`.
 
     Args:
-        task_id, policy, seed, options: see `evaluate`; its episodes are these.
-        path: the .h5 file.
-        episodes: how many.
+        task_id, policy, seed, options: as for `evaluate`, with the same episodes.
+        path: the .h5 file to write.
+        episodes: number of episodes.
         progress: whether to show a bar.
     """
     episodes = checks.integer("episodes", episodes, 1)

@@ -1,4 +1,4 @@
-"""A policy that runs in a process of its own."""
+"""A policy that runs in its own process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vnl_envs.sandbox.client import PolicyProcess, largest
 class RemotePolicy:
     """A policy process as a `Policy` of one simulation.
 
-    Where the policy fails, `begin` and `act` raise `PolicyError`: that episode ends with its code
-    as the reason, and the next `begin` starts the process anew.
+    If the policy fails, `begin` and `act` raise `PolicyError`. The episode ends with the error's
+    code as its reason, and the next `begin` starts the process again.
 
     Args:
-        process: to ask.
+        process: process of the policy.
 
     Attributes:
-        clipped: how many numbers of this episode's actions were out of range.
+        clipped: number of values in this episode's actions that were out of range.
     """
 
     def __init__(self, process: PolicyProcess) -> None:
@@ -27,7 +27,7 @@ class RemotePolicy:
         self.clipped = 0
 
     def begin(self, ids: np.ndarray, generators: Sequence[np.random.Generator]) -> None:
-        """A new episode."""
+        """Start a new episode."""
         self.clipped = 0
         self.process.reset()
 

@@ -1,4 +1,4 @@
-"""What an evaluation needs of simulations, whatever steps them."""
+"""The interface of simulations that evaluations use, for all engines."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from vnl_envs.tasks.task import ReferenceAction, Task
 
 
 class Simulations(Protocol):
-    """Simulations of one task, one episode in each at a time.
+    """Simulations of one task, each with one episode at a time.
 
-    `Core` is one in this process, `SpreadSimulations` one over several processes, and
-    `CrossSimulation` one on MJX.
+    Implementations are `Core` in this process, `SpreadSimulations` over several processes, and
+    `CrossSimulation` on MJX.
 
     Attributes:
         task: the task.
-        num: how many simulations.
+        num: number of simulations.
         size: length D of an observation.
-        observation: (num, D) float32, always current.
-        episode: rows (num, ...) of the episodes that are run.
+        observation: (num, D) float32, current observations.
+        episode: rows (num, ...) of the current episodes.
     """
 
     task: Task
@@ -35,9 +35,9 @@ class Simulations(Protocol):
         ...
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
-        """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
+        """Advance simulations `ids` (None: all) by one control step with actions (num, nu) float32.
 
-        Results of the others mean nothing.
+        The results of other simulations have no meaning.
         """
         ...
 
@@ -46,7 +46,7 @@ class Simulations(Protocol):
         ...
 
     def reference_action(self, kind: ReferenceAction) -> np.ndarray | None:
-        """See `Task.reference_action`: of every simulation, (num, nu).
+        """`Task.reference_action` of every simulation, (num, nu).
 
         Raises:
             ValueError: see there.

@@ -1,1 +1,1 @@
-"""Pictures and videos of a model, a state and a task's overlays."""
+"""Pictures and videos of states, with a task's overlays."""

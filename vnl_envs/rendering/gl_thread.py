@@ -1,11 +1,11 @@
 """The one thread of a process in which OpenGL is used.
 
-A context works, and may be freed, only in the thread where it is current: elsewhere OSMesa crashes
-and EGL refuses or leaks. So whatever owns one is a `Resident` of this thread: made, used and freed
-in it, whichever thread asks, wherever it is forgotten, and at the latest when Python ends.
+A context can be used and freed only in the thread where it is current: in others OSMesa crashes,
+and EGL refuses or leaks. So every object that owns a context is a `Resident` of this thread. It is
+made, used and freed there, whichever thread uses or drops it, and at the latest when Python ends.
 
-A fork copies contexts without the threads that drivers count on. What a parent has drawn with is
-never touched in its child, which makes its own; where the driver cannot, it is refused at once.
+A fork copies contexts without the threads that drivers need. A child never uses its parent's
+contexts, but makes its own. If the driver does not allow that, drawing is an error.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ INHERITED = (
     "(Mesa's software driver survives it with LP_NUM_THREADS=0)"
 )
 _PATIENCE = 10.0
-"""How long the end of Python waits for a picture under way, s."""
+"""Longest time that Python's exit waits for a picture in progress, s."""
 
 
 class Resident(Generic[T]):
-    """Something that owns a context and lives in the drawing thread.
+    """An object that owns a context and lives in the drawing thread.
 
     Args:
-        make: makes it, in the drawing thread; at once, and again where it is used after a fork or
-            after `close`. It must know nothing of who holds this.
-        free: frees it, in the drawing thread.
+        make: function that makes the object, in the drawing thread. It is called at once, and again
+            when the object is used after a fork or after `close`. It must not refer to the owner of
+            this `Resident`, which would then never be freed.
+        free: function that frees the object, in the drawing thread.
 
     Raises:
-        RuntimeError: in a forked child that the driver does not survive, or as Python ends.
+        RuntimeError: this is a forked child that the driver does not survive, or Python is ending.
     """
 
     def __init__(self, make: Callable[[], T], free: Callable[[T], None]) -> None:
@@ -54,11 +55,11 @@ class Resident(Generic[T]):
         call(self._find)
 
     def use(self, function: Callable[[T], R]) -> R:
-        """The result of a function of it."""
+        """The result of a function of the object."""
         return call(lambda: function(self._find()))
 
     def close(self) -> None:
-        """Free it soon; from anywhere, a destructor included, and without waiting."""
+        """Free the object soon, without waiting. Any thread and any destructor may call this."""
         self._finalizer()
 
     def _find(self) -> T:
@@ -67,13 +68,13 @@ class Resident(Generic[T]):
             _check_inheritance()
             self._key = thread.keep(self._make(), self._free)
             self._finalizer = weakref.finalize(self, thread.release, self._key)
-            # What is left when Python ends is freed by `_end`.
+            # `_end` frees the objects that remain when Python ends.
             self._finalizer.atexit = False
         return thread.residents[self._key][0]
 
 
 def call(function: Callable[[], R]) -> R:
-    """The result of a function that is run in the drawing thread, or its exception."""
+    """Run a function in the drawing thread; return its result or raise its exception."""
     return _thread_of_process().call(function)
 
 
@@ -81,21 +82,21 @@ class _Thread:
     """A thread that runs one job after the other.
 
     Attributes:
-        pid: of the process that has the thread.
-        residents: key -> what lives in the thread, and what frees it.
+        pid: id of the process that has the thread.
+        residents: key -> object that lives in the thread, and the function that frees it.
     """
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.residents: dict[int, tuple[Any, Callable[[Any], None]]] = {}
         self._ending = False
-        # Its `put` may be called in the midst of itself, as by a destructor.
+        # A reentrant queue: a destructor may call `put` during another `put`.
         self._jobs: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="vnl_envs drawing", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[[], R]) -> R:
-        """See `call`; a job may call for another."""
+        """See the function `call`. A job may itself call this."""
         if threading.get_ident() == self._thread.ident:
             return function()
         reply: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
@@ -103,7 +104,7 @@ class _Thread:
         try:
             result, error = reply.get()
         except BaseException:
-            # Interrupted: what is being drawn must not change before it is done.
+            # After an interruption: the state must not change before the picture is finished.
             reply.get()
             raise
         if error is None:
@@ -111,23 +112,23 @@ class _Thread:
         try:
             raise error
         finally:
-            # Its traceback knows this frame.
+            # Its traceback refers to this frame, which refers to the error.
             del error
 
     def keep(self, resident: Any, free: Callable[[Any], None]) -> int:
-        """Its key among the residents."""
+        """Add a resident; return its key."""
         key = next(_keys)
         self.residents[key] = resident, free
         _now_drawing()
         return key
 
     def release(self, key: int) -> None:
-        """Free a resident, after the jobs before it; none of a parent's."""
+        """Free a resident after the earlier jobs, unless it belongs to a parent process."""
         if os.getpid() == self.pid and not self._ending:
             self._jobs.put((lambda: self._free(key), None))
 
     def end(self) -> None:
-        """Free all residents, and refuse every later job."""
+        """Free all residents and refuse later jobs."""
         reply: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._jobs.put((self._free_all, reply))
         try:
@@ -148,7 +149,7 @@ class _Thread:
         while True:
             self._run(*self._jobs.get())
 
-    # A function of its own: its variables die with the job, here, and not with the next one.
+    # A separate function, so that its variables are freed with this job and not with the next one.
     def _run(self, function: Callable[[], Any], reply: Any) -> None:
         result, failure = None, None
         with _idle:
@@ -166,7 +167,7 @@ class _Thread:
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames behind an error hold, perhaps half a context, in this thread."""
+    """Free the variables in an error's frames, such as a half-made context, in this thread."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -174,19 +175,19 @@ def _forget_frames(error: BaseException | None) -> None:
 
 _thread: _Thread | None = None
 _keys = itertools.count(1)
-"""Never used twice, by a child after its parent neither."""
+"""Keys are never used twice, not even by a child after its parent."""
 _idle = threading.RLock()
-"""Held while a job runs, and by who starts the thread or forks."""
+"""Lock that is held while a job runs, while the thread is started, and during a fork."""
 _drawn = False
-"""Whether this process, or one that it was forked from, has made a context."""
+"""Whether this process or one that it was forked from has made a context."""
 _survives = False
-"""Whether its driver works in a forked child."""
+"""Whether the driver works in a forked child."""
 _forked = False
-"""Whether it is such a child."""
+"""Whether this process is a forked child of one that had drawn."""
 
 
 def _thread_of_process() -> _Thread:
-    """The drawing thread, started when first asked for; a forked child has its own."""
+    """The drawing thread, started at the first call; a forked child has its own."""
     global _thread
     if _thread is None or _thread.pid != os.getpid():
         with _idle:
@@ -196,11 +197,11 @@ def _thread_of_process() -> _Thread:
 
 
 def _now_drawing() -> None:
-    """Note that there is a context: for forks, and for the end of Python."""
+    """Record that there is a context, for forks and for the end of Python."""
     global _drawn, _survives
     if not _drawn:
         _drawn, _survives = True, survives_fork()
-    # The last to be registered is called first: before OpenGL's libraries take their leave.
+    # Exit functions run in reverse order: this one must run before those of the OpenGL libraries.
     atexit.unregister(_end)
     atexit.register(_end)
 
@@ -212,31 +213,31 @@ def _check_inheritance() -> None:
 
 
 def _end() -> None:
-    """Free every context before OpenGL's libraries are."""
+    """Free every context, before the OpenGL libraries are unloaded."""
     if _thread is not None and _thread.pid == os.getpid():
         _thread.end()
 
 
 def _after_fork_in_child() -> None:
-    """Leave to the parent what is its own, for good."""
+    """Make sure that this child never frees its parent's contexts."""
     global _idle, _forked
     _idle = threading.RLock()
     if not _drawn:
         return
     _forked = True
-    # Never freed, not even when Python ends.
+    # This reference keeps the parent's thread object from being freed, even when Python ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_thread))
     egl = sys.modules.get("mujoco.egl")
     if egl is not None:
         atexit.unregister(egl.EGL.eglTerminate)
-    # Drivers' own clean-up at the end of a process waits for threads that only the parent has.
+    # At the end of a process the drivers' clean-up waits for threads that only the parent has.
     if hasattr(_LIBC, "on_exit"):
         _LIBC.on_exit(_LIBC._exit, None)
 
 
 if hasattr(os, "register_at_fork"):
     _LIBC = ctypes.CDLL(None)
-    # A fork in the midst of a job would copy locks of the driver that are never opened.
+    # A fork during a job would copy locked locks of the driver.
     os.register_at_fork(
         before=lambda: _idle.acquire(),
         after_in_parent=lambda: _idle.release(),

@@ -1,4 +1,4 @@
-"""A model, a state and the task's overlays -> pixels."""
+"""Pictures of a state with the task's overlays, and a window that shows a simulation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vnl_envs.utils import checks
 from vnl_envs.utils.opengl import choose_backend, use_backend
 
 WIDTH, HEIGHT = 480, 360
-# Distance of the following camera, in standing heights of the body's root, and its direction.
+# The following camera: distance in standing heights of the body's root, and direction.
 _DISTANCE, _AZIMUTH, _ELEVATION = 4.5, 120.0, -18.0
 _ELEVATION_OF_SEVERAL = -28.0
-# Geom groups hold bones (0), collision shapes (2) and helpers; a body with a skin shows that.
+# Geom groups contain bones (0), collision shapes (2) and helpers. A skin is shown instead of them.
 _COLLISION_GROUP = 2
 _MAX_GEOMS = 5000
 
@@ -30,7 +30,7 @@ def check_size(width: Any, height: Any) -> tuple[int, int]:
     """Width and height of a picture, pixels.
 
     Raises:
-        ValueError: they are no integers of at least 1.
+        ValueError: one is no integer of at least 1.
     """
     return checks.integer("width", width, 1), checks.integer("height", height, 1)
 
@@ -39,15 +39,15 @@ class Picture:
     """Draws states of a world into arrays, from any thread.
 
     Args:
-        world: what to draw.
-        width, height: pixels.
-        camera: name of a camera of the model, or one that MuJoCo is to look from; None follows
-            the body from the side.
+        world: world to draw.
+        width, height: size of the picture, pixels.
+        camera: name of a camera of the model, or a camera of MuJoCo; None follows the body from
+            the side.
 
     Raises:
         ValueError: a width or height is no integer of at least 1, or the model has no camera of
             that name.
-        RuntimeError: nothing can be drawn here; the message says why, or names the package to
+        RuntimeError: nothing can be drawn here; the message has the reason, or the package to
             install.
     """
 
@@ -71,23 +71,23 @@ class Picture:
         option: mujoco.MjvOption | None = None,
         modify: Callable[[mujoco.MjvScene], None] | None = None,
     ) -> np.ndarray:
-        """A picture, (height, width, 3) uint8. Ghosts are left out of the egocentric camera's.
+        """A picture, (height, width, 3) uint8. Pictures of the egocentric camera have no ghosts.
 
         Args:
             data: the state.
-            overlays: what is drawn with it.
-            option: what is visible; None: the body as it is meant to be seen.
-            modify: called with the scene before it is drawn.
+            overlays: overlays to draw.
+            option: visible parts; None is that of `scene_option`.
+            modify: function of the scene, called before it is drawn.
         """
         return self._canvas.use(lambda canvas: canvas.draw(data, overlays, option, modify))
 
     def close(self) -> None:
-        """Free the renderer; one that is used again is made again."""
+        """Free the renderer; another `draw` makes a new one."""
         self._canvas.close()
 
 
 class _Canvas:
-    """A renderer and what it draws with: a resident of the drawing thread. See `Picture`."""
+    """A renderer with its camera and options, a resident of the drawing thread. See `Picture`."""
 
     def __init__(
         self, world: World, width: int, height: int, camera: str | mujoco.MjvCamera | None
@@ -101,7 +101,7 @@ class _Canvas:
         eyes = [body.body.prefix + body.body.egocentric_camera for body in world.bodies]
         self._egocentric = isinstance(camera, str) and camera in eyes
         if self._egocentric:
-            # The body does not see its own skin from inside.
+            # The camera is inside the skin.
             self._option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
             self._option.geomgroup[1:3] = 0
 
@@ -123,7 +123,7 @@ class _Canvas:
         if modify is not None:
             modify(self._renderer.scene)
         if not self._warm:
-            # A context's first picture has wrong shadows.
+            # The first picture of a context has wrong shadows.
             self._renderer.render()
             self._warm = True
         return self._renderer.render()
@@ -131,14 +131,14 @@ class _Canvas:
     def close(self) -> None:
         context = self._renderer._gl_context
         if context is not None:
-            # Freed under another renderer's context it would take that one's textures along.
+            # Freed under another renderer's context, it would free that renderer's textures.
             context.make_current()
         self._renderer.close()
 
 
 def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
     use_backend()
-    # The offscreen buffer is sized by the model; it grows to the largest picture.
+    # The model contains the size of the offscreen buffer, which grows to the largest picture.
     visual = model.vis.global_
     before = visual.offwidth, visual.offheight
     try:
@@ -154,11 +154,11 @@ def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Ren
 
 
 class Window:
-    """A window on the screen that shows a simulation as it runs, in real time at most.
+    """A window on the screen that shows a running simulation, no faster than real time.
 
     Args:
-        world: what to show.
-        model: the model of the states to show.
+        world: world to show.
+        model: model of the states to show.
     """
 
     def __init__(self, world: World, model: mujoco.MjModel) -> None:
@@ -197,7 +197,7 @@ class Window:
         self._shown = time.monotonic()
 
     def close(self) -> None:
-        """Close the window, and wait until nothing draws to it any more."""
+        """Close the window and wait for its threads."""
         self._viewer.close()
         for thread in self._threads:
             thread.join(timeout=5)
@@ -207,7 +207,7 @@ class Ghosts:
     """Adds overlays to a scene.
 
     Args:
-        world: whose body ghosts are copies of.
+        world: world with the body that ghosts copy.
     """
 
     def __init__(self, world: World) -> None:
@@ -231,7 +231,7 @@ class Ghosts:
         shapes = mujoco.MjvOption()
         shapes.geomgroup[:] = option.geomgroup
         shapes.geomgroup[_COLLISION_GROUP] = 1
-        # A skin is drawn where the simulated body is, whatever the data say.
+        # MuJoCo draws a skin at the simulated body, not at the pose in the data.
         shapes.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = False
         first = scene.ngeom
         mujoco.mjv_addGeoms(
@@ -266,11 +266,11 @@ def _add_shape(scene: mujoco.MjvScene, shape: Marker | Block) -> None:
 
 
 def scene_option(world: World) -> mujoco.MjvOption:
-    """Which geoms are drawn: the skin alone where there is one, else the body's shapes."""
+    """Options that show the skin alone if there is one, else the body's shapes."""
     option = mujoco.MjvOption()
     if world.model.nskin:
         option.flags[mujoco.mjtVisFlag.mjVIS_SKIN] = True
-        # The ground is in group 0, as are the bones, which the skin covers.
+        # Group 0 contains the ground, and the bones, which the skin covers.
         option.geomgroup[1:] = 0
     return option
 
@@ -280,7 +280,7 @@ def following_camera(
 ) -> mujoco.MjvCamera:
     """A camera at the body's side that moves along with it.
 
-    Where there are several bodies it stands back until it has them and the markers in view.
+    With several bodies it is so far away that all bodies and markers are in view.
     """
     body = world.body
     camera = mujoco.MjvCamera()
@@ -297,7 +297,7 @@ def following_camera(
 def _show_all(
     camera: mujoco.MjvCamera, world: World, data: mujoco.MjData, overlays: Sequence[Overlay]
 ) -> None:
-    """Point a camera at the middle of all bodies and markers, from where all are in view."""
+    """Point a camera at the middle of all bodies and markers, with all of them in view."""
     markers = [overlay for overlay in overlays if isinstance(overlay, Marker)]
     roots = [data.xpos[body.bodies.start, :2] for body in world.bodies]
     points = np.array([*roots, *(np.asarray(marker.position)[:2] for marker in markers)])

@@ -1,4 +1,4 @@
-"""Videos: of any states of a world, and of clips."""
+"""Videos of states of a world, and of clips."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vnl_envs.utils.files import written_whole
 
 FORMATS = (".mp4", ".gif")
 STRIDE = 2
-"""Every second control step is drawn: 25 frames per second show motion well."""
+"""Number of control steps per frame; 25 frames per second show motion well."""
 LONGEST = 86_400.0
-"""Length of a video at most, s."""
+"""Greatest length of a video, s."""
 
 
 def write_clips_video(
@@ -33,17 +33,17 @@ def write_clips_video(
     seconds: float = 5.0,
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> None:
-    """Write a video of clips as they are, without physics, one after the other.
+    """Write a video of clips, one after the other, without physics.
 
     Args:
-        world: with the clips' body.
-        clips: what to show.
-        path: ends in .mp4 or .gif.
+        world: world with the clips' body.
+        clips: clips to show.
+        path: name that ends in .mp4 or .gif.
+        seconds: greatest length of each clip, s.
         size: width and height, pixels.
-        seconds: of each clip, at most.
 
     Raises:
-        ValueError: another format, or a length or size that is none.
+        ValueError: the format is another one, or the length or size is out of bounds.
         RuntimeError: there is no OpenGL library.
     """
     seconds = checks.number("seconds", seconds, 1 / RATE, LONGEST, "s")
@@ -64,16 +64,20 @@ def write_clips_video(
 def open_video(
     path: str | Path, world: World, rate: int, size: tuple[int, int], bitrate: int | None = None
 ) -> Iterator[Callable[[mujoco.MjData, Sequence[Overlay]], None]]:
-    """A video of states of a world, written whole or not at all; yields what adds a picture.
+    """A video of states of a world, written whole or not at all.
 
     Args:
-        path, size: see `write_video`.
-        world: what to draw.
-        rate: control steps per second, of which every `STRIDE`-th is to be added.
-        bitrate: of an .mp4, about so many bits per second; by default for good pictures.
+        path: name that ends in .mp4 or .gif.
+        world: world to draw.
+        rate: control steps per second; the caller adds every `STRIDE`-th one.
+        size: width and height, pixels.
+        bitrate: approximate bits per second of an .mp4; None chooses it by quality.
+
+    Yields:
+        A function of a state and its overlays that adds a picture.
 
     Raises:
-        ValueError: another format.
+        ValueError: the format is another one.
         RuntimeError: there is no OpenGL library.
     """
     path = Path(path)
@@ -88,7 +92,7 @@ def open_video(
 
 
 def _writer(path: Path, rate: int, bitrate: int | None) -> Any:
-    # Codecs want sizes in multiples of 16; a smaller block keeps ours.
+    # Sizes are rounded up to multiples of 16 by default; a smaller block keeps ours.
     video: dict[str, Any] = {"macro_block_size": 8, "bitrate": bitrate}
     options = {} if path.suffix == ".gif" else video
     return imageio.get_writer(path, fps=rate, **options)

@@ -1,1 +1,1 @@
-"""Episodes to be looked at in a browser: turned, zoomed, scrubbed, beside their reference."""
+"""Interactive 3-D replays of episodes and clips for a browser."""

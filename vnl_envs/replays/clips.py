@@ -1,4 +1,4 @@
-"""Clips as a page to turn and scrub them."""
+"""Replays of clips."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vnl_envs.utils.files import check_writable
 def write_clips_page(
     world: World, clips: Sequence[Clip], path: str | Path, seconds: float, title: str
 ) -> None:
-    """Write one HTML file in which clips play as they are, without physics.
+    """Write one HTML file that replays clips without physics.
 
     Args:
-        world: with the clips' body.
-        clips: what to show.
-        path: ends in .html.
-        seconds: of each clip, at most.
-        title: of the page.
+        world: world with the clips' body.
+        clips: clips to show, at least one.
+        path: name that ends in .html.
+        seconds: greatest length of each clip, s.
+        title: title of the page.
 
     Raises:
-        ValueError: another suffix, no clips, or a length that is none.
+        ValueError: the suffix is another one, or the length is out of bounds.
         RuntimeError: there is no OpenGL library.
     """
     path = check_name(path)
@@ -46,7 +46,7 @@ def _recorded(world: World, clip: Clip, seconds: float) -> Recording:
     data = mujoco.MjData(world.model)
     for pose in clip.qpos[: max(1, round(seconds * RATE))]:
         data.qpos[world.body.qpos] = pose
-        # With contacts, as far as positions tell.
+        # This also detects contacts.
         mujoco.mj_fwdPosition(world.model, data)
         recording.add(data)
     return recording

@@ -1,6 +1,6 @@
-"""Numbers as few bytes: rounded, differences along rows, byte planes, deflate.
+"""Compression of tables of numbers: rounding, differences between rows, byte planes, deflate.
 
-The viewer's `codec.js` reads them.
+The viewer's `codec.js` reads the result.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _LARGEST = 2**30
-"""Of a rounded number; differences of two fit 32 bits with their sign."""
+"""Limit of a rounded number, so that differences fit into 32 bits with their sign."""
 
 
 class Column(NamedTuple):
-    """Rows of numbers, and what they are rounded to.
+    """A table of numbers and its resolution.
 
     Attributes:
-        values: (rows, width).
-        resolution: greatest common divisor of what is kept; of all columns, or (width,).
+        values: (rows, width) numbers.
+        resolution: step to whose multiples numbers are rounded, a number or (width,).
     """
 
     values: np.ndarray
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Columns as text.
+    """Tables as text.
 
     Attributes:
         columns: name -> {"rows", "width", "resolution"}, in the order of the data.
@@ -41,12 +41,12 @@ class Packed(NamedTuple):
 
 
 def pack(columns: Mapping[str, Column]) -> Packed:
-    """Columns as one text, for JSON.
+    """Pack tables by name into one text for JSON.
 
     Raises:
         ValueError: a number is not finite, or too large for its resolution.
     """
-    told: dict[str, dict[str, Any]] = {}
+    headers: dict[str, dict[str, Any]] = {}
     parts = []
     for name, (values, resolution) in columns.items():
         values = np.asarray(values, float)
@@ -54,16 +54,16 @@ def pack(columns: Mapping[str, Column]) -> Packed:
         if not (np.abs(scaled) <= _LARGEST).all():
             raise ValueError(f"{name}: numbers must be finite and below {_LARGEST} resolutions")
         steps = np.diff(scaled.astype(np.int64), axis=0, prepend=0)
-        # Small ones of either sign become small ones: 0, -1, 1, -2, ... -> 0, 1, 2, 3, ...
+        # Zigzag: small numbers of either sign become small: 0, -1, 1, -2, ... -> 0, 1, 2, 3, ...
         unsigned = ((steps << 1) ^ (steps >> 63)).astype("<u4")
-        # Column after column, least significant bytes first: what is alike stands together.
+        # Column after column, in planes of bytes, so that similar bytes are neighbours.
         flat = np.ascontiguousarray(unsigned.T).view(np.uint8).reshape(-1, 4)
         parts.append(np.ascontiguousarray(flat.T).tobytes())
-        told[name] = {
+        headers[name] = {
             "rows": values.shape[0],
             "width": values.shape[1],
             "resolution": np.broadcast_to(resolution, values.shape[1]).tolist()
             if np.ndim(resolution)
             else float(resolution),
         }
-    return Packed(told, base64.b64encode(zlib.compress(b"".join(parts), 9)).decode())
+    return Packed(headers, base64.b64encode(zlib.compress(b"".join(parts), 9)).decode())

@@ -1,4 +1,4 @@
-"""Pages of replays in one folder, which share the viewer and the skins."""
+"""Replays as pages in one folder that share the viewer and the skins."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _POLICY = (
 
 
 def write_shared(folder: Path) -> None:
-    """Write what all pages of a folder load; the folder is made if need be."""
+    """Write the files that all pages of a folder load; make the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in shared_files().items():
         _write(folder / name, text.encode())
 
 
 def shared_files() -> dict[str, str]:
-    """Name -> text of what all pages load."""
+    """Files that all pages load: name -> text."""
     return {THREE: file(THREE), VIEWER: viewer(), STYLE: file("style.css")}
 
 
@@ -43,13 +43,13 @@ def write_into(
     facts: str,
     back: tuple[str, str],
 ) -> None:
-    """Write NAME.html, its still picture NAME.jpg, and the skins that it shares with others.
+    """Write NAME.html, its still picture NAME.jpg, and its skins, which other pages may share.
 
     Args:
-        folder: where `write_shared` was.
-        name: of the page, without suffix.
+        folder: a folder with the files of `write_shared`.
+        name: name of the page, without suffix.
         replays, still, title, facts: see `vnl_envs.replays.page.write_page`.
-        back: address and text of a link to where the reader comes from.
+        back: address and text of the link back.
     """
     data = page_data(replays)
     skins = data.pop("skins")
@@ -69,12 +69,13 @@ def page_text(
     back: tuple[str, str],
     scripts: Sequence[str] = (),
 ) -> str:
-    """The page NAME.html beside its picture NAME.jpg and the files that pages share.
+    """The HTML of the page NAME.html, which loads NAME.jpg and the shared files.
 
     Args:
         name, title, facts, back: see `write_into`.
-        data: see `vnl_envs.replays.page.page_data`; whoever made it, it is nothing but data here.
-        scripts: of skins that it has not itself.
+        data: see `vnl_envs.replays.page.page_data`. It may be untrusted: the page treats it as data
+            only.
+        scripts: files of the skins that `data` lacks.
     """
     href, text = map(html.escape, back)
     return Template(file("page.html")).substitute(

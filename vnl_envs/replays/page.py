@@ -1,4 +1,4 @@
-"""Replays as HTML: one file with everything in it, or pages that share the viewer."""
+"""Replays as one HTML file, and the parts of such pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.texts import shown
 
 THREE = "three.min.js"
-"""Made by `assets/three`; the licence is at its head."""
+"""The library of the viewer, made by `assets/three`, with its licence at the head."""
 SCRIPTS = ("codec.js", "kinematics.js", "figure.js", "stage.js", "curves.js", "player.js")
 
 
@@ -31,13 +31,14 @@ def write_page(
     """Write one HTML file that plays replays and loads nothing, whole or not at all.
 
     Args:
-        path: ends in .html.
-        replays: one or more, of the same bodies.
-        still: (height, width, 3) uint8, shown until the first frame and where no scripts run.
-        title, facts: what it is of, and more of it in a line.
+        path: name that ends in .html.
+        replays: one or more replays of the same bodies.
+        still: (height, width, 3) uint8, picture until the first frame and without JavaScript.
+        title: title of the page.
+        facts: a line under the title.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: the suffix is another one.
     """
     path = check_name(path)
     scripts = [file(THREE), viewer()]
@@ -59,10 +60,10 @@ def write_page(
 
 
 def check_name(path: str | Path) -> Path:
-    """The path of a page.
+    """Check the path of a page, and return it.
 
     Raises:
-        ValueError: its name does not end in .html.
+        ValueError: the name does not end in .html.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -78,7 +79,7 @@ def jpeg(picture: np.ndarray) -> bytes:
 
 
 def content(data: Mapping[str, Any], title: str, facts: str) -> dict[str, str]:
-    """What the template's places say of a page's data."""
+    """Values of the template's variables for a page's data."""
     return {
         "title": html.escape(shown(title)),
         "facts": html.escape(shown(facts)),
@@ -89,7 +90,7 @@ def content(data: Mapping[str, Any], title: str, facts: str) -> dict[str, str]:
 
 
 def page_data(replays: Sequence[Replay]) -> dict[str, Any]:
-    """All replays of a page for the viewer, worlds and skins once each; for JSON."""
+    """All replays of a page for the viewer, as values for JSON, each world and skin once."""
     worlds: list[dict[str, Any]] = []
     skins: dict[str, Any] = {}
     rows = []
@@ -108,19 +109,19 @@ def page_data(replays: Sequence[Replay]) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    """JSON that no HTML parser takes for the end of its element."""
+    """JSON without "<", which could end its HTML element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
 def viewer() -> str:
-    """The scripts of the viewer but the library, as one."""
+    """The scripts of the viewer, without the library, as one."""
     parts = "\n".join(file(name) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\n{parts}\n}})();\n'
 
 
 def file(name: str) -> str:
-    """A text of the viewer's folder."""
+    """The text of a file in the viewer's folder."""
     return resources.files("vnl_envs.replays").joinpath("viewer", name).read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""States of a simulation as a replay: all that the viewer shows of one episode."""
+"""Recording of an episode's states, and their replay for the viewer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vnl_envs.tasks.task import Ghost, Marker, Overlay
 
 STILL = 960, 540
 """Width and height of a still picture, pixels."""
-# What numbers are rounded to: m, m, of quaternions, of colours, of rewards.
+# Resolutions: lengths, m; contacts, m; quaternions; colours; reward terms.
 _LENGTH = 1e-4
 _CONTACT = 5e-4
 _ANGLE = 2e-4
@@ -29,13 +29,13 @@ _GONE = (0.0,) * 8
 
 @dataclass(frozen=True)
 class Replay:
-    """One episode for the viewer, each part plain values for JSON.
+    """One episode for the viewer, as plain values for JSON.
 
     Attributes:
-        name: of the episode, among others of a page.
+        name: name of the episode in the list of a page.
         world: see `vnl_envs.replays.world.describe`.
-        skins: by name, see `vnl_envs.replays.world.pack_skins`.
-        states: the columns, and what the viewer must know of them.
+        skins: skins by name, see `vnl_envs.replays.world.pack_skins`.
+        states: packed states, with time step, names of terms and camera.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Replay:
 
 
 class Recording:
-    """Takes the states of an episode, one each control step.
+    """The states of an episode, one for each control step.
 
     Args:
-        world: what is simulated.
-        model: of the simulation; the world's if None.
+        world: simulated world.
+        model: model of the simulation; None is the world's.
     """
 
     def __init__(self, world: World, model: mujoco.MjModel | None = None) -> None:
@@ -75,8 +75,8 @@ class Recording:
 
         Args:
             data: the state.
-            overlays: what is drawn with it.
-            terms: of the reward of the step that led to it; None for the first state.
+            overlays: overlays to draw.
+            terms: reward terms of the step that led to this state; None for the first state.
         """
         if self._camera is None:
             self._camera = _camera(self._world, data, overlays)
@@ -88,13 +88,13 @@ class Recording:
         self._terms.append(dict(terms or {}))
 
     def replay(self, name: str = "") -> Replay:
-        """What was added.
+        """The replay of the added states.
 
         Raises:
-            ValueError: nothing was, or a state is not finite.
+            ValueError: there are no states, or one is not finite.
         """
         if not self._qpos:
-            raise ValueError("a replay has one state at least")
+            raise ValueError("a replay needs at least one state")
         names = list(dict.fromkeys(name for terms in self._terms for name in terms))
         packed = pack(self._columns(names))
         states = {
@@ -149,7 +149,7 @@ class Recording:
         return [[o for o in overlays if isinstance(o, Ghost)] for overlays in self._overlays]
 
     def _poses(self, poses: Sequence[Any]) -> Column:
-        """A ghost's pose at each state; another state's where it has none."""
+        """A ghost's pose at each state; states without one repeat a neighbouring pose."""
         known = next(pose for pose in poses if pose is not None)
         filled = []
         for pose in poses:
@@ -175,5 +175,5 @@ def _marker(marker: Marker) -> tuple[float, ...]:
 
 
 def _padded(rows: Sequence[Sequence[tuple[float, ...]]], number: int) -> np.ndarray:
-    """Rows of `number` markers each; those that are not there have no radius."""
+    """Rows of `number` markers each; missing ones have radius 0."""
     return np.array([np.ravel([*row, *[_GONE] * (number - len(row))]) for row in rows])

@@ -1,4 +1,4 @@
-"""A compiled model as the viewer draws it: bodies, joints, shapes and skins."""
+"""Description of a compiled model for the viewer: bodies, joints, shapes and skins."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _WEIGHT = 1 / 500
 
 
 def describe(world: World, model: mujoco.MjModel, skins: Sequence[str]) -> dict[str, Any]:
-    """What the viewer must know of a world to draw its states, for JSON.
+    """Describe a world so that the viewer can draw its states, as plain values for JSON.
 
     Args:
-        world: whose bodies these are.
-        model: of the simulation shown, whose limbs may be of other lengths than the world's.
+        world: world with the bodies.
+        model: model of the simulation. Its limbs can have other lengths than the world's.
         skins: names of the model's skins, see `pack_skins`.
 
     Raises:
-        ValueError: a visible shape is of a kind that the viewer does not draw.
+        ValueError: the viewer cannot draw the shape of a visible geom.
     """
     visible = scene_option(world).geomgroup
     geoms = [_geom(model, i) for i in range(model.ngeom) if visible[model.geom_group[i]]]
@@ -61,13 +61,13 @@ def describe(world: World, model: mujoco.MjModel, skins: Sequence[str]) -> dict[
 
 
 def pack_skins(model: mujoco.MjModel) -> list[tuple[str, dict[str, Any]]]:
-    """The name and the data of each skin of a model; equal ones have one name."""
+    """Name and data of each skin of a model. The name is a hash of the data."""
     packed = [_skin(model, i) for i in range(model.nskin)]
     return [(hashlib.sha256(p.data.encode()).hexdigest()[:12], p._asdict()) for p in packed]
 
 
 def qpos_resolution(model: mujoco.MjModel) -> np.ndarray:
-    """What positions are rounded to, (nq,): 0.1 mm, 0.0002 of quaternions, 1 mrad."""
+    """Resolutions of positions, (nq,): 0.1 mm, 0.0002 of quaternions, 1 mrad."""
     resolution = np.full(model.nq, 1e-3)
     for kind, start in zip(model.jnt_type, model.jnt_qposadr, strict=True):
         if kind == _JOINT.mjJNT_FREE:
@@ -107,7 +107,7 @@ def _geom(model: mujoco.MjModel, i: int) -> dict[str, Any]:
     if kind not in _SHAPES:
         raise ValueError(f"geom {model.geom(i).name!r} is of a kind that replays cannot draw")
     material = int(model.geom_matid[i])
-    told = {
+    described = {
         "body": int(model.geom_bodyid[i]),
         "type": _SHAPES[kind],
         "size": _short(model.geom_size[i]),
@@ -116,9 +116,9 @@ def _geom(model: mujoco.MjModel, i: int) -> dict[str, Any]:
         "rgba": _short(model.geom_rgba[i] if material < 0 else model.mat_rgba[material]),
     }
     if kind == _GEOM.mjGEOM_MESH:
-        told["mesh"] = int(model.geom_dataid[i])
+        described["mesh"] = int(model.geom_dataid[i])
     checker = _checker(model, material) if material >= 0 else None
-    return told if checker is None else {**told, "checker": checker}
+    return described if checker is None else {**described, "checker": checker}
 
 
 def _checker(model: mujoco.MjModel, material: int) -> dict[str, Any] | None:
@@ -148,7 +148,7 @@ def _mesh(model: mujoco.MjModel, i: int) -> dict[str, Any]:
 
 
 def _skin(model: mujoco.MjModel, i: int) -> Packed:
-    """Vertices, faces, the bones' poses of binding; and for each vertex, its bones and weights."""
+    """Vertices, faces, bind poses of the bones, and bones and weights of each vertex."""
     vertices = slice(model.skin_vertadr[i], model.skin_vertadr[i] + model.skin_vertnum[i])
     faces = slice(model.skin_faceadr[i], model.skin_faceadr[i] + model.skin_facenum[i])
     bones = range(model.skin_boneadr[i], model.skin_boneadr[i] + model.skin_bonenum[i])
