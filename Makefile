@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := sb3,jax,warp,parallel,motion,score,ray,neural
-.PHONY: demo test coverage lint bench site clean system browser
+LIVE := website/wasm/dist/mujoco.js
+.PHONY: demo test coverage lint bench site clean system browser live
 
 demo: $(VENV)/.package system
 	$(BIN)/vnl-envs demo --out out
@@ -17,7 +18,7 @@ demo: $(VENV)/.package system
 	$(BIN)/vnl-envs score report out/score/result.json --html out/report.html
 	@echo 'Open in a browser: out/rodent.html and out/humanoid.html, to turn and scrub; out/report.html, the scores.'
 
-test: $(VENV)/.tools system browser
+test: $(VENV)/.tools system browser live
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # By itself: tracing lines, as Python 3.11 must, takes a third more time.
@@ -33,12 +34,20 @@ bench: $(VENV)/.tools system
 	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks $(ARGS)
 
 # Documentation, gallery with replays, leaderboard.
-site: $(VENV)/.tools system
+site: $(VENV)/.tools system live
 	$(PIP) --group docs
 	$(BIN)/python -m website.build
 
+# MuJoCo's WebAssembly module, for the site's live rat.
+live:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(LIVE); \
+	else echo 'no npm: the site has no live rat' >&2; fi
+
+$(LIVE): $(addprefix website/wasm/,build.mjs package.json package-lock.json)
+	cd website/wasm && npm ci --silent && npm run --silent build
+
 clean:
-	rm -rf $(VENV) out site build dist
+	rm -rf $(VENV) out site build dist website/wasm/dist website/wasm/node_modules
 
 $(VENV)/bin/python:
 	@for python in $(PYTHON); do \

@@ -130,8 +130,9 @@ def _score_cells(name: str, record: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _besides(task_id: str, figures: Mapping[str, Any]) -> str:
     """What a task is about, where that is not the return, and how its episodes end."""
-    primary = task_class(get_row(task_id)).primary.metric
-    names = [n for n in (primary, "survived", "fallen") if n in figures and n != "return"]
+    primary = task_class(get_row(task_id)).primary
+    shown = (primary.metric if primary else "return", "survived", "fallen")
+    names = [name for name in shown if name in figures and name != "return"]
     return ", ".join(f"{_number(figures[name])} {name.replace('_', ' ')}" for name in names)
 
 

@@ -18,7 +18,7 @@ from vnl_envs.problems import ScoringError
 from vnl_envs.replays.folder import write_shared
 from vnl_envs.scoring.board import replays
 from vnl_envs.scoring.board.site import build as build_board
-from website import gallery
+from website import gallery, live
 from website.checking import broken_links
 from website.policy import confine
 
@@ -27,6 +27,14 @@ BOARD, HOME = "leaderboard", "../index.html"
 PAGES = "*.md", "docs/**/*.md", "vnl_envs/data/clips/*.md"
 # Of the API reference; `vnl_envs` itself imports its names only when they are used.
 MODULES = (Path(__file__).parent / "modules.txt").read_text().split()
+LIVE_CARD = f"""<div>
+
+**[Live rat]({gallery.REPLAYS}/{live.NAME}.html)**
+
+Simulated in your browser: move its goal, push it.
+
+</div>
+"""
 _TARGET = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -39,6 +47,8 @@ def build(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sources, pages = Path(folder, "sources"), Path(folder, "site")
         write_shared(pages / gallery.REPLAYS)
+        if live.MODULE.exists():
+            live.write(pages / gallery.REPLAYS, (HOME, "vnl_envs"))
         who = {id: gallery.write_replay(id, pages / gallery.REPLAYS) for id in gallery.ids()}
         copy_sources(sources)
         gallery.write_pages(sources / "gallery", who)
@@ -78,8 +88,10 @@ def copy_sources(sources: Path) -> None:
                 path = page.parent / unquote(urlsplit(target).path)
                 if not urlsplit(target).scheme and path.is_file() and path.suffix != ".md":
                     _copy(path, sources)
-    for name in ("index.md", "leaderboard.md"):
-        shutil.copy(ROOT / "website" / name, sources / name)
+    shutil.copy(ROOT / "website" / "leaderboard.md", sources)
+    front = (ROOT / "website" / "index.md").read_text("utf-8")
+    card = LIVE_CARD if live.MODULE.exists() else ""
+    (sources / "index.md").write_text(front.replace("<!-- live -->\n", card), "utf-8")
 
 
 def _copy(path: Path, sources: Path) -> None:

@@ -21,6 +21,7 @@ from vnl_envs.replays.recording import Recording
 from vnl_envs.scoring.board.views import slug, title
 from vnl_envs.tasks.metrics import STANDARD
 from vnl_envs.tasks.task import Task
+from website import live
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ("baselines/**/*.onnx",)
@@ -128,6 +129,14 @@ def _head(task_id: str, who: str) -> list[str]:
     name = slug(task_id)
     about = (task_class(get_row(task_id)).__doc__ or "").split("\n\n    Args:")[0]
     text = "\n".join(line.strip() for line in about.splitlines())
+    lively = (
+        []
+        if task_id != live.TASK or not live.MODULE.exists()
+        else [
+            f"[The same policy, live](../{REPLAYS}/{live.NAME}.html): move the goal, push the rat.",
+            "",
+        ]
+    )
     return [
         f"# {title(task_id)}",
         "",
@@ -138,6 +147,7 @@ def _head(task_id: str, who: str) -> list[str]:
         "",
         f"The picture opens a replay to turn and scrub. Policy: {who}.",
         "",
+        *lively,
     ]
 
 

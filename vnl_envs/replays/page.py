@@ -7,7 +7,7 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -116,7 +116,12 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def viewer() -> str:
     """The scripts of the viewer, without the library, as one."""
-    parts = "\n".join(file(name) for name in SCRIPTS)
+    return as_one(map(file, SCRIPTS))
+
+
+def as_one(scripts: Iterable[str]) -> str:
+    """Scripts as one, whose names are not those of other scripts."""
+    parts = "\n".join(scripts)
     return f'(() => {{\n"use strict";\n{parts}\n}})();\n'
 
 

@@ -94,6 +94,26 @@ def build_world(
         ValueError: an option is unknown or out of bounds, or there are more than `MAX_BODIES`
             bodies.
     """
+    options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
+    if solver is not None:
+        options = options.solved_by(solver)
+    spec = world_spec(scene, bodies, actuation, physics)
+    options.apply(spec.option)
+    model = spec.compile()
+    if options.lumped:
+        lump(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity))
+    for body in bodies:
+        _scale_skins(model, body)
+    return World(scene, model, tuple(BodyModel(b, model) for b in bodies), options.substeps)
+
+
+def world_spec(
+    scene: Scene,
+    bodies: Sequence[Body],
+    actuation: Actuation = "position",
+    physics: ContactPhysics = "fast",
+) -> mujoco.MjSpec:
+    """The spec that a world is compiled from, but for its solver settings; see `build_world`."""
     spec = scene.spec()
     for i, body in enumerate(bodies):
         frame = spec.worldbody.add_frame()
@@ -106,18 +126,9 @@ def build_world(
         # Images of several bodies show more ground, and all of it must get shadows.
         spec.visual.map.shadowclip *= 3
         spec.visual.quality.shadowsize *= 2
-    options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
-    if solver is not None:
-        options = options.solved_by(solver)
-    options.apply(spec.option)
     # A diverged simulation must end its episode: the engine must not reset it.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    model = spec.compile()
-    if options.lumped:
-        lump(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity))
-    for body in bodies:
-        _scale_skins(model, body)
-    return World(scene, model, tuple(BodyModel(b, model) for b in bodies), options.substeps)
+    return spec
 
 
 def _meeting_bits(index: int, count: int) -> tuple[int, int]:

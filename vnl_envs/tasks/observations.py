@@ -60,20 +60,21 @@ class Proprioception:
         body: body that is observed.
 
     Attributes:
+        limbs: (limbs,) rows of hands, feet and head among the body's bodies.
         geoms: (n,) rows of the touch-sensing geoms among the body's own.
         half, radius: (n,) half-lengths and radii of these geoms, m.
+        groups: (sensors, most) places in `geoms` of each sensor's geoms; short groups repeat one.
     """
 
     def __init__(self, body: BodyModel) -> None:
         self._body = body
         names = (*body.body.hands, *body.body.feet, body.body.head)
-        self._limbs = body.body_index(*names)
+        self.limbs = body.body_index(*names)
         touch = body.body.touch
         geoms = list(dict.fromkeys(name for group in touch.values() for name in group))
         self.geoms, self.half, self.radius = body.capsules(*geoms)
         width = max(map(len, touch.values()))
-        # Short groups repeat their first geom.
-        self._groups = np.array(
+        self.groups = np.array(
             [[geoms.index(n) for n in g + g[:1] * (width - len(g))] for g in touch.values()]
         )
 
@@ -104,7 +105,7 @@ class Proprioception:
         vectors = xp.concat(
             [
                 qvel[..., None, :3],
-                physics.xpos.take(self._limbs, axis=-2) - own.position[..., None, :],
+                physics.xpos.take(self.limbs, axis=-2) - own.position[..., None, :],
             ],
             axis=-2,
         )
@@ -139,4 +140,4 @@ class Proprioception:
         n = len(self.geoms)
         height = clearance(xp.concat([centre + arm, centre - arm], axis=-2))
         lowest = xp.minimum(height[..., :n], height[..., n:]) - radius
-        return xp.where(lowest.take(self._groups, axis=-1).min(axis=-1) < 0, 1.0, 0.0)
+        return xp.where(lowest.take(self.groups, axis=-1).min(axis=-1) < 0, 1.0, 0.0)
