@@ -176,7 +176,7 @@ def test_whitened_cosine_by_hand() -> None:
     covariance = (contrast @ contrast.T) ** 2
     a, b = np.linalg.solve(covariance, np.stack([one, other], axis=1)).T
     expected = one @ b / math.sqrt((one @ a) * (other @ b))
-    assert similarity.alike(one, other) == pytest.approx(expected, rel=1e-6)
+    assert similarity.whitened_cosine(one, other) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_same_geometry_reaches_its_ceiling() -> None:
@@ -190,7 +190,10 @@ def test_the_same_geometry_reaches_its_ceiling() -> None:
         similarity.Patterns(m + rng.normal(size=m.shape), label, block, 16) for m in made
     )
     whole = np.ones(16)
-    alike = [similarity.alike(neurons.distances(whole), m.distances(whole)) for m in (same, other)]
+    alike = [
+        similarity.whitened_cosine(neurons.distances(whole), m.distances(whole))
+        for m in (same, other)
+    ]
     assert alike[0] > alike[1]
     top = similarity.ceiling(neurons, 16, 0)
     assert 0.8 < top["split_half"] < top["ceiling"] <= 1

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from vnl_envs.cli.main import app
 from vnl_envs.neural.activity import opened_activity
-from vnl_envs.neural.policies import Teller, expose
+from vnl_envs.neural.policies import ExposedProcess, expose
 from vnl_envs.neural.record import record
 from vnl_envs.sandbox.inside.expose import layers_of
 
@@ -39,12 +39,12 @@ def test_what_is_told_is_what_the_network_computes() -> None:
     latent = weights["9_0"] @ second + weights["9_1"]
     policy = expose(POLICY, ["encoder/*", "latent"])
     assert policy.layers == (("encoder/0", 256), ("encoder/1", 256), ("latent", 60), ("action", 38))
-    with Teller(policy, "p") as teller:
+    with ExposedProcess(policy, "p") as teller:
         teller.reset()
         action, units = teller(observation)
     np.testing.assert_allclose(units[:572], [*first, *second, *latent], atol=1e-4)
     np.testing.assert_array_equal(units[572:], action)
-    with Teller(expose(POLICY, ["encoder/0"], untrained=0), "p") as teller:
+    with ExposedProcess(expose(POLICY, ["encoder/0"], untrained=0), "p") as teller:
         teller.reset()
         drawn = teller(observation)[1][:256]
     assert np.corrcoef(drawn, first)[0, 1] < 0.5

@@ -1,4 +1,4 @@
-"""`vnl-envs neural`: a policy's network beside the neurons of the animal that it imitates."""
+"""`vnl-envs neural`: a policy's network compared with neurons of the animal that it imitates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SessionFile = Annotated[
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """Errors are one line; an interruption says how to go on."""
+    """Print errors as one line, and after an interruption how to resume."""
     try:
         with one_line_errors():
             yield
@@ -42,17 +42,17 @@ def import_recording(
         Path, typer.Argument(metavar="RECORDING", help="a session of Aldarondo et al., or NWB")
     ],
     out: Annotated[Path, typer.Option(help="the .h5 session file to write")],
-    body: Annotated[str, typer.Option(help="whose motion it is")] = "rodent",
+    body: Annotated[str, typer.Option(help="body of the motion")] = "rodent",
     region: Annotated[
-        str, typer.Option(help="of units whose region the recording does not say")
+        str, typer.Option(help="region of units for which the recording has none")
     ] = "",
-    subject: Annotated[str, typer.Option(help="the animal")] = "",
-    licence: Annotated[str, typer.Option(help="such as ODC-By-1.0")] = "unknown",
+    subject: Annotated[str, typer.Option(help="name of the animal")] = "",
+    licence: Annotated[str, typer.Option(help="licence, such as ODC-By-1.0")] = "unknown",
     clips: Annotated[
-        Path | None, typer.Option(help="also the motion, as a clip file to train on")
+        Path | None, typer.Option(help="also write the motion as a clip file, for training")
     ] = None,
 ) -> None:
-    """Make a session file of a recording: spikes, poses, keypoints, labels, clips, at 50 Hz."""
+    """Write a session file from a recording: spikes, poses, keypoints, labels, clips, at 50 Hz."""
     from vnl_envs.neural.importing import import_session, write_session_clips
     from vnl_envs.utils.files import check_writable
 
@@ -72,7 +72,7 @@ def import_recording(
         if clips is not None:
             write_session_clips(out, clips, model)
     if found.resumed:
-        typer.echo(f"went on from frame {found.resumed}")
+        typer.echo(f"resumed at frame {found.resumed}")
     typer.echo(
         f"wrote {out}: {found.frames} frames ({found.frames / 50 / 60:.1f} min), {found.units} "
         f"units, {found.spikes} spikes, {found.clips} clips"
@@ -95,17 +95,17 @@ def record(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="layers, such as 'encoder/*' [default: all]"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the untrained network's weights")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the untrained network's weights")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
 ) -> None:
-    """Run policies along the session's clips and write what their units do at every frame."""
+    """Run policies along the session's clips and write their units' activity at every frame."""
     from vnl_envs.neural.record import record as run
 
     with _one_line():
         named = _named(policy)
         shares = run(session, named, out, units or ("*",), seed, workers, progress=True)
     for name, share in shares.items():
-        typer.echo(f"{name}: {share:.1%} of the frames were passed upright")
+        typer.echo(f"{name}: upright in {share:.1%} of the frames")
     typer.echo(f"wrote {out}")
     typer.echo(f"next: vnl-envs neural compare {session} {out} --out comparison.json")
 
@@ -118,12 +118,12 @@ def compare(
     ],
     out: Annotated[Path, typer.Option(help="the .json file to write")],
     labels: Annotated[
-        bool, typer.Option("--labels", help="also read out the recorded behaviours")
+        bool, typer.Option("--labels", help="also predict the recorded behaviours")
     ] = False,
-    bin: Annotated[int, typer.Option(min=1, help="frames that are summed up")] = 5,
-    block: Annotated[float, typer.Option(help="seconds that are held out together")] = 60.0,
-    gap: Annotated[float, typer.Option(help="seconds around them that are not used")] = 2.0,
-    folds: Annotated[int, typer.Option(min=2, help="of the cross-validation")] = 5,
+    bin: Annotated[int, typer.Option(min=1, help="width of a bin, frames")] = 5,
+    block: Annotated[float, typer.Option(help="length of a block, s")] = 60.0,
+    gap: Annotated[float, typer.Option(help="length of the gap around held-out blocks, s")] = 2.0,
+    folds: Annotated[int, typer.Option(min=2, help="folds of the cross-validation")] = 5,
     lag: Annotated[
         list[int] | None,
         typer.Option(help="bins from the neurons to the features [default: -2, 0, 2]"),
@@ -131,10 +131,10 @@ def compare(
     components: Annotated[
         int, typer.Option(min=1, help="principal components of every feature set")
     ] = 16,
-    seed: Annotated[int, typer.Option(help="of time shifts and resamples")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of time shifts and resamples")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
 ) -> None:
-    """Predict the neurons from every feature set, held out in time; also compare geometries."""
+    """Predict the neurons from every feature set, in held-out blocks; also compare geometries."""
     from vnl_envs.neural.compare import Settings
     from vnl_envs.neural.compare import compare as run
 
@@ -155,10 +155,10 @@ def report(
         list[Path],
         typer.Argument(metavar="COMPARISON...", help="one for each session, see `neural compare`"),
     ],
-    html: Annotated[Path | None, typer.Option(help="also one page with pictures")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write a page with charts")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which feature set predicts which region best, with intervals."""
+    """Show how well each feature set predicts each region, with intervals."""
     from vnl_envs.neural.report import page, read, summarise, tables
     from vnl_envs.utils.files import check_writable, written_whole
 
@@ -179,10 +179,10 @@ def report(
 
 
 def _named(given: list[str]) -> dict[str, Path]:
-    """Policies by name: [NAME=]FILE, the name by default the file's.
+    """Policies by name, from texts [NAME=]FILE. The default name is the file's.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: a name occurs twice, is empty or has a "/".
     """
     found: dict[str, Path] = {}
     for text in given:

@@ -1,1 +1,1 @@
-"""Networks of policies beside neurons that were recorded while an animal moved."""
+"""Comparison of policies' networks with neurons that were recorded while an animal moved."""

@@ -1,10 +1,10 @@
-"""The file of what policies' units did along a session, HDF5.
+"""The activity file: activity of policies' units along a session, HDF5.
 
-Root attributes: `format`, `version`, `rate`, `session` (the identity of the session). A group for
-each policy, under its name: attributes `digest` (of its file), `env_hash` and `untrained` (the seed
-of its weights, or -1); `usable` (T,) uint8, 1 in the frames that an upright body passed;
-`root_error` (T,) m; `layers/<name>` (T, n) float16, the action among them.
-Half precision: activity has 11 bits, and its principal components are what is looked at.
+Root attributes: `format`, `version`, `rate`, `session` (identity of the session). Each policy has a
+group under its name, with the attributes `digest` (of its file), `env_hash` and `untrained` (seed
+of its weights, or -1), and the data sets `usable` (T,) uint8, 1 in frames in which the body was
+upright, `root_error` (T,) m, and `layers/<name>` (T, n) float16 for each layer and the action. Half
+precision has 11 bits, which is enough for principal components.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What is known of one policy's activity.
+class PolicyActivity:
+    """Description of one policy's activity.
 
     Attributes:
-        name: of the policy in the file.
-        untrained: whether its weights were drawn.
-        layers: names -> sizes.
-        frames: T.
+        name: name of the policy in the file.
+        untrained: whether its weights are random.
+        layers: name of each layer -> number of its units.
+        frames: number of frames, T.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Activity:
     """An open activity file.
 
     Args:
-        file: it.
+        file: the open file.
 
     Attributes:
-        session: identity of the session that it is of.
-        policies: by name.
+        session: identity of the session along which the policies ran.
+        policies: descriptions by name.
 
     Raises:
-        NeuralError: it is no such file.
+        NeuralError: the file is no activity file.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -67,7 +67,7 @@ class Activity:
         if not self.policies:
             raise NeuralError("holds no policies")
 
-    def _recorded(self, name: str) -> Recorded:
+    def _recorded(self, name: str) -> PolicyActivity:
         group = hdf5.subgroup(self._file, name)
         usable = hdf5.numbers(group, "usable", (None,))
         found: dict[str, int] = {}
@@ -78,10 +78,10 @@ class Activity:
 
         hdf5.subgroup(group, LAYERS).visititems(visit)
         untrained = (hdf5.number(group, "untrained") or 0) >= 0
-        return Recorded(name, untrained, found, len(usable))
+        return PolicyActivity(name, untrained, found, len(usable))
 
     def usable(self, policy: str) -> np.ndarray:
-        """(T,) bool: frames that an upright body passed."""
+        """(T,) bool, whether the body was upright in each frame."""
         return np.asarray(self._file[policy]["usable"][()]).astype(bool)
 
     def read(self, policy: str, layer: str, start: int, stop: int) -> np.ndarray:
@@ -89,7 +89,7 @@ class Activity:
         return np.asarray(self._file[policy][LAYERS][layer][start:stop], np.float32)
 
     def tables(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Every table by a name of its own."""
+        """All tables, each with a unique name."""
         for name, policy in self.policies.items():
             yield f"{name}/usable", self.usable(name).astype(np.uint8)
             for layer in policy.layers:
@@ -98,23 +98,23 @@ class Activity:
 
 @contextlib.contextmanager
 def opened_activity(path: str | Path) -> Iterator[Activity]:
-    """An activity file to read from.
+    """Open an activity file for reading.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NeuralError: it is damaged, or no activity.
+        NeuralError: the file is damaged, or no activity file.
     """
     with guarded(path, Activity) as activity:
         yield activity
 
 
 def is_activity(path: str | Path) -> bool:
-    """Whether a file is one."""
+    """Whether a file is an activity file."""
     return hdf5.holds(Path(path), lambda file: file.attrs.get("format") == FORMAT)
 
 
 def create(file: h5py.File, session: str) -> None:
-    """Lay out an empty file."""
+    """Write the attributes of an empty activity file."""
     file.attrs.update(format=FORMAT, version=VERSION, rate=RATE, session=session)
 
 
@@ -125,7 +125,7 @@ def add_policy(
     layers: tuple[tuple[str, int], ...],
     about: dict[str, str | int],
 ) -> None:
-    """Lay out the tables of a policy, all frames unusable."""
+    """Create the tables of a policy, with all frames unusable."""
     group = file.create_group(name)
     group.attrs.update(about)
     group.create_dataset("usable", (frames,), np.uint8, track_times=False)

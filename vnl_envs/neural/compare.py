@@ -1,7 +1,8 @@
-"""A session's neurons beside feature sets: what predicts them, held out in time.
+"""Comparison of a session's neurons with feature sets: prediction in held-out blocks of time.
 
-The work is cut into jobs that depend on the files and the settings alone, so that the result is
-the same for any number of workers; finished ones are kept beside the result until all are.
+The work is divided into jobs that depend on the files and the settings alone, so the result is the
+same for any number of workers. Results of finished jobs are stored in a journal beside the output
+until all are finished.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from vnl_envs.utils.files import check_writable, written_whole
 
 FORMAT, VERSION = "vnl_envs-comparison", 1
 LEAST_SPIKES = 100
-"""Of a unit in usable bins; units of fewer are left out."""
+"""Least number of spikes of a unit in usable bins; units with fewer are left out."""
 LEAST_USABLE = 0.2
-"""Share of a session."""
-# One thread each, so that sums have one order; before NumPy and JAX are imported.
+"""Least usable share of a session's bins."""
+# One thread, so that sums have a fixed order. Set before NumPy and JAX are imported.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -55,16 +56,16 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What a comparison is made by.
+    """Settings of a comparison.
 
     Attributes:
-        bin: width, frames.
-        block, gap: seconds, see `Layout`.
-        folds: of the outer cross-validation.
-        lags: in bins.
-        components: principal components of every feature set.
+        bin: width of a bin, frames.
+        block, gap: lengths of blocks and gaps, s, see `Layout`.
+        folds: number of folds of the outer cross-validation.
+        lags: lags of the features, bins.
+        components: number of principal components of every feature set.
         labels: whether behaviour probes are run.
-        seed: of shifts and resamples.
+        seed: seed of shifts and resamples.
     """
 
     bin: int = 5
@@ -77,7 +78,7 @@ class Settings:
     seed: int = 0
 
     def layout(self, bins: int) -> Layout:
-        """For a session of so many bins."""
+        """The layout of a session with `bins` bins."""
         rate = RATE / self.bin
         return Layout(
             bins, max(round(self.block * rate), 1), round(self.gap * rate), self.folds, self.lags
@@ -86,14 +87,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Problem:
-    """What all jobs know.
+    """The input of all jobs.
 
     Attributes:
-        session, files: paths.
-        settings: see there.
-        sets: the feature sets.
-        units: columns of spikes that are predicted.
-        count: principal components of every set.
+        session, files: paths of the session and of the activity files.
+        settings: settings of the comparison.
+        sets: feature sets.
+        units: columns of the spikes to predict.
+        count: number of principal components of every set.
     """
 
     session: Path
@@ -105,7 +106,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Identity of the problem."""
+        """Identity of the problem, for the journal."""
         stats = [(p.stat().st_size, p.stat().st_mtime_ns) for p in (self.session, *self.files)]
         text = json.dumps(
             [asdict(self.settings), [s.plain() for s in self.sets], self.units, stats]
@@ -114,7 +115,7 @@ class Problem:
 
 
 class Data:
-    """What a problem's jobs read: spikes and labels in bins, and which bins count."""
+    """Binned spikes and labels of a session, and the bins that can be used."""
 
     def __init__(self, session: Path, files: Sequence[Path], settings: Settings) -> None:
         with opened_session(session) as found:
@@ -127,11 +128,11 @@ class Data:
         self.usable = self.layout.lagged(usable)
 
     def common(self, sets: Sequence[FeatureSet]) -> np.ndarray:
-        """(B,) bins that every set has, the shifted ones too."""
+        """(B,) bool, bins that can be used for every set, also the shifted ones."""
         out = self.usable.copy()
-        for which in sets:
-            if which.shift:
-                out &= self.layout.lagged(np.roll(self.upright, which.shift))
+        for feature_set in sets:
+            if feature_set.shift:
+                out &= self.layout.lagged(np.roll(self.upright, feature_set.shift))
         return out
 
 
@@ -143,19 +144,19 @@ def compare(
     workers: int = 1,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Write the comparison of a session's neurons with all feature sets; return it.
+    """Compare a session's neurons with all feature sets; write the result and return it.
 
     Args:
         session: a session file.
-        files: activity files along it.
+        files: activity files along the session.
         out: the .json file to write.
-        settings: see there.
-        workers: processes.
+        settings: settings of the comparison.
+        workers: number of processes.
         progress: whether to show a bar.
 
     Raises:
         FileNotFoundError: a file is missing.
-        NeuralError: one cannot be used, or the session is too short or too much is masked.
+        NeuralError: a file cannot be used, the session is too short, or too much of it is masked.
     """
     out = Path(out)
     check_writable(out)
@@ -183,7 +184,7 @@ def compare(
 
 
 Job = tuple[str, int, int]
-"""Kind ("encode", "probe", "similar", "ceiling"), number of the set, fold; -1 for none."""
+"""Kind ("encode", "probe", "similar", "ceiling"), number of the set, and fold; -1 is none."""
 
 
 def _problem(session: Path, files: tuple[Path, ...], settings: Settings) -> tuple[Problem, Data]:
@@ -215,7 +216,7 @@ def _problem(session: Path, files: tuple[Path, ...], settings: Settings) -> tupl
 
 
 def _jobs(problem: Problem, data: Data) -> list[Job]:
-    """In an order in which a worker rarely needs another set than before."""
+    """All jobs, ordered so that a worker rarely has to load another feature set."""
     usable = data.common(problem.sets)
     probed = problem.settings.labels and probes.classes(data.labels, data.layout, usable)
     if problem.settings.labels and not probed:
@@ -242,7 +243,7 @@ def _behaviours(data: Data, usable: np.ndarray) -> list[int]:
 
 
 def _job(problem: Problem, job: Job) -> tuple[str, dict[str, Any]]:
-    """One job, in a worker."""
+    """Run a job in a worker; return its name and its result."""
     kind, number, fold = job
     data, usable = _data(problem)
     layout, count = data.layout, problem.count
@@ -274,7 +275,7 @@ def _job(problem: Problem, job: Job) -> tuple[str, dict[str, Any]]:
 
 
 def _regions(problem: Problem, data: Data) -> list[tuple[str, list[int]]]:
-    """Each region, and its columns among the units."""
+    """Regions, each with its columns among the units."""
     of_unit = [data.regions[u] for u in problem.units]
     return [
         (region, [i for i, r in enumerate(of_unit) if r == region])
@@ -283,7 +284,7 @@ def _regions(problem: Problem, data: Data) -> list[tuple[str, list[int]]]:
 
 
 def _patterns(activity: np.ndarray, data: Data, usable: np.ndarray) -> similarity.Patterns:
-    """Of the behaviours that occur often enough."""
+    """Patterns of the behaviours that occur often enough."""
     known = _behaviours(data, usable)
     rows = usable & np.isin(data.labels, known)
     label = np.searchsorted(known, data.labels[rows])
@@ -304,20 +305,20 @@ def _features(problem: Problem, number: int) -> np.ndarray:
 
 
 def _digits(table: np.ndarray) -> list[list[float]]:
-    """Numbers for JSON; seven digits, as the last ones are the machine's."""
+    """Numbers for JSON with seven digits; further ones differ between machines."""
     return [[float(f"{value:.7g}") for value in row] for row in table.tolist()]
 
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
-    """Processes of one thread each, fresh, also where one is enough."""
+    """New processes of one thread each, even if there is only one worker."""
     with single_threaded(), quiet_processes(workers) as pool:
         yield pool
 
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Processes that are started meanwhile compute in one thread and in double precision."""
+    """Make processes that are started in this context use one thread and double precision."""
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
@@ -331,7 +332,7 @@ def single_threaded() -> Iterator[None]:
 
 
 def _journalled(path: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Finished jobs of the same problem; a journal of another one is removed."""
+    """Results of finished jobs; a journal of another problem is removed."""
     done: dict[str, dict[str, Any]] = {}
     if not path.exists():
         return done
@@ -350,7 +351,7 @@ def _journalled(path: Path, key: str) -> dict[str, dict[str, Any]]:
 def _record(
     problem: Problem, data: Data, jobs: Sequence[Job], done: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Everything that a report needs, for JSON."""
+    """The comparison as plain values for JSON."""
     layout, usable = data.layout, data.common(problem.sets)
     tables: list[dict[str, Any]] = [dict(s.plain()) for s in problem.sets]
     for job in jobs:

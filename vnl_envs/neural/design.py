@@ -1,4 +1,4 @@
-"""What a fit sees: blocks and folds in time, lags, principal components of the training folds."""
+"""Inputs of the fits: blocks and folds in time, lags, principal components."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from vnl_envs.neural.errors import NeuralError
 
 MOST, LEAST = 5.0, 1e-4
-"""See `components`."""
+"""Limits of standardised values and of variances, see `components`."""
 INNER = 3
-"""Every so many-th block of a training set is held out to choose the penalty."""
+"""Every `INNER`-th block of a training set is held out to choose the penalty."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a session is cut for cross-validation. Lengths are in bins.
+    """Division of a session for cross-validation. Lengths are in bins.
 
-    Blocks are contiguous and as long as each other; block b belongs to fold b mod `folds`. Around
-    every held-out block a gap is left out of training: neighbouring bins are alike.
+    Blocks are contiguous and have equal lengths. Block b belongs to fold b mod `folds`. A gap
+    around every held-out block is left out of training, as neighbouring bins are alike.
 
     Attributes:
-        bins: of the session.
-        block, gap: lengths.
-        folds: how many.
-        lags: of the features behind (negative) and ahead of the neurons.
+        bins: length of the session.
+        block, gap: lengths of a block and of a gap.
+        folds: number of folds.
+        lags: times of the features relative to the neurons; negative is before.
     """
 
     bins: int
@@ -48,32 +48,32 @@ class Layout:
 
     @property
     def blocks(self) -> int:
-        """Whole blocks of the session."""
+        """Number of complete blocks in the session."""
         return self.bins // self.block
 
     @property
     def block_of(self) -> np.ndarray:
-        """(B,) each bin's block, -1 behind the last whole one."""
+        """(B,) block of each bin, -1 after the last complete block."""
         block = np.arange(self.bins) // self.block
         return np.where(block < self.blocks, block, -1)
 
     def lagged(self, usable: np.ndarray) -> np.ndarray:
-        """(B,) bins of blocks whose lagged neighbours are all usable."""
+        """(B,) bool, bins in blocks whose lagged neighbours are all usable."""
         out = self.block_of >= 0
         for lag in self.lags:
             out &= _moved(usable, lag)
         return out
 
     def design(self, components: np.ndarray) -> np.ndarray:
-        """Components (B, K) at all lags, (B, K * lags); zeros outside the session."""
+        """Components (B, K) at all lags, (B, K * lags), with zeros outside the session."""
         return np.concatenate([_moved(components, lag) for lag in self.lags], axis=1)
 
     def split(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B,) bins to train on and bins that are held out."""
+        """(B,) bool each, bins for training and held-out bins of a fold."""
         return self._apart(np.arange(self.blocks) % self.folds == fold, self.block_of >= 0)
 
     def inner(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B,) of a fold's training set, bins to fit on and bins to choose the penalty on."""
+        """(B,) bool each, a fold's training bins for the fit and for the choice of the penalty."""
         train, _ = self.split(fold)
         blocks = np.flatnonzero(np.arange(self.blocks) % self.folds != fold)
         held = np.zeros(self.blocks, bool)
@@ -82,7 +82,7 @@ class Layout:
         return fit, choose
 
     def _apart(self, held: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bins of `among` far from held-out blocks, and bins of `among` within them."""
+        """Bins of `among` at least a gap away from held-out blocks, and those within them."""
         block = self.block_of
         inside = (block >= 0) & held[np.maximum(block, 0)]
         near = inside.copy()
@@ -92,7 +92,7 @@ class Layout:
 
 
 def _moved(values: np.ndarray, lag: int) -> np.ndarray:
-    """Values (B, ...) `lag` bins later; zeros or False outside."""
+    """Values (B, ...) from `lag` bins later, with zeros or False outside the session."""
     out = np.zeros_like(values)
     if lag > 0:
         out[:-lag] = values[lag:]
@@ -104,11 +104,11 @@ def _moved(values: np.ndarray, lag: int) -> np.ndarray:
 
 
 def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Principal components (B, count) of standardised features (B, D), of variance 1 in the rows
-    (B,) that they are found from.
+    """Principal components (B, count) of standardised features (B, D).
 
-    Features and components end at `MOST` deviations: a joint that rests in training is far beyond
-    where it moves. Components of less than `LEAST` of the first one's variance are 0.
+    They are computed from the rows with `rows` (B,) bool, and have variance 1 there. Features and
+    components are clipped at `MOST` standard deviations: a joint at rest in training moves by many
+    of them elsewhere. Components with less than `LEAST` of the first one's variance are 0.
     """
     seen = features[rows].astype(float)
     mean, scale = seen.mean(axis=0), seen.std(axis=0)
@@ -118,7 +118,7 @@ def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray
     z -= centre
     variance, axes = np.linalg.eigh(z.T @ z / len(z))
     variance, axes = variance[::-1][:count], axes[:, ::-1][:, :count]
-    # The sign of an axis means nothing; this one does not hang on the library.
+    # The sign of an axis is arbitrary. This one does not depend on the library.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     kept = variance > LEAST * variance[0]
     axes = axes * kept / np.sqrt(np.where(kept, variance, 1.0))
@@ -127,19 +127,19 @@ def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray
 
 
 class OneSplit:
-    """One split, as scikit-learn's splitters give it, for rows that are already chosen.
+    """A splitter as scikit-learn's, with one given split.
 
     Args:
-        fit, choose: indices of rows.
+        fit, choose: indices of the rows for training and for validation.
     """
 
     def __init__(self, fit: np.ndarray, choose: np.ndarray) -> None:
         self._pair = fit, choose
 
     def split(self, *_: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The one."""
+        """The split."""
         yield self._pair
 
     def get_n_splits(self, *_: object) -> int:
-        """1."""
+        """The number of splits, 1."""
         return 1

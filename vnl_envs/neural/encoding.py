@@ -1,7 +1,7 @@
 """Encoding models of one fold: a Poisson GLM (nemos) and ridge regression (himalaya).
 
-Both choose the penalty of every neuron on blocks of the training set. What they gain over the
-training set's mean rate is summed up by held-out block, for intervals over blocks.
+Both choose the penalty of every neuron on blocks of the training set. Their gain over the training
+set's mean rate is summed by held-out block, for intervals over blocks.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from vnl_envs.neural.design import Layout, OneSplit, components
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 30.0)
-"""Of the GLM, in units of a neuron's mean count: with features of variance 1, what a weight of the
-log rate is pulled to 0 by, over what the data hold it with."""
+"""Penalties of the GLM, in units of a neuron's mean count. For features of variance 1, this is the
+ratio of the penalty's pull on a weight to that of the data."""
 ALPHAS = tuple(10.0**i for i in range(-1, 7))
-"""Of ridge regression, on sums of squares."""
+"""Penalties of ridge regression, on sums of squares."""
 TOLERANCE, STEPS = 1e-5, 500
-"""Of the solver, see there."""
+"""Tolerance and greatest number of steps of `solver.ScipyLBFGS`."""
 
 Sums = dict[str, np.ndarray]
 
@@ -31,17 +31,18 @@ def fold_sums(
     fold: int,
     count: int,
 ) -> Sums:
-    """What a feature set gains in a fold's held-out blocks.
+    """The gains of a feature set in a fold's held-out blocks.
 
     Args:
-        features: (B, D). spikes: (B, U) counts.
-        layout: of the session.
-        usable: (B,) bins that may be looked at.
-        fold: which is held out.
-        count: principal components.
+        features: (B, D) features.
+        spikes: (B, U) counts.
+        layout: division of the session.
+        usable: (B,) bool, bins that can be used.
+        fold: held-out fold.
+        count: number of principal components.
 
     Returns:
-        Those of `glm_sums` and of `ridge_sums`.
+        The sums of `glm_sums` and of `ridge_sums`.
     """
     train, _ = layout.split(fold)
     design = layout.design(components(features, train & usable, count))
@@ -54,8 +55,9 @@ def fold_sums(
 def glm_sums(
     design: np.ndarray, spikes: np.ndarray, layout: Layout, usable: np.ndarray, fold: int
 ) -> Sums:
-    """`glm_gain` (nats) and `glm_null` (deviance of the mean rate), (U, blocks) each, 0 in blocks
-    of other folds.
+    """Sums of the GLM by block, (U, blocks) each, 0 in blocks of other folds.
+
+    `glm_gain` is the gain in log likelihood, nats; `glm_null` the deviance of the mean rate.
     """
     train, test = (rows & usable for rows in layout.split(fold))
     fit, choose = (rows & usable for rows in layout.inner(fold))
@@ -72,7 +74,7 @@ def glm_sums(
 def ridge_sums(
     design: np.ndarray, spikes: np.ndarray, layout: Layout, usable: np.ndarray, fold: int
 ) -> Sums:
-    """`ridge_gain` and `ridge_null` (sums of squares), see `glm_sums`."""
+    """Sums of ridge regression by block: `ridge_gain` and `ridge_null`, squares; see `glm_sums`."""
     train, test = (rows & usable for rows in layout.split(fold))
     fit, choose = (rows & usable for rows in layout.inner(fold))
     error = (spikes - ridge(design, spikes, train, fit, choose))[test]
@@ -82,7 +84,7 @@ def ridge_sums(
 
 
 def by_block(values: np.ndarray, block: np.ndarray, blocks: int) -> np.ndarray:
-    """Sums (U, blocks) of rows (n, U) by their block (n,)."""
+    """Sums (U, blocks) of rows (n, U) over blocks; `block` (n,) is the block of each row."""
     return np.stack([np.bincount(block, column, blocks) for column in values.T])
 
 
@@ -91,12 +93,13 @@ def poisson(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (P, U) and intercepts (U,) of Poisson regressions of a log rate.
 
-    They minimise the mean negative log likelihood plus strength / 2 times the weights' squares
-    (scikit-learn's `PoissonRegressor` with alpha = strength).
+    They minimise the mean negative log likelihood plus strength / 2 times the sum of squared
+    weights (scikit-learn's `PoissonRegressor` with alpha = strength).
 
     Args:
-        design: (n, P). spikes: (n, U).
-        strength: (U,) of each neuron's penalty.
+        design: (n, P) features.
+        spikes: (n, U) counts.
+        strength: (U,) penalty of each neuron.
     """
     from nemos.glm import PopulationGLM
 
@@ -112,7 +115,7 @@ def poisson(
     )
     first = np.zeros((design.shape[1], len(strength))), np.log(spikes.mean(axis=0))
     with warnings.catch_warnings():
-        # Of a fit that stopped short: held-out blocks judge it as it is.
+        # A fit that stopped early is evaluated on held-out blocks like any other.
         warnings.simplefilter("ignore", RuntimeWarning)
         model.fit(design, spikes, init_params=first)
     return np.asarray(model.coef_, float), np.asarray(model.intercept_, float)
@@ -125,7 +128,7 @@ def predicted(
     train: np.ndarray,
     rows: np.ndarray,
 ) -> np.ndarray:
-    """Rates (n, U) in rows, none beyond the largest in training: an exponential goes far."""
+    """Rates (n, U) in rows, limited to the largest rate in training: exponentials grow fast."""
     most = (design[train] @ coef).max(axis=0)
     return np.exp(np.minimum(design[rows] @ coef, most) + intercept)
 
@@ -133,10 +136,10 @@ def predicted(
 def _chosen(
     design: np.ndarray, spikes: np.ndarray, fit: np.ndarray, choose: np.ndarray
 ) -> np.ndarray:
-    """The penalty (U,) at which each neuron's held-out likelihood is highest."""
+    """The penalty (U,) with the highest held-out likelihood of each neuron."""
     units, y = spikes.shape[1], spikes[choose]
     mean = np.maximum(spikes[fit].mean(axis=0), 1e-6)
-    # All penalties in one fit: the neurons of a population know nothing of each other.
+    # One fit for all penalties: the neurons of a population are fitted independently.
     strength = np.concatenate([penalty * mean for penalty in PENALTIES])
     coef, intercept = poisson(design[fit], np.tile(spikes[fit], len(PENALTIES)), strength)
     rate = predicted(design, coef, intercept, fit, choose)
@@ -152,12 +155,12 @@ def ridge(
     fit: np.ndarray,
     choose: np.ndarray,
 ) -> np.ndarray:
-    """Predicted counts (B, U), each neuron with a penalty of its own."""
+    """Predicted counts (B, U); each neuron has its own penalty."""
     from himalaya.ridge import solve_ridge_cv_svd
 
     place = np.cumsum(train) - 1
     split = OneSplit(place[fit], place[choose])
-    # Otherwise its scores are means over targets' own scales.
+    # Centred here, as the solver fits no intercept.
     centre, mean = spikes[train].mean(axis=0), design[train].mean(axis=0)
     _, coef, _ = solve_ridge_cv_svd(
         design[train] - mean, spikes[train] - centre, alphas=np.array(ALPHAS), cv=split, warn=False
@@ -166,5 +169,5 @@ def ridge(
 
 
 def _entropy(y: np.ndarray) -> np.ndarray:
-    """Of counts y log y, 0 at 0."""
+    """The terms y log y of counts, 0 at 0."""
     return y * np.log(np.where(y > 0, y, 1.0))

@@ -1,5 +1,5 @@
-"""What can be wrong with recordings and what is made of them."""
+"""The error of the neural commands."""
 
 
 class NeuralError(ValueError):
-    """A session, an activity file or a comparison cannot be used; one line says why."""
+    """A session, an activity file or a comparison cannot be used. The message is one line."""

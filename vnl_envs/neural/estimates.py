@@ -1,11 +1,11 @@
 """Figures of comparisons with 95 % intervals, over blocks and sessions.
 
 A figure is a mean over neurons of a ratio of sums over blocks, such as bits per spike. Its
-intervals are those of a mean of blocks, each of which counts as the figure plus its influence on
-it (the linear term; Efron and Tibshirani 1993, section 22.6); the differences of two figures are
-paired, block by block. With `LEAST_SESSIONS` sessions these are what is drawn, blocks and all;
-with fewer, blocks are drawn within each session, and the interval speaks of these sessions alone.
-Neurons are not drawn: it speaks of these neurons.
+interval is that of a mean over blocks: each block has the value of the figure plus its influence
+on it (the linear term; Efron and Tibshirani 1993, section 22.6). Differences of two figures are
+paired block by block. From `LEAST_SESSIONS` sessions on, whole sessions are resampled. With fewer,
+blocks are resampled within each session, and the interval refers to these sessions alone. Neurons
+are not resampled: the interval refers to these neurons.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Figure:
     """A figure of one or several sessions.
 
     Attributes:
-        value: it.
-        parts: (N,) by block, of mean `value`: the figure plus the block's influence.
-        session: (N,) the session of each.
+        value: value of the figure.
+        parts: (N,) value plus influence of each block; the mean is `value`.
+        session: (N,) session of each block.
     """
 
     value: float
@@ -35,7 +35,7 @@ class Figure:
     session: np.ndarray
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
-        """95 %; NaN where there are too few blocks."""
+        """The 95 % interval; NaN with too few blocks."""
         if not math.isfinite(self.value):
             return math.nan, math.nan
         many = len(np.unique(self.session)) >= LEAST_SESSIONS
@@ -43,11 +43,11 @@ class Figure:
         return around(self.value, bootstrap(self.parts, units, strata, seed=seed))
 
     def less(self, other: Figure) -> Figure:
-        """The paired difference."""
+        """The paired difference, this figure minus the other."""
         return Figure(self.value - other.value, self.parts - other.parts, self.session)
 
     def record(self) -> dict[str, float | None]:
-        """For JSON."""
+        """Value and interval for JSON."""
         low, high = self.interval()
         return {"value": _plain(self.value), "low": _plain(low), "high": _plain(high)}
 
@@ -66,14 +66,14 @@ def ratio_mean(gain: np.ndarray, scale: np.ndarray, session: str) -> Figure:
     total = scale.sum(axis=1, keepdims=True)
     ratio = gain.sum(axis=1, keepdims=True) / total
     influence = blocks * (gain - ratio * scale) / total
-    # A block without anything that counts says nothing.
+    # Blocks without any spikes or bins of the scale are left out.
     seen = scale.any(axis=0)
     parts = ratio.mean() + influence.mean(axis=0) * seen.sum() / blocks
     return Figure(float(ratio.mean()), parts[seen], names[seen])
 
 
 def pooled(figures: list[tuple[Figure, int]]) -> Figure:
-    """One figure of several sessions, each with its number of neurons as weight."""
+    """One figure of several sessions, weighted by their numbers of neurons."""
     known = [(f, weight) for f, weight in figures if math.isfinite(f.value) and weight]
     if not known:
         return Figure(math.nan, np.array([math.nan]), np.array([""]))
@@ -87,7 +87,7 @@ def pooled(figures: list[tuple[Figure, int]]) -> Figure:
     sessions = np.concatenate([f.session for f, _ in known])
     if len(known) < LEAST_SESSIONS:
         return Figure(value, np.concatenate(parts), sessions)
-    # Where sessions are drawn, they differ in their levels, too.
+    # Resampled sessions also differ in their values.
     levels = [value + (f.value - value) * (w / total) * len(known) for f, w in known]
     return Figure(value, np.array(levels), np.array([f.session[0] for f, _ in known]))
 

@@ -1,4 +1,4 @@
-"""Feature sets: what may predict neurons, in bins, from a session and activity files."""
+"""Feature sets that may predict neurons, in bins, from a session and activity files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _PART = 20_000
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """One set.
+    """One feature set.
 
     Attributes:
-        name: unique within a comparison.
+        name: unique name within a comparison.
         kind: "kinematics", "network", "untrained" or "shifted".
-        source: a table of kinematics, or a layer.
-        policy: of the layer, else "".
+        source: name of a table of kinematics, or of a layer.
+        policy: name of the layer's policy, else "".
         file: index of the activity file, else -1.
-        shift: circular, in bins; 0 for none.
-        size: numbers in a frame.
+        shift: circular shift in time, bins; 0 is none.
+        size: number of features.
     """
 
     name: str
@@ -45,18 +45,20 @@ class FeatureSet:
     size: int = 0
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """The set as plain values for JSON."""
         return asdict(self)
 
 
 def sets_of(
     session: Session, files: Sequence[Path], bins: int, rng: np.random.Generator
 ) -> list[FeatureSet]:
-    """All feature sets: kinematics, every layer of every network, and of every trained network one
-    layer, the latent if it has one, shifted in time by a quarter to three quarters of the session.
+    """All feature sets: kinematics, every layer of every network, and shifted layers.
+
+    Of every trained network one layer, the latent if it has one, is also shifted in time by a
+    quarter to three quarters of the session.
 
     Raises:
-        NeuralError: a policy occurs twice.
+        NeuralError: two activity files have a policy of the same name.
     """
     joints = len(session.names["joint_names"])
     found = [
@@ -96,7 +98,7 @@ def sets_of(
 
 
 def usable_bins(session: Session, files: Sequence[Path], width: int) -> np.ndarray:
-    """(B,) bins whose frames all have a pose, keypoints, and an upright body of every policy."""
+    """(B,) bool, bins in whose frames pose and keypoints exist and every policy is upright."""
     there = np.isfinite(session.read("qpos")[:, 0])
     if session.has_keypoints:
         points = [
@@ -112,38 +114,40 @@ def usable_bins(session: Session, files: Sequence[Path], width: int) -> np.ndarr
 
 
 def in_bins(values: np.ndarray, width: int) -> np.ndarray:
-    """Frames (T, ...) as (B, width, ...); the frames of an unfinished bin are left out."""
+    """Frames (T, ...) as bins (B, width, ...), without the frames of an incomplete bin."""
     bins = len(values) // width
     return values[: bins * width].reshape(bins, width, *values.shape[1:])
 
 
 def binned_spikes(session: Session, width: int) -> np.ndarray:
-    """Counts (B, U) float64."""
+    """Spike counts (B, U) float64."""
     return in_bins(session.read("spikes").astype(float), width).sum(axis=1)
 
 
-def binned(which: FeatureSet, session_file: Path, files: Sequence[Path], width: int) -> np.ndarray:
-    """A set's features, means over bins, (B, D) float32; 0 where there are none, shifted if so."""
+def binned(
+    feature_set: FeatureSet, session_file: Path, files: Sequence[Path], width: int
+) -> np.ndarray:
+    """A set's features as means over bins, (B, D) float32, with its shift; missing ones are 0."""
     step = _PART - _PART % width
     parts = []
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(opened_session(session_file))
-        if which.kind == "kinematics":
-            read = _kinematics(which.source, session)
+        if feature_set.kind == "kinematics":
+            read = _kinematics(feature_set.source, session)
         else:
-            activity = stack.enter_context(opened_activity(files[which.file]))
+            activity = stack.enter_context(opened_activity(files[feature_set.file]))
 
             def read(start: int, stop: int) -> np.ndarray:
-                return activity.read(which.policy, which.source, start, stop)
+                return activity.read(feature_set.policy, feature_set.source, start, stop)
 
         for start in range(0, session.frames, step):
             rows = np.nan_to_num(read(start, min(start + step, session.frames)))
             parts.append(in_bins(rows, width).mean(axis=1, dtype=np.float64).astype(np.float32))
-    return np.roll(np.concatenate(parts), which.shift, axis=0)
+    return np.roll(np.concatenate(parts), feature_set.shift, axis=0)
 
 
 def _kinematics(name: str, session: Session) -> Callable[[int, int], np.ndarray]:
-    """What reads a table of kinematics, in the body's own frame."""
+    """A function that reads frames [start, stop) of a table of kinematics, in the body's frame."""
 
     def poses(start: int, stop: int) -> np.ndarray:
         return session.read("qpos", start, stop).astype(float)
@@ -156,7 +160,7 @@ def _kinematics(name: str, session: Session) -> Callable[[int, int], np.ndarray]
         return np.einsum("tij,tkj->tki", turn, points).reshape(len(points), -1)
 
     def rates(start: int, stop: int) -> np.ndarray:
-        # With a neighbour on either side, so that parts join without a seam.
+        # With one more frame on either side, so that neighbouring parts fit.
         first = max(start - 1, 0)
         qpos = poses(first, min(stop + 1, session.frames))
         found = velocities(qpos)

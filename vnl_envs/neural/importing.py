@@ -1,4 +1,4 @@
-"""A recording of others becomes a session file: part by part, and going on where it was stopped."""
+"""Import of recordings as session files, in parts, with resumption after an interruption."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from vnl_envs.neural.unfinished import mark_done, unfinished
 from vnl_envs.utils.files import check_writable
 
 PART = 8192
-"""Frames that are read, checked and written at once."""
+"""Number of frames that are read, checked and written at once."""
 CONTEXT = 16
-"""Frames on either side of a part that a fit to keypoints looks at."""
+"""Number of frames on either side of a part that a fit to keypoints includes."""
 CALIBRATION = 2000
-"""Frames, evenly spread, that an animal's size and markers are found from."""
+"""Number of evenly spread frames from which an animal's size and markers are estimated."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import gave.
+    """Summary of an import.
 
     Attributes:
-        frames, units, clips: how many.
-        spikes: of all units together.
-        resumed: the first frame that this call read.
+        frames, units, clips: numbers of frames, units and clips.
+        spikes: number of spikes of all units together.
+        resumed: first frame that this call read.
         fitted: whether poses were fitted to keypoints.
-        without_pose: frames that have none.
+        without_pose: number of frames without a pose.
     """
 
     frames: int
@@ -63,19 +63,19 @@ def import_session(
 ) -> Imported:
     """Write a recording's session file, whole or not at all.
 
-    What was done before an interruption stays beside `out`, and the same call goes on from there.
+    After an interruption an unfinished file stays beside `out`, and the same call resumes.
 
     Args:
-        path: of a session in the published layout, or of an NWB file.
+        path: a session in the published layout, or an NWB file.
         out: the .h5 file to write.
-        body: whose motion it is.
-        region: of the units whose region the recording does not say.
-        subject, licence: of the recording.
+        body: body of the motion.
+        region: region of units for which the recording has none.
+        subject, licence: subject and licence of the recording.
         progress: whether to show a bar.
 
     Raises:
         FileNotFoundError: there is no such recording, or no folder for `out`.
-        NeuralError: the recording is damaged, or something in it cannot be so; nothing is kept.
+        NeuralError: the recording is damaged or impossible. Nothing is kept.
     """
     path, out = Path(path), Path(out)
     check_writable(out)
@@ -101,9 +101,9 @@ def import_session(
 
 
 def write_session_clips(path: str | Path, out: str | Path, body: BodyModel) -> int:
-    """Write a session's clips for training on them; return how many.
+    """Write a session's clips as a clip file for training; return their number.
 
-    Their names end in the frame of the session that they begin at.
+    Their names end in their first frame of the session.
     """
     with opened_session(path) as found:
         write_clips(out, session_clips(found, found.clips), body)
@@ -125,7 +125,7 @@ def session_clips(found: session.Session, spans: np.ndarray) -> Iterator[Clip]:
 
 
 def _key(path: Path, about: dict[str, str]) -> str:
-    """What must be the same for an interrupted import to go on."""
+    """Key of the source and the settings; an interrupted import with the same key resumes."""
     stat = path.stat()
     text = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {sorted(about.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -134,7 +134,7 @@ def _key(path: Path, about: dict[str, str]) -> str:
 def _create(
     file: h5py.File, source: Source, body: BodyModel, about: dict[str, str], regions: list[str]
 ) -> None:
-    """The empty tables of a session."""
+    """Create the empty tables of a session."""
     names = {
         "joint_names": list(body.joint_names),
         "keypoint_names": source.keypoint_names,
@@ -146,7 +146,7 @@ def _create(
 
 
 def _fill(file: h5py.File, source: Source, body: BodyModel, progress: bool) -> None:
-    """Copy what is missing, part by part."""
+    """Copy the missing frames, part by part."""
     poses = _Poses(source, body)
     done = int(file.attrs["done"])
     bar = tqdm(
@@ -169,7 +169,7 @@ def _fill(file: h5py.File, source: Source, body: BodyModel, progress: bool) -> N
 
 
 class _Poses:
-    """The poses of a source, fitted to its keypoints where it has none."""
+    """The poses of a source; if it has none, poses fitted to its keypoints."""
 
     def __init__(self, source: Source, body: BodyModel) -> None:
         self._source, self._nq = source, body.nq
@@ -180,7 +180,7 @@ class _Poses:
             self._track = fitting.Tracker(body, fitting.calibrate(sample, body), RATE)
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
-        """Poses (n, nq), NaN where there are none."""
+        """Poses (n, nq) of frames [start, stop); NaN in frames without a pose."""
         if self._track is None:
             return self._source.qpos(start, stop)
         first = max(start - CONTEXT, 0)
@@ -193,7 +193,7 @@ class _Poses:
 
 
 def _finish(file: h5py.File, resumed: int, fitted: bool) -> Imported:
-    """Cut the clips and stamp the file."""
+    """Write the clips and the identity into the file; return the summary."""
     digest, spikes, missing = hashlib.sha256(), 0, 0
     clips: list[tuple[int, int]] = []
     frames = len(file["spikes"])
@@ -201,14 +201,14 @@ def _finish(file: h5py.File, resumed: int, fitted: bool) -> Imported:
         stop = start + CLIP_FRAMES * 32
         spikes += int(file["spikes"][start:stop].sum(dtype=np.int64))
         qpos = file["qpos"][start:stop]
-        # Activity is of the motion: the same for other units of the same recording.
+        # The identity is that of the motion, as activity does not depend on the units.
         digest.update(np.ascontiguousarray(qpos).tobytes())
         missing += int(np.isnan(qpos[:, 0]).sum())
         for at in range(0, len(qpos), CLIP_FRAMES):
             runs = finite_runs(qpos[at : at + CLIP_FRAMES])
             clips += [(start + at + r.start, start + at + r.stop) for r in runs]
     if not clips:
-        raise NeuralError("no clip is left: poses are missing nearly everywhere")
+        raise NeuralError("there are no clips: poses are missing nearly everywhere")
     file.create_dataset("clips", data=np.array(clips), track_times=False)
     file.attrs["identity"] = digest.hexdigest()[:16]
     units = file["spikes"].shape[1]

@@ -1,9 +1,10 @@
-"""Neurodata Without Borders: sessions in and out, activity out (`pynwb`, imported when used).
+"""Neurodata Without Borders: reading and writing of sessions, writing of activity.
 
-Spike trains stand in the table of units. `processing/behavior` holds time series at 50 Hz: `qpos`
-(T, nq), `keypoints` (T, K, 3) m and `labels` (T,), whose names are JSON in `comments`. Of others'
-files positions of keypoints (`SpatialSeries` (T, 3) of the markers' names, m) are read as well.
-Frame i counts the spikes from i/50 s after the behaviour's start until (i + 1)/50 s.
+`pynwb` is imported when used. The table of units has the spike trains. `processing/behavior` has
+time series at 50 Hz: `qpos` (T, nq), `keypoints` (T, K, 3) m and `labels` (T,), with their names as
+JSON in `comments`. Keypoints can also be a `SpatialSeries` (T, 3), m, for each marker, as in files
+of other programs. Frame i counts the spikes from i/50 s to (i + 1)/50 s after the behaviour's
+start.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pynwb
 
 _PART = 8192
-# Files do not say when; NWB asks for something.
+# Session files have no date, which NWB requires.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NONE = np.empty(0)
 
@@ -37,7 +38,7 @@ _NONE = np.empty(0)
 def write_nwb(path: str | Path, session: Session) -> None:
     """Write a session as NWB, whole or not at all.
 
-    The counted spikes of a frame are put evenly into it, so that counting gives them again.
+    The spikes of a frame are spread evenly over it, so counting them gives the same counts.
     """
     import pynwb
 
@@ -75,21 +76,21 @@ def write_activity_nwb(
 
 
 @contextlib.contextmanager
-def opened_nwb(path: Path, body: BodyModel) -> Iterator[Recorded]:
-    """An NWB file as a `Source`."""
+def opened_nwb(path: Path, body: BodyModel) -> Iterator[NwbRecording]:
+    """Open an NWB file as a `Source`."""
     import pynwb
 
     try:
         reader = pynwb.NWBHDF5IO(str(path), "r")
         file = reader.read()
-    # Its readers raise anything on damaged files.
+    # On damaged files pynwb raises exceptions of any type.
     except Exception as error:
         raise NeuralError(f"cannot be read as NWB ({str(error).splitlines()[0]})") from None
     with reader:
-        yield Recorded(file, body)
+        yield NwbRecording(file, body)
 
 
-class Recorded:
+class NwbRecording:
     """An NWB file; see `vnl_envs.neural.sources.Source`."""
 
     def __init__(self, file: pynwb.NWBFile, body: BodyModel) -> None:
@@ -122,11 +123,11 @@ class Recorded:
         self.label_names = _names(self._labels) if self._labels is not None else []
 
     def _frames_of(self, table: Any, unit: int) -> np.ndarray:
-        """The frame of each spike of a unit, in order."""
+        """Sorted frames of a unit's spikes."""
         times = np.asarray(table["spike_times"][unit], float)
         if not np.isfinite(times).all():
             raise NeuralError(f"unit {unit} has a spike time that is not finite")
-        # Rounding must not move a spike on the border of two frames.
+        # A small offset, so that rounding does not move spikes at the start of a frame.
         frames = np.floor((times - self._begin) * RATE + 1e-6).astype(int)
         return np.sort(frames[(frames >= 0) & (frames < self.frames)])
 
@@ -194,7 +195,7 @@ def _trains(session: Session) -> list[np.ndarray]:
 
 
 def _chunks(session: Session, name: str) -> Any:
-    """A table that is copied part by part."""
+    """A table of a session as an iterator over parts."""
     from hdmf.data_utils import DataChunkIterator
 
     parts = (
@@ -215,7 +216,7 @@ def _series(module: Any) -> dict[str, Any]:
 
 
 def _keypoints(found: dict[str, Any], body: BodyModel) -> tuple[list[Any], list[str]]:
-    """The series of keypoints, one of all or one of each marker, and the markers' names."""
+    """The series of keypoints, one for all or one for each marker, and the markers' names."""
     names = [marker.name for marker in marker_set(body)]
     if "keypoints" in found:
         shape = found["keypoints"].data.shape[1:]
@@ -228,10 +229,10 @@ def _keypoints(found: dict[str, Any], body: BodyModel) -> tuple[list[Any], list[
 
 
 def _start(series: Any) -> float:
-    """When a series begins, s.
+    """Start time of a series, s.
 
     Raises:
-        NeuralError: it is not at 50 Hz.
+        NeuralError: the series is not at 50 Hz.
     """
     if series.rate is not None:
         rate, start = float(series.rate), float(series.starting_time or 0.0)

@@ -1,4 +1,4 @@
-"""Policies in the sandbox that also say what their units do."""
+"""Policies in the sandbox that also output the activity of their units."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.utils.files import read_regular
 
 MEMORY = 576 * 2**20
-"""Address space of the process that rewrites a policy, B."""
+"""Address space of the process that rewrites a policy, bytes."""
 SECONDS = 120
 MOST_BYTES = 20 * 2**20
 
@@ -31,9 +31,9 @@ class Exposed:
     """A policy whose action is followed by its units' activity.
 
     Attributes:
-        data: the ONNX file.
-        digest: of the file it was made from, SHA-256.
-        observation, action: sizes of the policy's own.
+        data: content of the ONNX file.
+        digest: SHA-256 of the original file.
+        observation, action: sizes of the original policy's observation and action.
         layers: name and size of each layer, in order.
     """
 
@@ -45,60 +45,60 @@ class Exposed:
 
     @property
     def size(self) -> int:
-        """Numbers that are told at each step."""
+        """Number of outputs at each step."""
         return self.action + sum(size for _, size in self.layers)
 
 
 def isolated() -> bool:
-    """Whether there is a sandbox here; without, policies run under limits alone."""
+    """Whether there is a sandbox here. Without one, policies run under limits alone."""
     return launch.unavailable_reason() is None
 
 
 def expose(path: str | Path, units: Sequence[str], untrained: int | None = None) -> Exposed:
-    """Make a policy tell its units' activity. The file is parsed in the sandbox only.
+    """Rewrite a policy so that it outputs its units' activity. Only the sandbox parses the file.
 
     Args:
         path: an ONNX policy.
         units: patterns of the layers' names, see `sandbox/inside/expose.py`.
-        untrained: the seed of new weights in place of its own, None to keep them.
+        untrained: seed of random weights that replace the policy's; None keeps the policy's.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NeuralError: it is no policy, or has no such units.
+        NeuralError: the file is no policy, or has no such units.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no policy {str(path)!r}")
     data = read_regular(path, MOST_BYTES)
     inside = isolated()
-    asked = json.dumps({"units": list(units), "untrained": untrained}).encode()
+    request = json.dumps({"units": list(units), "untrained": untrained}).encode()
     done = subprocess.run(
         launch.command(["-m", "vnl_envs.sandbox.inside.expose"], memory=MEMORY, isolated=inside),
         env=launch.environment(inside),
-        input=struct.pack("<I", len(asked)) + asked + data,
+        input=struct.pack("<I", len(request)) + request + data,
         capture_output=True,
         timeout=SECONDS,
         check=False,
     )
     try:
         (length,) = struct.unpack("<I", done.stdout[:4])
-        told = json.loads(done.stdout[4 : 4 + length])
-        if told["problems"]:
-            raise NeuralError(f"{path}: the policy {told['problems'][0]}")
-        layers = tuple((str(name), int(size)) for name, size in told["layers"])
-        sizes = int(told["observation"]), int(told["action"])
+        header = json.loads(done.stdout[4 : 4 + length])
+        if header["problems"]:
+            raise NeuralError(f"{path}: the policy {header['problems'][0]}")
+        layers = tuple((str(name), int(size)) for name, size in header["layers"])
+        sizes = int(header["observation"]), int(header["action"])
     except (struct.error, json.JSONDecodeError, KeyError, TypeError):
-        words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise NeuralError(f"{path}: the policy made its reader fail {words}") from None
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise NeuralError(f"{path}: the policy cannot be parsed {reason}") from None
     digest = hashlib.sha256(data).hexdigest()
     return Exposed(done.stdout[4 + length :], digest, *sizes, layers)
 
 
-class Teller:
-    """An exposed policy at work; to be used as a context.
+class ExposedProcess:
+    """A process that runs an exposed policy; to be used as a context.
 
     Args:
-        policy: it.
-        name: in errors.
+        policy: exposed policy.
+        name: name of the policy in errors.
     """
 
     def __init__(self, policy: Exposed, name: str) -> None:
@@ -110,7 +110,7 @@ class Teller:
             self._file, policy.observation, policy.size, isolated=isolated()
         )
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> ExposedProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +118,7 @@ class Teller:
         self._file.close()
 
     def reset(self) -> None:
-        """A new episode.
+        """Start a new episode.
 
         Raises:
             NeuralError: the policy does not start.
@@ -135,7 +135,7 @@ class Teller:
             NeuralError: the policy failed.
         """
         try:
-            told = self._process.act(observation)
+            output = self._process.act(observation)
         except PolicyError as error:
             raise NeuralError(f"{self._name}: {error}") from None
-        return np.clip(told[: self._policy.action], -1, 1), told[self._policy.action :]
+        return np.clip(output[: self._policy.action], -1, 1), output[self._policy.action :]

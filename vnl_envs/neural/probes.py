@@ -1,4 +1,4 @@
-"""Behaviour probes: how well labels are read out of features, held out in time."""
+"""Behaviour probes: accuracy of labels read from features, in held-out blocks of time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from vnl_envs.neural.design import Layout, components
 from vnl_envs.neural.encoding import Sums, by_block
 
 LEAST = 20
-"""Bins that a behaviour needs in a training fold to be among the classes."""
+"""Least number of bins of a behaviour in every training set."""
 
 
 def classes(labels: np.ndarray, layout: Layout, usable: np.ndarray) -> list[int]:
-    """The labels that every training set has often enough and some held-out block has."""
+    """The labels that occur often enough in every training set; [] if there are fewer than two."""
     found = [
         label
         for label in np.unique(labels[usable & (labels >= 0)]).tolist()
@@ -25,7 +25,7 @@ def classes(labels: np.ndarray, layout: Layout, usable: np.ndarray) -> list[int]
 
 
 def binned_labels(labels: np.ndarray) -> np.ndarray:
-    """(B, width) labels of frames -> (B,) the label of bins that have one only, else -1."""
+    """Labels of bins (B,) from those of their frames (B, width); -1 if frames differ."""
     alike = (labels == labels[:, :1]).all(axis=1)
     return np.where(alike, labels[:, 0], -1)
 
@@ -39,10 +39,11 @@ def fold_sums(
     fold: int,
     count: int,
 ) -> Sums:
-    """Bins of each class that a logistic regression of balanced weights names rightly, and all.
+    """Results of a logistic regression with balanced weights in a fold's held-out blocks.
 
     Returns:
-        `probe_right` and `probe_all` (classes, blocks).
+        `probe_right` and `probe_all`, (classes, blocks) each: numbers of bins of each class that
+        were classified correctly, and of all its bins.
     """
     from sklearn.linear_model import LogisticRegression
 

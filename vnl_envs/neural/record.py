@@ -1,4 +1,4 @@
-"""Policies run along a session's clips, and what their units do at every frame."""
+"""Recording of units' activity while policies run along a session's clips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vnl_envs.motion.readers.sessions import finite_runs
 from vnl_envs.neural import activity
 from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.importing import session_clips
-from vnl_envs.neural.policies import Exposed, Teller, expose
+from vnl_envs.neural.policies import Exposed, ExposedProcess, expose
 from vnl_envs.neural.session import Session, opened_session
 from vnl_envs.neural.unfinished import mark_done, quiet_processes, unfinished
 from vnl_envs.registry import get_row, make_task, task_class, task_ids
@@ -30,21 +30,21 @@ from vnl_envs.tasks.task import Task
 from vnl_envs.utils.files import check_writable
 
 GROUP = 20
-"""Clips that are prepared at once: what is derived from poses takes 0.02 MB a frame."""
+"""Number of clips that are prepared at once; their kinematics take 0.02 MB per frame."""
 FALLING = 10
-"""Frames before a fall that are not used either, 0.2 s."""
+"""Number of frames before a fall that are masked too, 0.2 s."""
 UNTRAINED = "untrained"
 _ONLY = np.array([0])
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One network along the session.
+class Network:
+    """A policy to record, with its control.
 
     Attributes:
-        name: in the file.
-        policy: it.
-        control: the same network with drawn weights, which sees what the policy sees.
+        name: name of the policy in the file.
+        policy: exposed policy.
+        control: the same network with random weights. It gets the same observations.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Wanted:
 
 
 class Rows(NamedTuple):
-    """What one policy's run along some clips gave.
+    """The result of one policy along some clips.
 
     Attributes:
-        frames: (n,) of the session.
-        usable: (n,) bool.
-        root_error: (n,) m.
-        activity, control: (n, units) of all layers side by side.
+        frames: (n,) frames of the session.
+        usable: (n,) bool, whether the frame is not masked.
+        root_error: (n,) distance of the root from the reference, m.
+        activity, control: (n, units) activity of all layers of policy and control, side by side.
     """
 
     frames: np.ndarray
@@ -78,48 +78,53 @@ def record(
     workers: int = 1,
     progress: bool = False,
 ) -> dict[str, float]:
-    """Write the activity file of policies along a session; their usable share by name.
+    """Write the activity file of policies along a session.
 
-    Every clip begins at its first pose. After a fall the body is put back on the next one; the
-    frames of the fall are masked. Beside every policy runs a network of the same shape with drawn
-    weights, on the same observations. What was done before an interruption stays beside `out`, and
-    the same call goes on from there. The file does not depend on `workers`.
+    Every clip begins at its first pose. After a fall the body is put on the next pose, and the
+    frames of the fall are masked. Beside every policy runs a network of the same shape with random
+    weights, on the same observations. After an interruption an unfinished file stays beside `out`,
+    and the same call resumes. The file does not depend on `workers`.
 
     Args:
         session: a session file.
-        policies: ONNX files by the names that they get.
+        policies: name of each policy -> its ONNX file.
         out: the .h5 file to write.
         units: patterns of layers, see `sandbox/inside/expose.py`.
-        seed: of the drawn weights.
-        workers: processes.
+        seed: seed of the random weights.
+        workers: number of processes.
         progress: whether to show a bar.
+
+    Returns:
+        Name of each policy -> share of frames that can be used.
 
     Raises:
         FileNotFoundError: there is no such session or policy.
-        NeuralError: a file cannot be used, a policy fails or is for another body.
+        NeuralError: a file cannot be used, a policy fails, or it is for another body.
     """
     out = Path(out)
     check_writable(out)
-    wanted = [
-        Wanted(name, expose(path, units), expose(path, units, seed))
+    networks = [
+        Network(name, expose(path, units), expose(path, units, seed))
         for name, path in policies.items()
     ]
     with opened_session(session) as found:
         task_id = imitation_of(found.text["body"])
 
         def create(file: h5py.File) -> None:
-            _create(file, found, wanted, task_id, seed)
+            _create(file, found, networks, task_id, seed)
 
-        with unfinished(out, "recording", _key(found, wanted, seed), create) as file:
-            _run(file, Path(session), found, wanted, task_id, workers, progress)
-            return {w.name: float(file[w.name]["usable"][()].mean()) for w in wanted}
+        with unfinished(out, "recording", _key(found, networks, seed), create) as file:
+            _run(file, Path(session), found, networks, task_id, workers, progress)
+            return {
+                network.name: float(file[network.name]["usable"][()].mean()) for network in networks
+            }
 
 
 def imitation_of(body: str) -> str:
-    """The imitation task of a body.
+    """The id of a body's imitation task.
 
     Raises:
-        NeuralError: there is none.
+        NeuralError: the body has none.
     """
     for task_id in task_ids():
         row = get_row(task_id)
@@ -128,38 +133,40 @@ def imitation_of(body: str) -> str:
     raise NeuralError(f"no imitation task has the body {body!r}")
 
 
-def _key(found: Session, wanted: Sequence[Wanted], seed: int) -> str:
+def _key(found: Session, networks: Sequence[Network], seed: int) -> str:
     parts = [found.text["identity"], str(seed)]
-    parts += [f"{w.name} {w.policy.digest} {w.policy.layers}" for w in wanted]
+    parts += [
+        f"{network.name} {network.policy.digest} {network.policy.layers}" for network in networks
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _create(
-    file: h5py.File, found: Session, wanted: Sequence[Wanted], task_id: str, seed: int
+    file: h5py.File, found: Session, networks: Sequence[Network], task_id: str, seed: int
 ) -> None:
-    """The empty tables of an activity file."""
+    """Create the empty tables of an activity file."""
     stamp = env_hash(task_id, make_task(task_id))
     activity.create(file, found.text["identity"])
-    for w in wanted:
-        for name, untrained in ((w.name, -1), (f"{w.name}-{UNTRAINED}", seed)):
+    for network in networks:
+        for name, untrained in ((network.name, -1), (f"{network.name}-{UNTRAINED}", seed)):
             about: dict[str, str | int] = {
-                "digest": w.policy.digest,
+                "digest": network.policy.digest,
                 "env_hash": stamp,
                 "untrained": untrained,
             }
-            activity.add_policy(file, name, found.frames, w.policy.layers, about)
+            activity.add_policy(file, name, found.frames, network.policy.layers, about)
 
 
 def _run(
     file: h5py.File,
     path: Path,
     found: Session,
-    wanted: Sequence[Wanted],
+    networks: Sequence[Network],
     task_id: str,
     workers: int,
     progress: bool,
 ) -> None:
-    """Run what is missing, group by group, and write it in order."""
+    """Run the missing groups of clips, and write their results in order."""
     groups = [found.clips[i : i + GROUP] for i in range(0, len(found.clips), GROUP)]
     done = int(file.attrs["done"])
     bar = tqdm(
@@ -168,18 +175,18 @@ def _run(
         unit=" clips",
         disable=None if progress else True,
     )
-    jobs = ((path, task_id, wanted, spans) for spans in groups[done:])
+    jobs = ((path, task_id, networks, spans) for spans in groups[done:])
     with bar, _mapped(workers) as apply:
         for number, results in enumerate(apply(_group, jobs), done):
-            for w, rows in zip(wanted, results, strict=True):
-                _write(file, w, rows)
+            for network, rows in zip(networks, results, strict=True):
+                _write(file, network, rows)
             mark_done(file, number + 1)
             bar.update(len(groups[number]))
 
 
 @contextlib.contextmanager
 def _mapped(workers: int) -> Iterator:
-    """A `map` over so many processes, results in order."""
+    """A `map` over processes, with results in order."""
     if workers == 1:
         yield map
         return
@@ -187,21 +194,22 @@ def _mapped(workers: int) -> Iterator:
         yield pool.map
 
 
-def _group(job: tuple[Path, str, Sequence[Wanted], np.ndarray]) -> list[Rows]:
-    """All policies along some clips."""
-    path, task_id, wanted, spans = job
+def _group(job: tuple[Path, str, Sequence[Network], np.ndarray]) -> list[Rows]:
+    """Run all policies along some clips."""
+    path, task_id, networks, spans = job
     with opened_session(path) as found, tempfile.TemporaryDirectory() as folder:
         ahead = int(np.max(_imitation(make_task(task_id)).reference_frames))
         clips = Path(folder) / "clips.h5"
         body = make_task(task_id).body
         write_clips(clips, session_clips(found, _extended(found, spans, ahead)), body)
         core = Core(make_task(task_id, clips=clips, split="all"), 1, 1)
-        return [_along(core, spans, w) for w in wanted]
+        return [_along(core, spans, network) for network in networks]
 
 
 def _extended(found: Session, spans: np.ndarray, ahead: int) -> np.ndarray:
-    """Spans with the frames after them that are observed ahead, and the one that ends an episode,
-    as far as there are poses.
+    """Spans with the frames after them that are observed ahead, and the frame that ends an episode.
+
+    Frames are added only as long as they have poses.
     """
     out = spans.copy()
     for i, (_, stop) in enumerate(spans.tolist()):
@@ -212,18 +220,21 @@ def _extended(found: Session, spans: np.ndarray, ahead: int) -> np.ndarray:
     return out
 
 
-def _along(core: Core, spans: np.ndarray, wanted: Wanted) -> Rows:
-    """One policy along some clips."""
-    policy = wanted.policy
+def _along(core: Core, spans: np.ndarray, network: Network) -> Rows:
+    """Run one policy along some clips."""
+    policy = network.policy
     task = core.task
     if (policy.observation, policy.action) != (core.size, task.body.nu):
         raise NeuralError(
-            f"{wanted.name}: the policy maps {policy.observation} numbers to {policy.action}, the "
+            f"{network.name}: the policy maps {policy.observation} numbers to {policy.action}, the "
             f"task has observations of {core.size} and actions of {task.body.nu}"
         )
     kept: list[tuple[int, float, np.ndarray, np.ndarray]] = []
     usable: list[bool] = []
-    with Teller(policy, wanted.name) as acting, Teller(wanted.control, wanted.name) as control:
+    with (
+        ExposedProcess(policy, network.name) as acting,
+        ExposedProcess(network.control, network.name) as control,
+    ):
         for clip, (first, stop) in enumerate(spans.tolist()):
             last = int(_imitation(task).reference.length[clip]) - 1
             frame = 0
@@ -233,11 +244,11 @@ def _along(core: Core, spans: np.ndarray, wanted: Wanted) -> Rows:
                 control.reset()
                 begun, fell = len(kept), False
                 while frame < min(stop - first, last) and not fell:
-                    action, told = acting(core.observation[0])
-                    beside = control(core.observation[0])[1]
+                    action, activity_row = acting(core.observation[0])
+                    control_row = control(core.observation[0])[1]
                     step = core.step(action[None])
                     error = float(core.figures_of(0)["root_error"])
-                    kept.append((first + frame, error, told, beside))
+                    kept.append((first + frame, error, activity_row, control_row))
                     usable.append(True)
                     fell = bool(step.terminated[0])
                     frame += 1
@@ -257,7 +268,7 @@ def _imitation(task: Task) -> Imitation:
 
 
 def _reset(core: Core, clip: int, frame: int) -> None:
-    """Put the body on a frame of a clip."""
+    """Put the body on a frame of a clip, without noise."""
     joints = core.episode["noise"].shape[1]
     core.reset(
         _ONLY,
@@ -269,22 +280,22 @@ def _reset(core: Core, clip: int, frame: int) -> None:
     )
 
 
-def _write(file: h5py.File, wanted: Wanted, rows: Rows) -> None:
-    """Put rows where they belong, of the policy and of its control."""
+def _write(file: h5py.File, network: Network, rows: Rows) -> None:
+    """Write the rows of a policy and of its control to their frames."""
     low, high = int(rows.frames.min()), int(rows.frames.max()) + 1
     at = rows.frames - low
-    bounds = np.cumsum([0, *(size for _, size in wanted.policy.layers)])
+    bounds = np.cumsum([0, *(size for _, size in network.policy.layers)])
     tables = (
-        (wanted.name, rows.activity),
-        (f"{wanted.name}-{UNTRAINED}", rows.control),
+        (network.name, rows.activity),
+        (f"{network.name}-{UNTRAINED}", rows.control),
     )
     for name, table in tables:
         group = file[name]
         if not np.isfinite(table).all():
-            raise NeuralError(f"{name}: activity is beyond what half precision holds")
+            raise NeuralError(f"{name}: activity exceeds the range of half precision")
         parts = {
             f"layers/{layer}": table[:, a:b]
-            for (layer, _), a, b in zip(wanted.policy.layers, bounds[:-1], bounds[1:], strict=True)
+            for (layer, _), a, b in zip(network.policy.layers, bounds[:-1], bounds[1:], strict=True)
         }
         parts |= {"usable": rows.usable, "root_error": rows.root_error}
         for path, values in parts.items():

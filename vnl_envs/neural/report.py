@@ -1,4 +1,4 @@
-"""What comparisons say: tables for a terminal, a record for programs, one page with pictures."""
+"""Reports of comparisons: tables for a terminal, JSON, and an HTML page with charts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "vnl_envs-neural-report", 1
 METRICS = {
-    "bits": ("bits/spike", "Poisson GLM: information over the mean rate, per spike"),
+    "bits": ("bits/spike", "Poisson GLM: information gained over the mean rate, per spike"),
     "deviance": ("explained deviance", "Poisson GLM: share of the mean rate's deviance"),
     "r2": ("R²", "ridge regression: share of the variance about the training mean"),
 }
-PROBE = ("balanced accuracy", "logistic regression: mean share of a behaviour's bins named rightly")
+PROBE = ("balanced accuracy", "logistic regression: mean share of correct bins over behaviours")
 EXAMPLES = 6
-# Of a matching of kinds to colours told apart by people of any colour vision (Okabe & Ito).
+# Colours of the kinds that people with any colour vision can distinguish (Okabe & Ito).
 _COLOURS = {
     "kinematics": "#e69f00",
     "network": "#0072b2",
@@ -44,7 +44,8 @@ def read(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        NeuralError: one is no comparison, or they differ in what was compared.
+        NeuralError: a file is no comparison, two are of the same session, or feature sets or
+            settings differ.
     """
     found = []
     for path in paths:
@@ -57,9 +58,9 @@ def read(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise NeuralError(f"{path}: not a {COMPARISON} file") from None
         found.append(record)
-        for what, get in (("feature sets", _names), ("settings", lambda r: r["settings"])):
+        for part, get in (("feature sets", _names), ("settings", lambda r: r["settings"])):
             if get(record) != get(found[0]):
-                raise NeuralError(f"{path}: its {what} are not those of {paths[0]}")
+                raise NeuralError(f"{path}: its {part} are not those of {paths[0]}")
     sessions = [r["session"]["identity"] for r in found]
     if len(set(sessions)) < len(sessions):
         raise NeuralError("two comparisons are of the same session")
@@ -71,10 +72,10 @@ def _names(record: Mapping[str, Any]) -> list[str]:
 
 
 def summarise(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All figures, for JSON.
+    """All figures, as plain values for JSON.
 
-    `regions` has for each region and metric the feature sets, best first, each with its figure
-    and interval and `behind`, the paired difference of the best less this one.
+    `regions` has for each region and metric the feature sets, best first. Each has its figure with
+    interval, and `behind`, the paired difference of the best set minus this one.
     """
     first = comparisons[0]
     regions = sorted({u["region"] for c in comparisons for u in c["units"]})
@@ -113,7 +114,7 @@ def summarise(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def figure(
     comparisons: Sequence[Mapping[str, Any]], name: str, region: str | None, metric: str
 ) -> Figure:
-    """A feature set's figure in a region (None: all that there is) over all sessions."""
+    """A feature set's figure over all sessions, in a region (None: in all regions)."""
     parts = []
     for c in comparisons:
         rows = [i for i, u in enumerate(c["units"]) if region in (None, u["region"])]
@@ -154,7 +155,7 @@ def _ranked(
 
 
 def _beyond_shifted(comparisons: Sequence[Mapping[str, Any]], region: str) -> list[dict[str, Any]]:
-    """What shifted layers gain less when they are not: paired differences in bits per spike."""
+    """Gain of layers over themselves shifted in time: paired differences in bits per spike."""
     rows = []
     for s in comparisons[0]["sets"]:
         if s["kind"] == "shifted":
@@ -165,7 +166,7 @@ def _beyond_shifted(comparisons: Sequence[Mapping[str, Any]], region: str) -> li
 
 
 def _similarity(comparisons: Sequence[Mapping[str, Any]], region: str) -> dict[str, Any]:
-    """Of each session by itself: its behaviours are its own."""
+    """Similarity of each session separately, as sessions differ in their behaviours."""
     return {
         c["session"]["session"]: {
             "ceiling": c["ceiling"][region],
@@ -179,7 +180,7 @@ def _similarity(comparisons: Sequence[Mapping[str, Any]], region: str) -> dict[s
 
 
 def _units(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each neuron's bits per spike by feature set."""
+    """Bits per spike of each neuron by feature set."""
     rows = []
     for i, unit in enumerate(comparison["units"]):
         spikes = sum(unit["spikes"])
@@ -200,7 +201,7 @@ def _units(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def tables(summary: Mapping[str, Any]) -> Group:
-    """For a terminal of 110 columns."""
+    """Tables for a terminal of 110 columns."""
     parts: list[Any] = []
     for s in summary["sessions"]:
         parts.append(Text(_about(s)))
@@ -224,7 +225,7 @@ def tables(summary: Mapping[str, Any]) -> Group:
             )
         parts += [Text(""), table]
     if summary["probes"]:
-        title = f"Behaviours read out, {len(summary['classes'])} classes (chance "
+        title = f"Behaviour probes, {len(summary['classes'])} classes (chance "
         title += f"{1 / len(summary['classes']):.2f})"
         table = Table("feature set", PROBE[0], "95 % interval", title=title, title_justify="left")
         for row in summary["probes"]:
@@ -242,17 +243,17 @@ def _about(session: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits behind the point; a dash for none."""
+    """A number with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """Both ends."""
+    """Both ends of an interval."""
     return "–" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
 
 
 def page(summary: Mapping[str, Any], title: str) -> str:
-    """One HTML page with everything in it; it loads nothing and runs no scripts."""
+    """One HTML page, which loads nothing and has no scripts."""
     template = environment("vnl_envs.neural", ".").get_template("report.html")
     examples = sorted(summary["units"], key=lambda u: -max(u["bits"].values()))[:EXAMPLES]
     return template.render(
@@ -285,7 +286,7 @@ def _drawings(found: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]) -> li
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], label: str, ceiling: float | None = None) -> Drawing:
-    """Points with intervals, best first."""
+    """A chart of points with intervals, best first."""
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=(6.4, 0.6 + 0.24 * len(rows)), layout="constrained")
@@ -305,7 +306,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], label: str, ceiling: float | None =
 
 
 def _profile(rows: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Bits per spike along the layers of every network, from the observation to the action."""
+    """A chart of bits per spike along the layers of every network, from observation to action."""
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")

@@ -1,11 +1,11 @@
-"""Our file of one session: what was recorded from the brain and how the body moved, HDF5.
+"""The session file: spikes and motion of one recording, HDF5.
 
 Root attributes: `format`, `version`, `rate` (Hz), `body`, `joint_names`, `keypoint_names`,
 `unit_ids`, `regions`, `label_names`, `session`, `subject`, `source`, `licence`, `identity` (of the
-motion).
-Data sets, T frames at 50 Hz: `spikes` (T, U) uint16 counts, `qpos` (T, nq) float32 as in clips, NaN
-in frames without a pose, `keypoints` (T, K, 3) float32 m (K may be 0), `labels` (T,) int16, -1
-where there is none, and `clips` (C, 2): first frame, and frame after the last, of each clip.
+motion). Data sets with T frames at 50 Hz: `spikes` (T, U) uint16 counts; `qpos` (T, nq) float32 as
+in clips, NaN in frames without a pose; `keypoints` (T, K, 3) float32 m (K can be 0); `labels` (T,)
+int16, -1 in frames without a label. `clips` (C, 2) has the first frame of each clip and the frame
+after its last.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ T = TypeVar("T")
 
 
 class Session:
-    """An open session; tables are read in parts.
+    """An open session, whose tables are read in parts.
 
     Args:
-        file: it.
+        file: the open file.
 
     Attributes:
-        frames: T.
-        units: U.
-        text: the root's texts by name, see `TEXTS`.
-        names: its lists of texts by name, see `LISTS`; one region for each unit.
-        clips: (C, 2) first frame and frame after the last.
+        frames: number of frames, T.
+        units: number of units, U.
+        text: text attributes by name, see `TEXTS`.
+        names: lists of names by name, see `LISTS`; regions has one entry for each unit.
+        clips: (C, 2) first frame of each clip, and the frame after its last.
 
     Raises:
-        NeuralError: it is not such a file, or its tables do not fit each other.
+        NeuralError: the file is no session file, or its tables are inconsistent.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -77,17 +77,17 @@ class Session:
 
     @property
     def has_keypoints(self) -> bool:
-        """Whether there are any."""
+        """Whether the session has keypoints."""
         return bool(self.names["keypoint_names"])
 
 
 @contextlib.contextmanager
 def opened_session(path: str | Path) -> Iterator[Session]:
-    """A session to read from.
+    """Open a session for reading.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NeuralError: it is damaged, or not a session.
+        NeuralError: the file is damaged, or no session.
     """
     with guarded(path, Session) as session:
         yield session
@@ -95,8 +95,9 @@ def opened_session(path: str | Path) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def guarded(path: str | Path, make: Callable[[h5py.File], T]) -> Iterator[T]:
-    """What is made of an open file. Damage is an error that names the file; what else goes wrong
-    while it is open is not its fault.
+    """Open an HDF5 file and make an object of it.
+
+    Errors of the file name it. A `NeuralError` from the body of the context stays as it is.
     """
     other = None
     with naming(path), hdf5.opened(Path(path)) as file:
@@ -111,7 +112,7 @@ def guarded(path: str | Path, make: Callable[[h5py.File], T]) -> Iterator[T]:
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Errors of reading name the file."""
+    """Add the file's name to errors of reading it."""
     try:
         yield
     except (ClipError, NeuralError) as error:
@@ -125,7 +126,7 @@ def create(
     names: dict[str, list[str]],
     chunk: int = 2048,
 ) -> dict[str, h5py.Dataset]:
-    """Lay out an empty session of so many frames; its tables by name."""
+    """Create the tables of an empty session; return them by name."""
     file.attrs.update(format=FORMAT, version=VERSION, rate=RATE, **text)
     for name in LISTS:
         file.attrs.create(name, names[name], dtype=h5py.string_dtype())
@@ -140,7 +141,7 @@ def create(
             name,
             (frames, *shape),
             dtype,
-            # An axis of length 0 cannot be cut into chunks.
+            # HDF5 has no chunks for an axis of length 0.
             **(_packed((min(chunk, frames), *shape)) if 0 not in shape else {}),
             track_times=False,
         )

@@ -1,9 +1,9 @@
 """Representational similarity over behaviours, by rsatoolbox.
 
 Distances between behaviours are crossnobis (Walther et al. 2016, doi
-10.1016/j.neuroimage.2015.12.012), cross-validated over groups of blocks, so that noise adds
-nothing to them; matrices are compared by the whitened cosine (Diedrichsen et al. 2021, arXiv
-2007.02789). Behaviours repeat, trials do not: a ceiling comes from split halves of the blocks.
+10.1016/j.neuroimage.2015.12.012), cross-validated over groups of blocks, so noise does not increase
+them. Their matrices are compared by the whitened cosine (Diedrichsen et al. 2021, arXiv
+2007.02789). Behaviours repeat, trials do not: the ceiling comes from split halves of the blocks.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import numpy as np
 from vnl_envs.statistics.intervals import percentiles
 
 GROUPS = 4
-"""Of blocks, for cross-validation."""
+"""Number of groups of blocks, for cross-validation."""
 LEAST = 10
-"""Bins of a behaviour in every half of every group."""
+"""Least number of bins of a behaviour in every half of every group."""
 RESAMPLES, HALVES = 200, 50
+"""Numbers of resamples of the interval, and of random halves of the ceiling."""
 
 
 class Patterns:
-    """Mean activity of behaviours, block by block.
+    """Mean activity of behaviours in each block.
 
     Args:
-        activity: (n, C) of channels in rows.
-        label: (n,) index of the behaviour.
-        block: (n,) of the row.
-        blocks: how many.
+        activity: (n, C) activity of channels.
+        label: (n,) index of each row's behaviour.
+        block: (n,) block of each row.
+        blocks: number of blocks.
     """
 
     def __init__(
@@ -41,15 +42,15 @@ class Patterns:
         self._sums = self._sums.reshape(blocks, count, -1)
         self._counts = np.bincount(key, minlength=size).reshape(blocks, count)
         mean = self._sums.sum(axis=0) / np.maximum(self._counts.sum(axis=0), 1)[:, None]
-        rest = activity - mean[label]
-        covariance = rest.T @ rest / len(rest)
-        # Towards its diagonal, as few rows say little of the rest.
+        residuals = activity - mean[label]
+        covariance = residuals.T @ residuals / len(residuals)
+        # Shrunk towards its diagonal, as few rows determine the other entries badly.
         shrunk = 0.9 * covariance + 0.1 * np.diag(np.diag(covariance))
         level = 1e-6 * max(np.trace(shrunk) / len(shrunk), 1e-12)
         self._precision = np.linalg.inv(shrunk + level * np.eye(len(shrunk)))
 
     def distances(self, weight: np.ndarray) -> np.ndarray:
-        """Crossnobis distances (pairs of behaviours,) where blocks count so often (blocks,)."""
+        """Crossnobis distances (pairs of behaviours,) with weights (blocks,) of the blocks."""
         from rsatoolbox.data import Dataset
         from rsatoolbox.rdm import calc_rdm
 
@@ -80,7 +81,7 @@ class Patterns:
 
 
 def enough(label: np.ndarray, block: np.ndarray, blocks: int) -> list[int]:
-    """The labels (of rows that have one) with `LEAST` rows in every half of every group."""
+    """The labels with at least `LEAST` rows in every half of every group."""
     part = block % (2 * GROUPS)
     return [
         int(value)
@@ -89,7 +90,7 @@ def enough(label: np.ndarray, block: np.ndarray, blocks: int) -> list[int]:
     ]
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> float:
+def whitened_cosine(one: np.ndarray, other: np.ndarray) -> float:
     """The whitened cosine of two vectors of distances."""
     from rsatoolbox.rdm import RDMs, compare
 
@@ -97,22 +98,24 @@ def alike(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def similarity(neurons: Patterns, model: Patterns, blocks: int, seed: int) -> dict[str, float]:
-    """How alike distances are, with a 95 % bootstrap interval over blocks within their groups."""
+    """Whitened cosine of distances, with a 95 % bootstrap interval over blocks within groups."""
     rng = np.random.default_rng(seed)
     draws = [_resampled(blocks, rng) for _ in range(RESAMPLES)]
-    values = [alike(neurons.distances(w), model.distances(w)) for w in draws]
+    values = [whitened_cosine(neurons.distances(w), model.distances(w)) for w in draws]
     whole = np.ones(blocks)
     low, high = percentiles(np.array(values))
     return {
-        "value": alike(neurons.distances(whole), model.distances(whole)),
+        "value": whitened_cosine(neurons.distances(whole), model.distances(whole)),
         "low": low,
         "high": high,
     }
 
 
 def ceiling(neurons: Patterns, blocks: int, seed: int) -> dict[str, float]:
-    """How alike distances of split halves of the blocks are, in the mean, and what that makes the
-    most that a model can reach on all blocks: the root of Spearman and Brown's correction.
+    """Mean whitened cosine of split halves of the blocks, and the ceiling that follows from it.
+
+    The ceiling is the highest value that a model can reach on all blocks: the square root of the
+    Spearman-Brown correction.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -121,13 +124,13 @@ def ceiling(neurons: Patterns, blocks: int, seed: int) -> dict[str, float]:
         for group in range(GROUPS):
             members = rng.permutation(np.arange(group, blocks, GROUPS))
             half[members[: len(members) // 2]] = 1.0
-        found.append(alike(neurons.distances(half), neurons.distances(1 - half)))
+        found.append(whitened_cosine(neurons.distances(half), neurons.distances(1 - half)))
     mean = float(np.mean(found))
     return {"split_half": mean, "ceiling": float(np.sqrt(max(2 * mean / (1 + mean), 0.0)))}
 
 
 def _resampled(blocks: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each block counts in a resample."""
+    """Number of times that a resample contains each block."""
     weight = np.zeros(blocks)
     for group in range(GROUPS):
         members = np.arange(group, blocks, GROUPS)

@@ -1,7 +1,7 @@
 """SciPy's L-BFGS as a solver of nemos.
 
-nemos compiles its own solvers anew for every fit, line search included: seconds each, where a
-comparison has hundreds of fits. Here only the penalised loss and its gradient are compiled.
+nemos compiles its own solvers for every fit, with the line search. That takes seconds, and a
+comparison has hundreds of fits. This solver compiles only the penalised loss and its gradient.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from scipy.optimize import OptimizeResult, minimize
 
 NAME = "LBFGS[scipy]"
 MEMORY = 20
-"""Steps that the curvature is estimated from."""
+"""Number of steps from which the curvature is estimated."""
 
 
 class ScipyLBFGS:
-    """See `nemos.solvers.SolverProtocol`, whose arguments these are.
+    """A solver with the interface of `nemos.solvers.SolverProtocol`.
 
     Args:
-        unregularized_loss, regularizer, regularizer_strength, has_aux, init_params: nemos's.
-        tol: of the largest entry of the gradient.
-        maxiter: most steps.
+        unregularized_loss, regularizer, regularizer_strength, has_aux, init_params: see there.
+        tol: tolerance of the largest entry of the gradient.
+        maxiter: greatest number of steps.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class ScipyLBFGS:
         maxiter: int = 500,
     ) -> None:
         if has_aux:
-            raise ValueError("losses with more than a number are not minimised here")
+            raise ValueError("losses with auxiliary values cannot be minimised")
         self.fun = regularizer.penalized_loss(
             unregularized_loss, params=init_params, strength=regularizer_strength
         )
         self._tol, self._maxiter = tol, maxiter
 
     def init_state(self, init_params: Any, *args: Any) -> OptimizeResult:
-        """Nothing is known before a run."""
+        """The state before a run."""
         return OptimizeResult(nit=0, success=False, fun=None)
 
     def update(self, params: Any, state: OptimizeResult, *args: Any) -> Any:
-        """Single steps are not taken: a run is."""
+        """Not available: the solver has no single steps."""
         raise NotImplementedError
 
     def run(self, init_params: Any, *args: Any) -> tuple[Any, OptimizeResult, None]:
@@ -74,11 +74,11 @@ class ScipyLBFGS:
 
     @classmethod
     def get_accepted_arguments(cls) -> set[str]:
-        """Its own."""
+        """Names of the options that users can set."""
         return {"tol", "maxiter"}
 
     def get_optim_info(self, state: OptimizeResult) -> solvers.OptimizationInfo:
-        """What became of a run."""
+        """Summary of a run."""
         stopped = state.nit >= self._maxiter
         return solvers.OptimizationInfo(state.fun, state.nit, bool(state.success), stopped)
 

@@ -1,4 +1,4 @@
-"""Recordings of others, read in parts: what an import needs of them."""
+"""Recordings that can be imported, read in parts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.session import UNLABELLED, guarded, naming
 
 MOST_COUNT = 1000
-"""Spikes of one neuron in 20 ms; more are no counts."""
+"""Greatest possible count of spikes of one neuron in 20 ms."""
 
 
 class Source(Protocol):
     """A recording at 50 Hz.
 
     Attributes:
-        frames: T.
-        unit_ids, regions: (U,) texts, an empty region where it is unknown.
-        keypoint_names: (K,) empty where there are none.
-        label_names: by label.
-        has_poses: whether there are poses, or else keypoints that they are to be fitted to.
+        frames: number of frames, T.
+        unit_ids, regions: U texts; the region is "" if it is unknown.
+        keypoint_names: K names; none without keypoints.
+        label_names: name of each label.
+        has_poses: whether there are poses; if not, they are fitted to the keypoints.
     """
 
     frames: int
@@ -41,27 +41,27 @@ class Source(Protocol):
     has_poses: bool
 
     def spikes(self, start: int, stop: int) -> np.ndarray:
-        """Counts (n, U)."""
+        """Spike counts (n, U) of frames [start, stop)."""
         ...
 
     def qpos(self, start: int, stop: int) -> np.ndarray:
-        """Poses (n, nq) as in clips, NaN where there are none."""
+        """Poses (n, nq) as in clips, NaN in frames without a pose."""
         ...
 
     def keypoints(self, start: int, stop: int) -> np.ndarray:
-        """(n, K, 3) m, NaN where missing."""
+        """Keypoints (n, K, 3) m, NaN if missing."""
         ...
 
     def labels(self, start: int, stop: int) -> np.ndarray:
-        """(n,) `UNLABELLED` where there is none."""
+        """Labels (n,), `UNLABELLED` in frames without a label."""
         ...
 
 
 class Published:
     """A session in the layout of Aldarondo et al. 2024; see `Source` and `readers/sessions.py`.
 
-    Units are those of `/ephys/active_units`, a mask (U,) or indices; all where it is missing.
-    Their regions stand in `/ephys/regions` (U,), if anywhere.
+    Units are those of `/ephys/active_units`, a mask (U,) or indices; if it is missing, all. Their
+    regions are in `/ephys/regions` (U,), if it exists.
     """
 
     has_poses = True
@@ -109,7 +109,7 @@ class Published:
                 f"frame {start + bad[0]} of 'behavior/motion_mapper' is {found[bad[0]]}, "
                 f"expected 0 to {UNCLASSIFIED}"
             )
-        # Clusters without a name, and none at all.
+        # Clusters without a name, and frames without a cluster, have no label.
         code = np.append(self._code, UNLABELLED)
         return code[np.minimum(found, len(self._code))]
 
@@ -118,7 +118,7 @@ def checked_counts(spikes: np.ndarray, start: int) -> np.ndarray:
     """Spikes (n, U) as integers.
 
     Raises:
-        NeuralError: one is no count: negative, broken, not finite or beyond `MOST_COUNT`.
+        NeuralError: a number is no count: negative, fractional, not finite or above `MOST_COUNT`.
     """
     wrong = ~((spikes >= 0) & (spikes <= MOST_COUNT) & (spikes == np.round(spikes)))
     if wrong.any():
@@ -132,11 +132,11 @@ def checked_counts(spikes: np.ndarray, start: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened_source(path: Path, body: BodyModel) -> Iterator[Source]:
-    """A recording in the published layout or in NWB.
+    """Open a recording in the published layout or in NWB.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NeuralError: it is neither, is damaged, or lacks something; the message names the file.
+        NeuralError: the file is neither, damaged or incomplete; the message names the file.
     """
     with guarded(path, lambda file: "nwb_version" in file.attrs) as is_nwb:
         pass
@@ -151,7 +151,7 @@ def opened_source(path: Path, body: BodyModel) -> Iterator[Source]:
 
 
 def _two(group: h5py.Group, name: str) -> tuple[None, int]:
-    """The expected shape of a table with any number of columns."""
+    """The shape of a table, with any number of rows."""
     data = hdf5.member(group, name)
     if not isinstance(data, h5py.Dataset) or len(data.shape or ()) != 2:
         raise NeuralError(f"'{group.name.strip('/')}/{name}' is missing or not a table (T, U)")
@@ -159,7 +159,7 @@ def _two(group: h5py.Group, name: str) -> tuple[None, int]:
 
 
 def _active(ephys: h5py.Group, total: int) -> np.ndarray:
-    """The columns of the units that count."""
+    """The columns of the active units."""
     if "active_units" not in ephys:
         return np.arange(total)
     given = hdf5.member(ephys, "active_units")
@@ -179,7 +179,7 @@ def _active(ephys: h5py.Group, total: int) -> np.ndarray:
 def _labels(file: h5py.File, frames: int) -> tuple[h5py.Dataset | None, np.ndarray, list[str]]:
     """The cluster of each frame, the label of each cluster, and the labels' names.
 
-    Clusters of one name are one behaviour: the publication has 16 names for 100 of them.
+    Clusters with the same name are one behaviour: the publication has 16 names for 100 clusters.
     """
     if "behavior" not in file or "motion_mapper" not in file["behavior"]:
         return None, np.empty(0, int), []

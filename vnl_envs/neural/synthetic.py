@@ -1,4 +1,4 @@
-"""Sessions of the published layout with planted neurons, for tests and for power.
+"""Synthetic sessions in the published layout with planted neurons, for tests and studies of power.
 
 The motion is that of clips, tiled with variation. Every neuron is a Poisson process whose rate is
 a log-linear function of known features, or of nothing.
@@ -28,8 +28,8 @@ _PART = 2000
 def tiled_motion(clips: Sequence[Clip], frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Poses (frames, nq) float32 and cluster (frames,) of clips in random order.
 
-    Every repetition is turned and moved as a whole and played with joints scaled by some percent;
-    half a second between two is blended.
+    Every repetition is turned as a whole, and its joint angles are scaled by some percent. The
+    joint angles of the first half second are blended with the repetition before.
     """
     rng = np.random.default_rng(seed)
     labels = list(dict.fromkeys(clip.label for clip in clips))
@@ -47,7 +47,7 @@ def tiled_motion(clips: Sequence[Clip], frames: int, seed: int) -> tuple[np.ndar
         )
         part = part[: frames - at]
         qpos[at : at + len(part)] = part
-        # Some repetitions are in no cluster.
+        # One in ten repetitions is in no cluster.
         if rng.random() > 0.1:
             cluster[at : at + len(part)] = labels.index(clip.label)
         if at and len(part) > blend:
@@ -63,8 +63,8 @@ def planted_spikes(drive: np.ndarray, rng: np.random.Generator, depth: float = 0
     """Counts (T, U) uint8 of Poisson neurons.
 
     Args:
-        drive: (T, U) what modulates the log rate; only its shape in time counts.
-        rng: of the draws.
+        drive: (T, U) modulation of the log rate; mean and scale do not matter.
+        rng: generator of the draws.
         depth: standard deviation of the log rate.
     """
     scale = drive.std(axis=0)
@@ -74,14 +74,14 @@ def planted_spikes(drive: np.ndarray, rng: np.random.Generator, depth: float = 0
 
 
 def projections(features: np.ndarray, units: int, rng: np.random.Generator) -> np.ndarray:
-    """Random directions (T, units) of standardised features (T, D)."""
+    """Projections (T, units) of standardised features (T, D) onto random directions."""
     scale = features.std(axis=0)
     z = (features - features.mean(axis=0)) / np.where(scale > 1e-9, scale, 1.0)
     return z @ rng.normal(size=(z.shape[1], units)) / np.sqrt(z.shape[1])
 
 
 def marker_positions(qpos: np.ndarray, body: BodyModel) -> Iterator[np.ndarray]:
-    """The markers (n, K, 3) m of poses, part by part."""
+    """Places of the markers (n, K, 3), m, in poses, part by part."""
     markers = marker_set(body)
     rig = Rig(body, markers, body.body.contact_geoms)
     kinematics = Kinematics(body.model, _PART)
@@ -104,13 +104,13 @@ def write_published(
     """Write a session in the published layout.
 
     Args:
-        path: the .h5 file.
-        body: whose poses they are.
-        qpos: (T, nq) as in clips.
-        cluster: (T,) `UNCLASSIFIED` where there is none.
-        spikes: (T, U) uint8.
-        label_names: of the clusters from 0.
-        regions: (U,) of the units, if they are to be in the file.
+        path: the .h5 file to write.
+        body: body of the poses.
+        qpos: (T, nq) poses as in clips.
+        cluster: (T,) cluster of each frame, or `UNCLASSIFIED`.
+        spikes: (T, U) uint8 counts.
+        label_names: names of the clusters, from 0.
+        regions: (U,) regions of the units; empty writes none.
     """
     offset = body.model.body_pos[body.bodies.start]
     markers = marker_set(body)
@@ -125,7 +125,7 @@ def write_published(
         for i, part in enumerate(marker_positions(qpos, body)):
             span = slice(i * _PART, i * _PART + len(part))
             rows = qpos[span].astype(float)
-            # dm_control's free joint is that of the model's frame.
+            # dm_control's free joint belongs to the model's frame.
             rows[:, :3] -= Rotation.from_quat(rows[:, 3:7], scalar_first=True).apply(offset)
             poses[span], points[span] = rows, 1e3 * part.transpose(0, 2, 1)
         pose["joint_names"] = [f"walker/{name}" for name in body.joint_names]

@@ -1,4 +1,4 @@
-"""Files that are written part by part, and go on where they were stopped; processes that do it."""
+"""Files that are written in parts and can be resumed, and processes for that work."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from vnl_envs.neural.errors import NeuralError
 def unfinished(
     out: Path, doing: str, key: str, create: Callable[[h5py.File], None]
 ) -> Iterator[h5py.File]:
-    """The file that becomes `out` at the end of the block, with the attribute "done".
+    """A file that becomes `out` at the end of the context. Its attribute "done" is the progress.
 
-    It stays beside `out` after an interruption, and is opened again under the same key. A
-    `NeuralError` removes it.
+    After an interruption it stays beside `out`, and a later call with the same key opens it again.
+    A `NeuralError` removes it.
 
     Args:
         out: file to write.
         doing: part of the unfinished file's name.
-        key: what must be the same for it to go on.
-        create: fills a new file.
+        key: identity of the work; a file with another key is not resumed.
+        create: function that fills a new file.
     """
     partial = out.with_name(f".{out.stem}.{doing}{out.suffix}")
     try:
@@ -43,14 +43,14 @@ def unfinished(
 
 
 def _begun(partial: Path, key: str, create: Callable[[h5py.File], None]) -> h5py.File:
-    """The file of an interrupted call of the same key, or a new one."""
+    """The file of an interrupted call with the same key, or a new file."""
     try:
         file = h5py.File(partial, "r+")
         if file.attrs.get("key") == key and "done" in file.attrs:
             return file
         file.close()
     except OSError:
-        # None, or one that was killed while it was written.
+        # There is no file, or its process was killed while writing.
         pass
     partial.unlink(missing_ok=True)
     file = h5py.File(partial, "w")
@@ -60,8 +60,8 @@ def _begun(partial: Path, key: str, create: Callable[[h5py.File], None]) -> h5py
 
 
 def mark_done(file: h5py.File, done: int) -> None:
-    """Note how far a file is written. An interruption loses what comes after."""
-    # What was written before is whole.
+    """Store the progress of a file. An interruption loses later data."""
+    # First the data, so that they are complete up to the stored progress.
     file.flush()
     file.attrs["done"] = done
     file.flush()
@@ -69,7 +69,7 @@ def mark_done(file: h5py.File, done: int) -> None:
 
 @contextlib.contextmanager
 def quiet_processes(workers: int) -> Iterator[concurrent.futures.Executor]:
-    """Fresh processes; an interruption is for the one that hands out the work."""
+    """A pool of new processes. They ignore Ctrl-C, which only the calling process handles."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)

@@ -1,13 +1,13 @@
-"""Makes a policy say what its units do: `python -m vnl_envs.sandbox.inside.expose`.
+"""Rewrite a policy to output its units' activity: `python -m vnl_envs.sandbox.inside.expose`.
 
-In, by the standard input: the length of a JSON text (uint32, little-endian), the text {"units":
-[patterns], "untrained": seed or null}, the ONNX file. Out: the length of a JSON text, the text, a
-policy whose action is followed by the units' activity. The text has "problems", or else "action",
-"observation" (sizes) and "layers" (name and size of each, in order).
+Standard input: the length of a JSON text (uint32, little-endian), the text {"units": [patterns],
+"untrained": seed or null}, and the ONNX file. Standard output: the length of a JSON text, the text,
+and the policy whose action is followed by the units' activity. The text has "problems", or else
+"action", "observation" (sizes) and "layers" (name and size of each, in order).
 
-Tensors are named by what they are in the network, as exporters number them: `encoder/0`, …,
-`prior/0`, …, `latent`, `decoder/0`, … where a computed latent meets a part of the observation, or
-else `layer/0`, …; `action`. Others can be asked for by their names in the file.
+Tensors are named by their role in the network, as exporters only number them. If a computed latent
+is joined with a part of the observation: `encoder/0`, …, `prior/0`, …, `latent`, `decoder/0`, ….
+Otherwise: `layer/0`, …. The last is `action`. Other tensors have their names in the file.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def layers_of(model: ModelProto) -> dict[str, str]:
 class _Walk:
     """Follows the observation through a network.
 
-    A tensor's history is two flags: whether a dense layer has made it, and whether it has been but
-    a part of the observation.
+    A tensor's history consists of two flags: whether a dense layer precedes it, and whether it
+    comes from only a part of the observation.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -62,7 +62,7 @@ class _Walk:
         """See `layers_of`."""
         for node in self._graph.node:
             self._follow(node)
-        # The last dense layer gives the action itself.
+        # The last dense layer computes the action.
         dense = [n for n in self._graph.node if n.op_type in _LINEAR]
         last = self._with_bias(dense[-1].output[0]) if dense else None
         end = self._position(last) if last else len(self._graph.node)
@@ -99,7 +99,7 @@ class _Walk:
             made = [name for name, f in zip(inputs, flags, strict=True) if f[0]]
             if own and made and self.latent is None:
                 self.latent = made[0]
-            # Joined again, it is no longer a part.
+            # After a concatenation it is no longer a part.
             part = False
         for name in node.output:
             self._history[name] = (computed, part)
@@ -117,7 +117,7 @@ class _Walk:
             self._found.append(tensor)
 
     def _with_bias(self, tensor: str) -> str:
-        """What a constant that is added afterwards makes of a product."""
+        """The tensor after the addition of a constant to a product, or the product itself."""
         users = [n for n in self._graph.node if tensor in n.input]
         added = len(users) == 1 and users[0].op_type == "Add"
         if added and any(name in self._constants for name in users[0].input):
@@ -125,7 +125,7 @@ class _Walk:
         return tensor
 
     def _structural(self, node: NodeProto) -> bool:
-        """Whether a dense layer only adds or passes on: its weights are zeros and ones."""
+        """Whether a dense layer only adds or copies: its weights are zeros and ones."""
         given = [self._constants[name] for name in node.input if name in self._constants]
         return bool(given) and bool(np.isin(numpy_helper.to_array(given[0]), (0, 1)).all())
 
@@ -139,12 +139,15 @@ class _Walk:
 def exposed(
     data: bytes, patterns: Sequence[str], untrained: int | None
 ) -> tuple[dict[str, Any], bytes]:
-    """What is to be told of a policy, and the policy that tells its units' activity.
+    """Rewrite a policy to output its units' activity.
 
     Args:
-        data: the policy's file.
-        patterns: which tensors, as file names are matched.
-        untrained: the seed of new weights; None keeps those it has.
+        data: content of the policy's file.
+        patterns: patterns of the tensors' names, as for file names.
+        untrained: seed of random weights; None keeps the policy's.
+
+    Returns:
+        The JSON text's values, see the module; and the rewritten policy, empty after problems.
     """
     verdict = judge(data)
     if verdict["problems"]:
@@ -154,7 +157,7 @@ def exposed(
     raw = {name: name for name in sizes if name not in named.values()}
     available = {**{k: v for k, v in named.items() if v in sizes}, **raw}
     chosen = [name for name in available if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-    # Numbers of tensors match `*`, too, and are not meant.
+    # The tensors' own names match `*` too. They are chosen only by an exact name.
     chosen = [name for name in chosen if name in named or name in patterns]
     if not chosen:
         known = ", ".join(f"{n} ({sizes[available[n]]})" for n in list(available)[:_LISTED])
@@ -162,18 +165,18 @@ def exposed(
     chosen = [*(name for name in chosen if name != ACTION), ACTION]
     if untrained is not None:
         _redraw(model, np.random.default_rng(untrained))
-    _say(model, [available[name] for name in chosen])
-    told = {
+    _append_to_action(model, [available[name] for name in chosen])
+    header = {
         "problems": [],
         "action": verdict["action"],
         "observation": verdict["observation"],
         "layers": [[name, sizes[available[name]]] for name in chosen],
     }
-    return told, model.SerializeToString()
+    return header, model.SerializeToString()
 
 
 def _rows(model: ModelProto) -> dict[str, int]:
-    """Tensors that are one row of float32 -> their sizes."""
+    """Tensors that are one row of float32: name -> size."""
     typed = ModelProto()
     typed.CopyFrom(model)
     for value in typed.graph.input:
@@ -189,8 +192,10 @@ def _rows(model: ModelProto) -> dict[str, int]:
 
 
 def _redraw(model: ModelProto, rng: np.random.Generator) -> None:
-    """New weights of all dense and recurrent layers: normal, of variance 1 / inputs (LeCun);
-    biases 0. What consists of zeros and ones is structure and stays.
+    """Replace the weights of all dense and recurrent layers by random ones.
+
+    Weights are normal with variance 1 / inputs (LeCun), biases 0. Matrices of zeros and ones are
+    structure and stay.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     products: set[str] = set()
@@ -215,8 +220,8 @@ def _redraw(model: ModelProto, rng: np.random.Generator) -> None:
             constants[name].CopyFrom(numpy_helper.from_array(new.astype(array.dtype), name))
 
 
-def _say(model: ModelProto, tensors: Sequence[str]) -> None:
-    """Put tensors behind the action."""
+def _append_to_action(model: ModelProto, tensors: Sequence[str]) -> None:
+    """Append tensors to the action."""
     graph = model.graph
     renamed = {ACTION: _OWN}
     for node in graph.node:
@@ -233,11 +238,11 @@ def _say(model: ModelProto, tensors: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """One policy."""
+    """Rewrite one policy, from standard input to standard output."""
     (length,) = struct.unpack("<I", sys.stdin.buffer.read(4))
-    asked: Mapping[str, Any] = json.loads(sys.stdin.buffer.read(length))
-    told, data = exposed(sys.stdin.buffer.read(), asked["units"], asked["untrained"])
-    text = json.dumps(told).encode()
+    request: Mapping[str, Any] = json.loads(sys.stdin.buffer.read(length))
+    header, data = exposed(sys.stdin.buffer.read(), request["units"], request["untrained"])
+    text = json.dumps(header).encode()
     sys.stdout.buffer.write(struct.pack("<I", len(text)) + text + data)
 
 
