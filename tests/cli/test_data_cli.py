@@ -256,9 +256,9 @@ BAD_LABELS = {
     "clip\nwalk\n": "columns clip",
     "clip,colour\nwalk,red\n": "columns clip",
     "": "columns clip",
-    "clip,label\nwalk,a\nwalk,b\n": "line 3 is about 'walk' again",
-    "clip,label\nwalk\n": "line 2 has not 2 columns",
-    "clip,label\nwalk,a,b\n": "line 2 has not 2 columns",
+    "clip,label\nwalk,a\nwalk,b\n": "line 3 repeats the clip 'walk'",
+    "clip,label\nwalk\n": "line 2 must have 2 columns",
+    "clip,label\nwalk,a,b\n": "line 2 must have 2 columns",
     'clip,label\n"walk,a\n': "end of data",
     "clip,label\nrun,a\n": "no clips named 'run'; there are 'walk', 'rear'",
 }

@@ -213,7 +213,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.decode().splitlines()[-1].startswith("interrupted; the same command goes on")
+    assert said.decode().splitlines()[-1].startswith("interrupted; the same command resumes")
     assert "Traceback" not in said.decode()
     until = time.monotonic() + 10
     while alive(process.pid) and time.monotonic() < until:

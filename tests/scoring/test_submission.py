@@ -643,7 +643,7 @@ def test_a_fault_of_ours_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = CliRunner().invoke(app, ["check", "x.zip"])
     assert done.exit_code == Code.INTERNAL
     assert done.stderr.splitlines() == [
-        f"error[internal] KeyError: 'broken\\nin two' ({DEBUG}=1 shows where)"
+        f"error[internal] KeyError: 'broken\\nin two' ({DEBUG}=1 prints the traceback)"
     ]
     monkeypatch.setenv(DEBUG, "1")
     assert isinstance(CliRunner().invoke(app, ["check", "x.zip"]).exception, KeyError)

@@ -400,7 +400,7 @@ def test_videos_need_the_bundle_that_a_result_is_of(
     write_result(own, result.model_copy(update={"entrant": entrant}))
     asked = score("videos", own)
     assert asked.exit_code == 2
-    assert asked.stderr.endswith("give the bundle that the result is of\n")
+    assert asked.stderr.endswith("give the bundle of the result\n")
     for path in (own, reference):
         assert score("videos", path, bundle).exit_code == Code.CLAIM
 

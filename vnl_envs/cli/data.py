@@ -1,4 +1,4 @@
-"""`vnl-envs data`: public motion, one's own motion, and whether it is any good."""
+"""`vnl-envs data`: public motion and own motion, imported, generated, checked and viewed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ app = typer.Typer(
 )
 
 EMBEDDED = ("rodent", "humanoid")
-"""The bodies that have clips in the package."""
+"""Bodies with embedded clips."""
 GENERATED = ("rodent",)
-"""The bodies whose motion can be made by rule."""
+"""Bodies whose motion can be generated."""
 SUFFIXES = (".h5", ".hdf5")
-"""Of clip files: `gym.make(..., clips=...)` knows them by it."""
+"""Suffixes of clip files, by which `gym.make(..., clips=...)` recognises them."""
 UNKNOWN = "unknown"
 VERDICTS = ("ok", "suspicious", "bad")
 
@@ -47,7 +47,7 @@ ClipFile = Annotated[
 
 
 class SplitKey(StrEnum):
-    """What stays together when clips are split into training and test sets."""
+    """Groups of clips that stay together in a training or test set."""
 
     SESSION = "session"
     SUBJECT = "subject"
@@ -55,7 +55,7 @@ class SplitKey(StrEnum):
 
 @app.command("list")
 def list_data(as_json: AsJson = False) -> None:
-    """List public data sets and the clips that are embedded."""
+    """List public data sets and the embedded clips."""
     from vnl_envs.motion.downloads import DATASETS, FOLDER_VARIABLE, data_folder, fetched
 
     sets = [
@@ -84,7 +84,7 @@ def list_data(as_json: AsJson = False) -> None:
         "name",
         "body",
         "size",
-        "what",
+        "content",
         "here",
         title="Public data sets",
         title_justify="left",
@@ -109,21 +109,23 @@ def list_data(as_json: AsJson = False) -> None:
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a data set, see `data list`")],
 ) -> None:
-    """Download a public data set into the cache folder; resumes what was interrupted."""
+    """Download a public data set into the cache folder; an interrupted download resumes."""
     from vnl_envs.motion import downloads
 
     try:
         with one_line_errors():
-            got = downloads.fetch(name, progress=True, say=lambda text: typer.echo(text, err=True))
+            download = downloads.fetch(
+                name, progress=True, say=lambda text: typer.echo(text, err=True)
+            )
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command resumes", err=True)
         raise typer.Exit(130) from None
     data_set = downloads.DATASETS[name]
-    typer.echo(f"{got.path} ({_size(got.path.stat().st_size)})")
-    if got.trust == "first":
-        typer.echo(f"no checksum was known for it; this one's holds from now on: {got.sha256}")
+    typer.echo(f"{download.path} ({_size(download.path.stat().st_size)})")
+    if download.trust == "first":
+        typer.echo(f"no checksum was known; this one holds from now on: {download.sha256}")
     typer.echo(f"licence: {data_set.licence}; see {data_set.home}")
-    typer.echo(f"next: vnl-envs data import {got.path} --body {data_set.body} --out clips.h5")
+    typer.echo(f"next: vnl-envs data import {download.path} --body {data_set.body} --out clips.h5")
 
 
 @app.command("import")
@@ -131,32 +133,39 @@ def import_motion(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="motion files, see docs/motion.md")
     ],
-    body: Annotated[str, typer.Option(help="whose motion it is: rodent or humanoid")],
+    body: Annotated[str, typer.Option(help="body of the motion: rodent or humanoid")],
     out: Annotated[Path, typer.Option(help="the .h5 clip file to write")],
     format: Annotated[
-        str | None, typer.Option(help="clips, dm_control, stac, amc or keypoints; default: looks")
+        str | None,
+        typer.Option(
+            help="clips, dm_control, stac, amc, session or keypoints [default: by content]"
+        ),
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Hz, where the file does not say")] = None,
-    label: Annotated[str | None, typer.Option(help="the behaviour of all clips")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="frames per second, if the file has no rate")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="behaviour of all clips")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV with the columns clip and label; also subject, session"),
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="of all clips, such as CC-BY-4.0")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="licence of all clips, such as CC-BY-4.0")
+    ] = None,
     split_by: Annotated[
         SplitKey | None, typer.Option(help="hold out whole sessions or subjects for testing")
     ] = None,
     test: Annotated[
         float | None, typer.Option(help="with --split-by: share of the frames [default: 0.2]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="with --split-by: of the draw")] = 0,
+    seed: Annotated[int, typer.Option(help="with --split-by: seed of the draw")] = 0,
     keep_bad: Annotated[
         bool, typer.Option("--keep-bad", help="also write the clips that the check calls bad")
     ] = False,
 ) -> None:
-    """Make a clip file of motion files, checked and at 50 Hz, for `clips=` of the tasks.
+    """Write a clip file from motion files, checked and at 50 Hz, for `clips=` of the tasks.
 
-    Clips that the check calls bad are left out: the exit code is then 1.
+    Clips that the check calls bad are left out, and the exit code is then 1.
     """
     from vnl_envs.motion.checking.check import check_clips
     from vnl_envs.motion.clip import SPLITS, write_clips
@@ -167,7 +176,7 @@ def import_motion(
     with one_line_errors():
         _clip_file(out)
         if test is not None and split_by is None:
-            raise ValueError("--test needs --split-by: what stays together, session or subject")
+            raise ValueError("--test needs --split-by session or --split-by subject")
         check_writable(out)
         labels_of = _read_labels(labels) if labels else {}
         model = _world(body).body
@@ -191,9 +200,7 @@ def import_motion(
         if clips:
             write_clips(out, clips, model)
     if any(clip.licence == UNKNOWN for clip in clips):
-        typer.echo(
-            "warning: licence unknown; --licence says under which terms this may be used", err=True
-        )
+        typer.echo("warning: licence unknown; give the terms of use with --licence", err=True)
     if clips:
         number = f"{len(clips)} clip{'s' if len(clips) > 1 else ''}"
         typer.echo(
@@ -201,7 +208,7 @@ def import_motion(
             f"{_seconds(clips):.1f} s of motion, {read / took:.0f} frames/s; "
             f"check: {_counts((report.verdict for report in reports), VERDICTS)}"
         )
-        typer.echo(f"what the check found: vnl-envs data check {out}")
+        typer.echo(f"details of the check: vnl-envs data check {out}")
     if bad:
         typer.echo(_about_bad(bad, keep_bad, written=bool(clips)))
         if not keep_bad:
@@ -221,17 +228,17 @@ def _about_bad(bad: Sequence[ClipReport], kept: bool, written: bool) -> str:
 
 @app.command()
 def generate(
-    body: Annotated[str, typer.Option(help="whose motion: rodent")],
-    count: Annotated[int, typer.Option(help="how many clips")],
+    body: Annotated[str, typer.Option(help="body of the motion: rodent")],
+    count: Annotated[int, typer.Option(help="number of clips")],
     out: Annotated[Path, typer.Option(help="the .h5 clip file to write")],
-    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
 ) -> None:
-    """Make training clips by rule, with what is done drawn at random; all pass the check."""
+    """Generate training clips with random parameters; all pass the check."""
     from vnl_envs.motion.clip import RATE, write_clips
     from vnl_envs.motion.generate.draw import repertoire
     from vnl_envs.utils.files import check_writable
 
-    # By label.
+    # Counts by label.
     made, frames, dropped = (collections.Counter[str]() for _ in range(3))
     with one_line_errors():
         checks.choice("body", body, GENERATED)
@@ -259,10 +266,10 @@ def generate(
 @app.command()
 def check(
     file: ClipFile,
-    html: Annotated[Path | None, typer.Option(help="also a page with plots")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write a page with plots")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge clips: limits, spikes, ground, sliding, plausibility. Exit code 1 if one is bad."""
+    """Check clips: limits, spikes, ground, sliding, plausibility. Exit code 1 if one is bad."""
     from vnl_envs.motion.checking import report
     from vnl_envs.motion.checking.check import check_clips
     from vnl_envs.utils.files import check_writable, written_whole
@@ -290,16 +297,16 @@ def view(
     file: ClipFile,
     video: Annotated[Path | None, typer.Option(help="the .mp4 or .gif to write")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="the .html to write, to turn and scrub it in a browser")
+        Path | None, typer.Option(help="the .html replay to write, for a browser")
     ] = None,
     clip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="only these clips; may be repeated")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="of each clip, at most")] = 5.0,
-    width: Annotated[int, typer.Option(help="of the video, pixels")] = 480,
-    height: Annotated[int, typer.Option(help="of the video, pixels")] = 368,
+    seconds: Annotated[float, typer.Option(help="greatest length of each clip, s")] = 5.0,
+    width: Annotated[int, typer.Option(help="width of the video, pixels")] = 480,
+    height: Annotated[int, typer.Option(help="height of the video, pixels")] = 368,
 ) -> None:
-    """Write a video or a page of clips as they are, without physics, one after the other."""
+    """Write a video or a replay of clips, one after the other, without physics."""
     from vnl_envs.motion.clip import select_clips
     from vnl_envs.rendering.video import write_clips_video
     from vnl_envs.replays.clips import write_clips_page
@@ -313,15 +320,15 @@ def view(
         if html:
             write_clips_page(world, clips, html, seconds, Path(file).name)
     start = 0.0
-    for shown in clips:
-        typer.echo(f"{start:7.1f} s  {shown.name}")
-        start += min(_seconds([shown]), seconds)
+    for viewed in clips:
+        typer.echo(f"{start:7.1f} s  {viewed.name}")
+        start += min(_seconds([viewed]), seconds)
     for written in filter(None, (video, html)):
         typer.echo(f"wrote {written}")
 
 
 def _clip_file(path: Path) -> None:
-    """Raise ValueError unless the tasks would know a file of this name for clips."""
+    """Raise ValueError unless the name is that of a clip file."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a clip file's name ends in one of {SUFFIXES}, got {path.name!r}")
 
@@ -335,7 +342,7 @@ def _world(body: str) -> World:
 
 
 def _clips(file: str) -> tuple[World, tuple[Clip, ...]]:
-    """The clips of a file, or those embedded for a body, and a world with their body."""
+    """The clips of a file, or the embedded ones of a body, and a world with their body."""
     from vnl_envs.motion.clip import body_of
     from vnl_envs.motion.datasets import load_clips
 
@@ -348,11 +355,11 @@ def _clips(file: str) -> tuple[World, tuple[Clip, ...]]:
 
 @contextlib.contextmanager
 def _warnings_in_lines() -> Iterator[None]:
-    """What readers warn of, as a line each."""
+    """Print the readers' warnings, one line each."""
     from vnl_envs.motion.errors import MotionWarning
 
     with warnings.catch_warnings():
-        shown = warnings.showwarning
+        show_other = warnings.showwarning
 
         def show(
             message: Warning | str,
@@ -365,7 +372,7 @@ def _warnings_in_lines() -> Iterator[None]:
             if issubclass(category, MotionWarning):
                 typer.echo(f"warning: {message}", err=True)
             else:
-                shown(message, category, filename, lineno, file, line)
+                show_other(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         warnings.simplefilter("always", MotionWarning)
@@ -377,7 +384,7 @@ def _progress(clips: Iterator[Clip], name: str) -> Iterator[Clip]:
 
 
 def _distinct(clips: Sequence[Clip]) -> list[Clip]:
-    """Clips of several files under names that differ: where two do not, session and name."""
+    """Clips with distinct names: duplicate names get the session as a prefix."""
     counts = collections.Counter(clip.name for clip in clips)
     return [
         dataclasses.replace(clip, name=f"{clip.session}_{clip.name}")
@@ -391,11 +398,11 @@ _COLUMNS = ("label", "subject", "session")
 
 
 def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
-    """What a table says of clips, by their names.
+    """Read a table of labels: name of each clip -> its values by column.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such table; the message names file and line.
+        ValueError: the table is malformed; the message names file and line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of labels {str(path)!r}")
@@ -407,15 +414,15 @@ def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
             unknown = columns - {"clip", *_COLUMNS}
             if "clip" not in columns or len(columns) < 2 or unknown:
                 raise ValueError(
-                    f"the first line must name the columns clip, and label, subject or session; "
+                    f"the first line must have the columns clip, and label, subject or session; "
                     f"got {rows.fieldnames}"
                 )
             for row in rows:
                 name = row.pop("clip")
                 if None in row or None in row.values():
-                    raise ValueError(f"line {rows.line_num} has not {len(columns)} columns")
+                    raise ValueError(f"line {rows.line_num} must have {len(columns)} columns")
                 if name in labels_of:
-                    raise ValueError(f"line {rows.line_num} is about {name!r} again")
+                    raise ValueError(f"line {rows.line_num} repeats the clip {name!r}")
                 labels_of[name] = {key: text.strip() for key, text in row.items() if text.strip()}
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -425,10 +432,10 @@ def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
 def _labelled(
     clips: Sequence[Clip], labels_of: dict[str, dict[str, Any]], path: Path | None
 ) -> list[Clip]:
-    """Clips with what a table says of them.
+    """Clips with the values of a table of labels.
 
     Raises:
-        ValueError: the table is about clips that there are not.
+        ValueError: the table has clips that do not exist.
     """
     missing = sorted(set(labels_of) - {clip.name for clip in clips})
     if missing:
@@ -440,7 +447,7 @@ def _labelled(
 
 
 def _counts(values: Iterable[str], order: Sequence[str]) -> str:
-    """Such as "3 ok, 1 bad"."""
+    """Numbers of values as text, such as "3 ok, 1 bad"."""
     counts = collections.Counter(values)
     return ", ".join(f"{counts[value]} {value}" for value in order if counts[value])
 

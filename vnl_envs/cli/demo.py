@@ -1,4 +1,4 @@
-"""The first thing a newcomer runs: trained policies to look at, and a table of scores."""
+"""The demo: replays and videos of trained policies, and a table of their scores."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from vnl_envs.evaluation.play import write_replay, write_video
 
 EPISODES = 10
 SECONDS = 6.0
-SHOWN = ("return", "length")
+METRICS = ("return", "length")
 
 
 @dataclass(frozen=True)
-class Shown:
+class Demo:
     """A trained policy of the package.
 
     Attributes:
-        name: of its file, and of what is written.
-        task_id: what it does.
-        untrained: a policy to compare it with.
-        options: of the task.
+        name: name of its file, and of the written files.
+        task_id: id of its task.
+        untrained: name of the policy to compare it with.
+        options: options of the task.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Shown:
 
 
 POLICIES = (
-    Shown("rodent", "vnl/RodentGoalReaching-v0", "random"),
-    Shown(
+    Demo("rodent", "vnl/RodentGoalReaching-v0", "random"),
+    Demo(
         "humanoid",
         "vnl/HumanoidImitation-v0",
         "track",
-        # From the clip's start, so that all of it is seen.
+        # From the clip's start, to show all of it.
         {"clips": ["walk"], "split": "all", "start": 0, "noise": 0.02},
     ),
 )
@@ -53,24 +53,24 @@ def run(out: Path) -> Table:
     """Write a page and a video of each policy into `out`; return a table of their scores."""
     out.mkdir(parents=True, exist_ok=True)
     title = f"{EPISODES} episodes each, mean and 95 % interval"
-    table = Table("task", "policy", *SHOWN, title=title, title_justify="left")
+    table = Table("task", "policy", *METRICS, title=title, title_justify="left")
     folder = resources.files("vnl_envs.data").joinpath("policies")
-    for shown in POLICIES:
-        with resources.as_file(folder.joinpath(f"{shown.name}.onnx")) as policy:
-            seen = shown.task_id, policy
-            write_video(*seen, out / f"{shown.name}.mp4", SECONDS, **shown.options)
-            write_replay(*seen, out / f"{shown.name}.html", SECONDS, **shown.options)
-            for name, actor in (("trained", policy), (shown.untrained, shown.untrained)):
-                done = evaluate(shown.task_id, actor, EPISODES, progress=True, **shown.options)
+    for demo in POLICIES:
+        with resources.as_file(folder.joinpath(f"{demo.name}.onnx")) as policy:
+            shown = demo.task_id, policy
+            write_video(*shown, out / f"{demo.name}.mp4", SECONDS, **demo.options)
+            write_replay(*shown, out / f"{demo.name}.html", SECONDS, **demo.options)
+            for name, actor in (("trained", policy), (demo.untrained, demo.untrained)):
+                done = evaluate(demo.task_id, actor, EPISODES, progress=True, **demo.options)
                 figures = {s.metric.name: s for s in done.summaries()}
-                table.add_row(shown.task_id, name, *(_cell(figures[name]) for name in SHOWN))
+                table.add_row(demo.task_id, name, *(_cell(figures[name]) for name in METRICS))
     return table
 
 
 def written(out: Path) -> Iterator[str]:
-    """What there is to open, a line each."""
-    for shown in POLICIES:
-        yield f"open in a browser: {out / f'{shown.name}.html'}   (video: {shown.name}.mp4)"
+    """A line for each page to open."""
+    for demo in POLICIES:
+        yield f"open in a browser: {out / f'{demo.name}.html'}   (video: {demo.name}.mp4)"
 
 
 def _cell(figure: Summary) -> Text:

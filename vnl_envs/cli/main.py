@@ -47,7 +47,7 @@ PolicyName = Annotated[
     str,
     typer.Option(help="zero, random, track or feedforward (imitation only), or FILE.onnx"),
 ]
-Seed = Annotated[int, typer.Option(help="seed of episodes and random policy")]
+Seed = Annotated[int, typer.Option(help="seed of the episodes and of the random policy")]
 
 
 def _print_version(asked: bool) -> None:
@@ -61,7 +61,7 @@ def common(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="print the version and end"
+            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
         ),
     ] = False,
 ) -> None:
@@ -70,7 +70,7 @@ def common(
 
 @app.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """List the tasks: id, body, spaces and horizon; and the races of several animals."""
+    """List the tasks with id, body, spaces and horizon, and the races of several animals."""
     rows = [_summary(task_id, _core(task_id)) for task_id in vnl_envs.task_ids()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -113,7 +113,7 @@ def _summary(task_id: str, core: Core) -> dict[str, Any]:
 
 @app.command()
 def info(task_id: TaskId, option: TaskOptions = None, as_json: AsJson = False) -> None:
-    """Describe a task: observations, reward terms, options, metrics and its hash."""
+    """Describe a task: observations, reward terms, options, metrics and hash."""
     from vnl_envs.identity import env_hash
     from vnl_envs.tasks.metrics import STANDARD
 
@@ -157,16 +157,16 @@ def play(
     task_id: TaskId,
     video: Annotated[Path | None, typer.Option(help="the .mp4 or .gif to write")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="the .html to write, to turn and scrub it in a browser")
+        Path | None, typer.Option(help="the .html replay to write, for a browser")
     ] = None,
     policy: PolicyName = "zero",
-    seconds: Annotated[float, typer.Option(help="how much of it")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="length, s")] = 10.0,
     seed: Seed = 0,
-    width: Annotated[int, typer.Option(help="of the video, pixels")] = 480,
-    height: Annotated[int, typer.Option(help="of the video, pixels")] = 368,
+    width: Annotated[int, typer.Option(help="width of the video, pixels")] = 480,
+    height: Annotated[int, typer.Option(help="height of the video, pixels")] = 368,
     option: TaskOptions = None,
 ) -> None:
-    """Write a video or a page of a policy at work; episodes follow one another."""
+    """Write a video or a replay of a policy, episode after episode."""
     from vnl_envs.evaluation.play import write_replay, write_video
 
     with one_line_errors():
@@ -185,7 +185,7 @@ def rollout(
     task_id: TaskId,
     out: Annotated[Path, typer.Option(help="the .h5 file to write")],
     policy: PolicyName = "zero",
-    episodes: Annotated[int, typer.Option(min=1, help="how many")] = 10,
+    episodes: Annotated[int, typer.Option(min=1, help="number of episodes")] = 10,
     seed: Seed = 0,
     option: TaskOptions = None,
 ) -> None:
@@ -203,15 +203,15 @@ def rollout(
 def evaluate(
     task_id: TaskId,
     policy: PolicyName = "zero",
-    episodes: Annotated[int, typer.Option(min=1, help="how many")] = 20,
+    episodes: Annotated[int, typer.Option(min=1, help="number of episodes")] = 20,
     seed: Seed = 0,
-    num_envs: Annotated[int, typer.Option(min=1, help="simulations at a time")] = 16,
-    processes: Annotated[int, typer.Option(min=1, help="that step them")] = 1,
-    by_label: Annotated[bool, typer.Option(help="also one table per behaviour")] = False,
+    num_envs: Annotated[int, typer.Option(min=1, help="number of simulations at a time")] = 16,
+    processes: Annotated[int, typer.Option(min=1, help="number of processes that step them")] = 1,
+    by_label: Annotated[bool, typer.Option(help="also print a table for each behaviour")] = False,
     option: TaskOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a policy: every episode counts once; means with 95 % intervals."""
+    """Evaluate a policy: means over episodes with 95 % intervals."""
     from vnl_envs.evaluation.evaluate import evaluate as run
 
     with one_line_errors():
@@ -237,7 +237,7 @@ def evaluate(
 
 
 def score_table(title: str, summaries: list[Any]) -> Table:
-    """Metrics with their intervals over so many independent units."""
+    """A table of metrics with intervals and numbers of independent units."""
     table = Table(
         "metric", "mean", "95 % interval", "of", "unit", title=Text(title), title_justify="left"
     )
@@ -255,18 +255,23 @@ def bench(
         str | None, typer.Argument(metavar="[ID]", help="a task id, see `vnl-envs list`")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="every task on every engine, as batched JAX environments")
+        bool,
+        typer.Option(
+            "--all", help="measure every task on every engine, as batched JAX environments"
+        ),
     ] = False,
     impl: Annotated[list[str] | None, typer.Option(help="with --all: only these engines")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="with --all: only these batches")] = None,
-    num_envs: Annotated[int, typer.Option(min=2, help="environments of the vector")] = 64,
-    threads: Annotated[int, typer.Option(help="of each process; 0: every CPU")] = 0,
-    processes: Annotated[int, typer.Option(min=1, help="that step the vector")] = 1,
+    num_envs: Annotated[int, typer.Option(min=2, help="number of environments of the vector")] = 64,
+    threads: Annotated[int, typer.Option(help="threads of each process; 0: one for every CPU")] = 0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="number of processes that step the vector")
+    ] = 1,
     steps: Annotated[int, typer.Option(min=1, help="control steps per round")] = 20,
-    rounds: Annotated[int, typer.Option(min=1, help="counted rounds")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="measured rounds")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Measure steps per second: beside the bare physics, or (--all) of every engine under JAX."""
+    """Measure steps per second: relative to the bare physics, or (--all) of all engines in JAX."""
     if every:
         with one_line_errors():
             _bench_all([task_id] if task_id else list(vnl_envs.task_ids()), impl, batch, as_json)
@@ -295,18 +300,20 @@ def _bench_one(
         "single": throughput.beside_bare(task_id, 1, 1, steps * 10, rounds),
     }
     rows = [
-        {"what": what, "steps_per_s": ours, "bare_steps_per_s": bare, "ratio": ratio}
-        for what, (ours, bare, ratio) in measured.items()
+        {"environment": name, "steps_per_s": speed, "bare_steps_per_s": bare, "ratio": ratio}
+        for name, (speed, bare, ratio) in measured.items()
     ]
     if as_json:
         typer.echo(
             json.dumps({"task": task_id, "machine": throughput.machine(), "rows": rows}, indent=2)
         )
         return
-    table = Table("what", "steps/s", "bare physics", "ratio", title=task_id, title_justify="left")
+    table = Table(
+        "environment", "steps/s", "bare physics", "ratio", title=task_id, title_justify="left"
+    )
     for row in rows:
         cells = [f"{row[key]:.0f}" for key in ("steps_per_s", "bare_steps_per_s")]
-        table.add_row(str(row["what"]), *cells, f"{row['ratio']:.2f}")
+        table.add_row(str(row["environment"]), *cells, f"{row['ratio']:.2f}")
     console.print(table)
     console.print(", ".join(f"{k} {v}" for k, v in throughput.machine().items()))
 
@@ -342,7 +349,7 @@ def _bench_all(
 def demo(
     out: Annotated[Path, typer.Option(help="folder for pages and videos")] = Path("out"),
 ) -> None:
-    """Show a trained rat and a trained humanoid, as pages to turn and as videos, and score them."""
+    """Write replays and videos of a trained rat and a trained humanoid, and print their scores."""
     from vnl_envs.cli.demo import run, written
 
     with one_line_errors():
@@ -356,7 +363,7 @@ def main() -> None:
     try:
         app()
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
+        # The reader of the output has closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 

@@ -31,7 +31,7 @@ _JSON = "--json"
 
 
 class _Group(TyperGroup):
-    """Commands that with --json also tell in JSON what is wrong with their arguments."""
+    """Commands that with --json also report wrong arguments as JSON."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `TyperGroup`."""
@@ -47,7 +47,7 @@ class _Group(TyperGroup):
 
 @contextlib.contextmanager
 def _reported_usage(ctx: Any) -> Iterator[None]:
-    """Where JSON is asked for, wrong arguments are a problem as others are."""
+    """With --json, report wrong arguments like other problems."""
     try:
         yield
     except _USAGE_ERROR as error:
@@ -64,7 +64,7 @@ app = typer.Typer(
 )
 
 DEBUG = "VNL_ENVS_DEBUG"
-"""Set in the environment, it shows the traceback of a fault."""
+"""Environment variable that makes internal errors print their traceback."""
 _ARGUMENT = 2
 _MOST_LINES = 50
 
@@ -74,12 +74,12 @@ SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by it
 
 @contextlib.contextmanager
 def reported_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
-    """Problems are lines on the standard error, or one JSON object, and an exit code.
+    """Report problems as lines on the standard error, or as one JSON object, and exit.
 
-    A wrong argument exits with 2, as everywhere; a fault of ours with `Code.INTERNAL`.
+    The exit code is 2 for a wrong argument, and `Code.INTERNAL` for an internal error.
 
     Yields:
-        What the object of a `ScoringError` says besides; empty at first.
+        A dictionary for further values in the JSON object of a `ScoringError`.
     """
     known: dict[str, Any] = {}
     try:
@@ -90,7 +90,7 @@ def reported_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
         rows = [(p.code.slug, p.where, p.message) for p in error.problems]
         raise _reported(rows, error.code, as_json, known) from None
     except ModuleNotFoundError as error:
-        message = f"needs the package {error.name!r}, which is not installed: see the README"
+        message = f"the package {error.name!r} is required and not installed: see the README"
         raise _reported([("argument", "install", message)], _ARGUMENT, as_json) from None
     except OSError as error:
         raise _reported([("argument", *_of_file(error))], _ARGUMENT, as_json) from None
@@ -99,14 +99,14 @@ def reported_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        message = f"{type(error).__name__}: {_one_line(error)} ({DEBUG}=1 shows where)"
+        message = f"{type(error).__name__}: {_one_line(error)} ({DEBUG}=1 prints the traceback)"
         raise _reported([(Code.INTERNAL.slug, "", message)], Code.INTERNAL, as_json) from None
 
 
 def _reported(
     rows: list[tuple[str, str, str]], exit_code: int, as_json: bool, known: Mapping[str, Any] = {}
 ) -> typer.Exit:
-    """Print problems (code, where, message); the exit to raise."""
+    """Print problems (code, where, message); return the exit to raise."""
     if as_json:
         problems = [dict(zip(Problem._fields, row, strict=True)) for row in rows]
         _print_json({"ok": False, "exit_code": int(exit_code), "problems": problems, **known})
@@ -115,7 +115,7 @@ def _reported(
             where, message = shown(where, 300), shown(message, 500)
             typer.echo(f"error[{code}] {where}{': ' if where else ''}{message}", err=True)
         if len(rows) > _MOST_LINES:
-            typer.echo(f"and {len(rows) - _MOST_LINES} more, which --json has", err=True)
+            typer.echo(f"and {len(rows) - _MOST_LINES} more; --json prints all", err=True)
     return typer.Exit(int(exit_code))
 
 
@@ -124,7 +124,7 @@ def _one_line(error: Exception | str) -> str:
 
 
 def _of_file(error: OSError) -> tuple[str, str]:
-    """The file, if the system said which, and what is wrong with it."""
+    """The file of an error, "" if unknown, and the message."""
     if error.filename is None or error.strerror is None:
         return "", _one_line(error)
     return str(error.filename), error.strerror[:1].lower() + error.strerror[1:]
@@ -146,26 +146,26 @@ def pack(
     with reported_errors(as_json):
         from vnl_envs.scoring.submission.bundles import pack as write
 
-        _tell(write(entry, out), as_json)
+        _print_bundle(write(entry, out), as_json)
         if not as_json:
             typer.echo(f"wrote {out}")
 
 
 @app.command()
 def check(bundle: BundleFile, as_json: AsJson = False) -> None:
-    """Check a bundle without a simulation: every problem in one pass, or what is in it."""
+    """Check a bundle without a simulation; print all of its problems, or its content."""
     with reported_errors(as_json):
         from vnl_envs.scoring.submission.bundles import check as judge
 
-        _tell(judge(bundle), as_json)
+        _print_bundle(judge(bundle), as_json)
 
 
 @app.command()
 def schema(
-    folder: Annotated[Path, typer.Argument(help="where to write the files")],
+    folder: Annotated[Path, typer.Argument(help="folder to write")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the documents' forms as JSON Schema."""
+    """Write the JSON Schemas of the documents."""
     with reported_errors(as_json):
         from vnl_envs.scoring.documents.schema.export import write_schemas
 
@@ -184,7 +184,7 @@ def compare(
     suite: SuiteFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold two results against each other, episode by episode."""
+    """Compare two results episode by episode."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board import printed
         from vnl_envs.scoring.results.compare import compare as differences
@@ -201,8 +201,8 @@ def compare(
         typer.echo(printed.LEGEND)
 
 
-def _tell(checked: Bundle, as_json: bool) -> None:
-    """What is in a sound bundle."""
+def _print_bundle(checked: Bundle, as_json: bool) -> None:
+    """Print the content of a sound bundle."""
     from vnl_envs.scoring.board import printed
 
     warning = (
@@ -230,14 +230,16 @@ def _tell(checked: Bundle, as_json: bool) -> None:
 # Scoring
 
 _INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 
 SeasonKey = Annotated[
-    Path | None, typer.Option(help="file with the key of a season, for the split test")
+    Path | None, typer.Option(help="file with the key of a season, for split test")
 ]
-Workers = Annotated[int, typer.Option(min=1, help="processes, one episode at a time each")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="number of processes, each with one episode at a time")
+]
 RayAddress = Annotated[
-    str | None, typer.Option(help="of a Ray cluster that has the workers, e.g. auto")
+    str | None, typer.Option(help="address of a Ray cluster for the workers, e.g. auto")
 ]
 
 
@@ -248,31 +250,31 @@ def run(
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="name, or a .json file; default the one that the bundle is for"),
+        typer.Option(help="name, or a .json file [default: the suite of the bundle]"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the run, the same to go on with it")] = Path(
+    out: Annotated[Path, typer.Option(help="folder of the run; the same folder resumes it")] = Path(
         "score"
     ),
-    split: Annotated[str, typer.Option(help="dev or test: whose seeds")] = "dev",
+    split: Annotated[str, typer.Option(help="split of the seeds, dev or test")] = "dev",
     season_key: SeasonKey = None,
     workers: Workers = 1,
     ray_address: RayAddress = None,
     reference: Annotated[
-        str | None, typer.Option(help="zero, random, track or feedforward, in place of a bundle")
+        str | None, typer.Option(help="zero, random, track or feedforward, instead of a bundle")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="native; jax or warp for a cross-check, which is not ranked")
+        str, typer.Option(help="native; or jax, warp for a cross-check, which is not ranked")
     ] = "native",
     task: Annotated[
-        list[str] | None, typer.Option(help="only this one, repeatable; not ranked")
+        list[str] | None, typer.Option(help="only this task; may be repeated; not ranked")
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(min=1, help="only so many of each task, of the nominal tier; not ranked"),
+        typer.Option(min=1, help="only this number per task, of the nominal tier; not ranked"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a bundle on a suite: writes result.json and speed.json; goes on where it was ended."""
+    """Score a bundle on a suite: write result.json and speed.json; resume an interrupted run."""
     with reported_errors(as_json) as known:
         from vnl_envs.scoring.board.report import summary
         from vnl_envs.scoring.run import runner
@@ -284,12 +286,12 @@ def run(
         try:
             result, problems = runner.run(plan, out, _note, progress=not as_json)
         except KeyboardInterrupt:
-            _note(f"interrupted; the same command goes on with what {out} has")
+            _note(f"interrupted; the same command resumes from {out}")
             raise typer.Exit(_INTERRUPTED) from None
         if not as_json:
             console.print(summary(result, plan.suite))
             typer.echo(f"wrote {out / runner.RESULT}")
-        # There is one even where episodes count 0.
+        # There is a result even if episodes count 0.
         known["result"] = str(out / runner.RESULT)
         known["overall"] = result.overall.model_dump(mode="json")
         if problems:
@@ -302,24 +304,24 @@ def run(
 def verify(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="a result.json")],
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is")
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="bundle of the result")
     ] = None,
     suite: SuiteFile = None,
     season_key: SeasonKey = None,
-    sample: Annotated[int, typer.Option(min=0, help="episodes to run again")] = 10,
+    sample: Annotated[int, typer.Option(min=0, help="number of episodes to run again")] = 10,
     every: Annotated[bool, typer.Option("--all", help="run all of them again")] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**64 - 1, help="of the sample; default drawn")
+        int | None, typer.Option(min=0, max=2**64 - 1, help="seed of the sample [default: random]")
     ] = None,
     record: Annotated[
         bool,
-        typer.Option("--record", help="write RESULT.verified.json beside it, which a board shows"),
+        typer.Option("--record", help="write RESULT.verified.json beside the result, for a board"),
     ] = False,
     workers: Workers = 1,
     ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a result from its episodes, and run a sample of them, or all, again."""
+    """Recompute a result from its episodes, and run a sample or all of them again."""
     with reported_errors(as_json) as report:
         from vnl_envs.scoring.board import printed
         from vnl_envs.scoring.documents import suites
@@ -327,7 +329,7 @@ def verify(
         from vnl_envs.scoring.run import verification
 
         if every and seed is not None:
-            raise ValueError("--seed belongs to a sample, not to --all")
+            raise ValueError("--seed has no meaning with --all")
         claimed = read_result(result)
         of = suites.load_suite(suite or claimed.suite.name)
         problems = verification.claims(claimed, of, suites.load_anchors(of, suite))
@@ -359,7 +361,7 @@ def verify(
                 path = verification.write_record(result, claimed, report["playable"], again, seed)
                 report["record"] = str(path)
         elif record:
-            raise ValueError(f"--record takes episodes that are run again: {why_not}")
+            raise ValueError(f"--record needs episodes that are run again: {why_not}")
         else:
             report["not_run_again"] = why_not
         if as_json:
@@ -378,10 +380,13 @@ def _run_again(
     *,
     progress: bool,
 ) -> tuple[Rerun, int | None]:
-    """Run a sample of `count` episodes again, or all if None; and the sample's seed.
+    """Run a sample of `count` episodes, or all if None, again.
+
+    Returns:
+        The rerun, and the seed of the sample.
 
     Raises:
-        ScoringError: they contradict the result.
+        ScoringError: the episodes contradict the result.
     """
     from vnl_envs.scoring.run import verification
 
@@ -404,11 +409,11 @@ def _run_again(
 
 
 def _candidate(bundle: Path | None, reference: str | None, split: str) -> Candidate:
-    """Whom to score."""
+    """The policies to score: those of a bundle, or a reference policy."""
     from vnl_envs.scoring.run import runner
 
     if (bundle is None) == (reference is None):
-        raise ValueError("give a bundle or --reference, one of them")
+        raise ValueError("give either a bundle or --reference")
     return runner.entry(bundle, split) if bundle is not None else runner.reference(str(reference))
 
 
@@ -420,7 +425,7 @@ def _run(
     workers: int,
     ray_address: str | None,
 ) -> Run:
-    """What to run; says what is odd about it."""
+    """The run with its settings; prints warnings about it."""
     from vnl_envs.scoring.documents import suites
     from vnl_envs.scoring.run import runner
 
@@ -447,19 +452,19 @@ ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="a result.jso
 def report(
     result: ResultFile,
     suite: SuiteFile = None,
-    html: Annotated[Path | None, typer.Option(help="also a page with plots")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write a page with plots")] = None,
     replays: Annotated[
         Path | None,
-        typer.Option(help="the folder that `score replays` wrote into; the page then links them"),
+        typer.Option(help="folder of `score replays`; the page links the replays in it"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a result: scores with intervals, what perturbations leave of them, failures."""
+    """Show a result: scores with intervals, retention under perturbations, failures."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board import report as reports
 
         if replays is not None and html is None:
-            raise ValueError("--replays belongs to --html")
+            raise ValueError("--replays needs --html")
         loaded, of, _ = _shown(result, suite)
         if html is not None:
             _write_report(html, result.stem, loaded, of, replays)
@@ -472,10 +477,10 @@ def report(
 
 
 def _write_report(html: Path, key: str, result: Result, suite: Suite, folder: Path | None) -> None:
-    """Write the page of a result; pages of its replays go into a folder beside it.
+    """Write the page of a result, and the pages of its replays into a folder beside it.
 
     Raises:
-        ValueError: a folder is given and has no replays of the result.
+        ValueError: the given folder has no replays of the result.
     """
     from vnl_envs.scoring.board import replays, report
     from vnl_envs.utils.files import written_whole
@@ -496,15 +501,15 @@ def _write_report(html: Path, key: str, result: Result, suite: Suite, folder: Pa
 
 @app.command()
 def site(
-    out: Annotated[Path, typer.Option(help="folder of the pages, made if need be")],
+    out: Annotated[Path, typer.Option(help="folder of the pages; made if it is missing")],
     board: Annotated[
         Path, typer.Option(help="folder with board.json, results, suites, anchors")
     ] = Path("leaderboard"),
     as_json: AsJson = False,
 ) -> None:
-    """Build the leaderboard: static pages, from the results that its board.json lists.
+    """Build the leaderboard as static pages, from the results in its board.json.
 
-    What is wrong with one is named, left out, and the exit code says so.
+    Results with problems are left out and reported, and set the exit code.
     """
     with reported_errors(as_json) as known:
         from vnl_envs.scoring.board.site import build
@@ -520,7 +525,7 @@ def site(
 
 
 ResultBundle = Annotated[
-    Path | None, typer.Argument(metavar="[BUNDLE]", help="whose result it is; not of zero, ...")
+    Path | None, typer.Argument(metavar="[BUNDLE]", help="bundle of the result; none for zero, ...")
 ]
 
 
@@ -535,7 +540,7 @@ def videos(
     season_key: SeasonKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Film the best, median and worst nominal episode of each task of a result, run again."""
+    """Run the best, median and worst nominal episode of each task again, and write videos."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board.videos import write_videos
 
@@ -559,7 +564,7 @@ def replays(
     season_key: SeasonKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record the same episodes as `videos` for the site, where they can be turned and scrubbed."""
+    """Record the episodes of `videos` as interactive replays for the site."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board.replays import write_replays
 
@@ -575,10 +580,10 @@ def replays(
 def _again(
     result: Path, bundle: Path | None, suite: str | None, season_key: Path | None
 ) -> tuple[Result, Run]:
-    """A result and the run that its episodes are run again by.
+    """A result, and the run that runs its episodes again.
 
     Raises:
-        ValueError: no bundle, and the result is not of a reference.
+        ValueError: there is no bundle, and the result is not that of a reference policy.
         ScoringError: the result is not of this bundle, suite or season.
     """
     from vnl_envs.scoring.run import verification
@@ -586,7 +591,7 @@ def _again(
     loaded, of, _ = _shown(result, suite)
     kind, _, name = loaded.entrant.identity.partition(":")
     if bundle is None and kind != "reference":
-        raise ValueError("give the bundle that the result is of")
+        raise ValueError("give the bundle of the result")
     candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
     plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
     problems = verification.run_problems(loaded, plan)
@@ -596,7 +601,7 @@ def _again(
 
 
 def _shown(path: Path, suite: str | None) -> tuple[Result, Suite, Anchors]:
-    """A result that does not contradict itself, its suite and its anchors."""
+    """A result without contradictions, with its suite and anchors."""
     from vnl_envs.scoring.documents import suites
     from vnl_envs.scoring.results.files import read_result
     from vnl_envs.scoring.run import verification

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, and how errors look."""
+"""The common parts of the commands: console, options and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from vnl_envs.registry import task_options
 from vnl_envs.utils.texts import shown
 
-# A wide table is better cut by the terminal than wrapped where there is none.
+# Without a terminal tables are 110 columns wide.
 console = Console(width=None if sys.stdout.isatty() else 110)
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -26,10 +26,10 @@ TaskOptions = Annotated[
 
 
 def parse_options(task_id: str, options: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE pairs of a task's options; values are JSON where they parse as such, else text.
+    """Parse NAME=VALUE pairs of a task's options. Values are JSON if they parse as such, else text.
 
     Raises:
-        ValueError: one has another form, or the task has none of that name; an unknown id.
+        ValueError: a pair has another form, or the option or the task id is unknown.
     """
     known = task_options(task_id)
     parsed: dict[str, Any] = {}
@@ -47,28 +47,28 @@ def parse_options(task_id: str, options: list[str] | None) -> dict[str, Any]:
 
 
 def check_asked(video: Path | None, html: Path | None) -> None:
-    """Raise ValueError unless something is to be written."""
+    """Raise ValueError if neither a video nor a page is to be written."""
     if video is None and html is None:
         raise ValueError("nothing to write: give --video FILE.mp4, --html FILE.html or both")
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A wrong argument is one clear line and exit code 2, never a traceback."""
+    """Print errors as one line, without a traceback, and exit with code 2."""
     try:
         yield
     except BrokenPipeError:
-        # Not ours: the reader of our output went away.
+        # The reader of the output has closed it; `main` handles this.
         raise
     except ModuleNotFoundError as error:
         typer.echo(
-            f"error: this needs the package {error.name!r}, which is not installed: see "
+            f"error: the package {error.name!r} is required and not installed: see "
             "Install in the README",
             err=True,
         )
         raise typer.Exit(2) from None
     except (ValueError, RuntimeError, OSError) as error:
-        # It may quote a file of others.
+        # The message can quote an untrusted file.
         lines = [shown(line, None) for line in str(error).splitlines()]
         typer.echo("\n".join([f"error: {lines[0] if lines else ''}", *lines[1:]]), err=True)
         raise typer.Exit(2) from None
