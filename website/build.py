@@ -25,7 +25,7 @@ from website.policy import confine
 ROOT = Path(__file__).parents[1]
 BOARD, HOME = "leaderboard", "../index.html"
 PAGES = "*.md", "docs/**/*.md", "vnl_envs/data/clips/*.md"
-# Of the API reference; `vnl_envs` itself imports its names only when they are used.
+# Modules of the API reference. `vnl_envs` is not among them: it imports its names when used.
 MODULES = (Path(__file__).parent / "modules.txt").read_text().split()
 LIVE_CARD = f"""<div>
 
@@ -39,19 +39,19 @@ _TARGET = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def build(out: Path) -> None:
-    """Build all of it into a new folder in the place of `out`.
+    """Build the whole site into a new folder that replaces `out`.
 
     Raises:
-        ValueError: a page has something wrong, or a link leads nowhere; the message lists all.
+        ValueError: pages have problems, or links are broken; the message lists all.
     """
     with tempfile.TemporaryDirectory() as folder:
         sources, pages = Path(folder, "sources"), Path(folder, "site")
         write_shared(pages / gallery.REPLAYS)
         if live.MODULE.exists():
             live.write(pages / gallery.REPLAYS, (HOME, "vnl_envs"))
-        who = {id: gallery.write_replay(id, pages / gallery.REPLAYS) for id in gallery.ids()}
+        policies = {id: gallery.write_replay(id, pages / gallery.REPLAYS) for id in gallery.ids()}
         copy_sources(sources)
-        gallery.write_pages(sources / "gallery", who)
+        gallery.write_pages(sources / "gallery", policies)
         write_api(sources / "api")
         render(sources, pages)
         record_entries()
@@ -66,9 +66,9 @@ def build(out: Path) -> None:
 
 
 def record_entries() -> None:
-    """Replays of the baselines on the board, where there are none yet.
+    """Record missing replays of the baselines on the board.
 
-    A result of another version cannot be run again; its entry is without, and that is said.
+    A result of another version cannot be run again; a message then names it.
     """
     for name in make_submissions.BASELINES:
         if not (make_board.FOLDER / replays.FOLDER / name).exists():
@@ -79,7 +79,7 @@ def record_entries() -> None:
 
 
 def copy_sources(sources: Path) -> None:
-    """The repository's pages, and what they link to, in the same places."""
+    """Copy the repository's pages and the files that they link to, with the same paths."""
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             text = page.read_text("utf-8")
@@ -101,7 +101,7 @@ def _copy(path: Path, sources: Path) -> None:
 
 
 def write_api(folder: Path) -> None:
-    """A page for each module of the reference, and one that lists them."""
+    """Write a page for each module of the reference, and one that lists them."""
     folder.mkdir(parents=True, exist_ok=True)
     for module in MODULES:
         text = f"# {module}\n\n```{{eval-rst}}\n.. automodule:: vnl_envs.{module}\n```\n"
@@ -115,10 +115,10 @@ def write_api(folder: Path) -> None:
 
 
 def render(sources: Path, pages: Path) -> None:
-    """Sources to pages under a content security policy.
+    """Render the sources as pages with a content security policy.
 
     Raises:
-        ValueError: Sphinx has something to say.
+        ValueError: Sphinx has warnings.
     """
     flags = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "website")]
     with tempfile.TemporaryDirectory() as cache:
@@ -129,7 +129,7 @@ def render(sources: Path, pages: Path) -> None:
             page.write_text(confine(page.read_text("utf-8")), "utf-8")
 
 
-def main(out: Annotated[Path, typer.Argument(help="the folder")] = ROOT / "site") -> None:
+def main(out: Annotated[Path, typer.Argument(help="folder of the site")] = ROOT / "site") -> None:
     """Build the site: documentation, gallery and leaderboard."""
     try:
         build(out)

@@ -1,4 +1,4 @@
-"""Every link of every page of a folder leads somewhere in it."""
+"""A check of all links between the pages of a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Page(HTMLParser):
 
 
 def broken_links(folder: Path) -> list[str]:
-    """What is wrong, a line each."""
+    """The broken links, a line each."""
     return [line for page in sorted(folder.rglob("*.html")) for line in _of_page(folder, page)]
 
 

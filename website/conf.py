@@ -17,8 +17,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block"]
-# Links between pages are checked; what is none in the sources is told by MyST.
-# Names in backticks are links where they can be; some are of two modules.
+# `website/checking.py` checks the links between pages. Names in backticks become links if they
+# can; some names are ambiguous between modules.
 suppress_warnings = ["myst.header", "misc.highlighting_failure", "ref.python"]
 
 autodoc_member_order = "bysource"
@@ -36,7 +36,7 @@ html_favicon = str(Path(__file__).parent / "static" / "icon.svg")
 html_copy_source = False
 html_show_sphinx = False
 html_show_sourcelink = False
-# Excerpts of what is found would be fetched, which a folder does not allow.
+# Summaries of search results would be fetched, which a local folder does not allow.
 html_show_search_summary = False
 html_theme_options: dict[str, Any] = {
     "light_css_variables": {
@@ -58,10 +58,10 @@ _CODE = re.compile(r"(``.+?``|`[^`]*`)", re.S)
 
 
 def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with code in backticks: no other mark-up is meant."""
+    """Escape all markup of docstrings except code in backticks."""
     parts = _CODE.split("\n".join(lines))
     parts[::2] = [re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
-    # What is more than a name is no link.
+    # Code that is more than a name is no link.
     parts[1::2] = [
         part if re.fullmatch(r"`[\w.]+`|``.*``", part, re.S) else f"`{part}`"
         for part in parts[1::2]
@@ -70,11 +70,11 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
-    """Types with constraints are told where they are used."""
+    """Leave out types with constraints: the attributes that use them show them."""
     return True if typing.get_origin(obj) is typing.Annotated else None
 
 
 def setup(app: Any) -> None:
-    """Before Napoleon reads the sections."""
+    """Register both functions; `escape` runs before Napoleon reads the sections."""
     app.connect("autodoc-process-docstring", escape, priority=100)
     app.connect("autodoc-skip-member", skip)

@@ -31,14 +31,14 @@ REPLAYS = "replays"
 
 @dataclass(frozen=True)
 class Entrant:
-    """A policy that could be shown: a name or a file, and the options that it was trained on."""
+    """A policy for the gallery: a name or a file, and the options of its training."""
 
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """For readers."""
+        """Name for readers."""
         if self.policy in NAMES:
             return f"{self.policy}, untrained"
         path = Path(self.policy).relative_to(ROOT / "baselines")
@@ -46,7 +46,7 @@ class Entrant:
 
 
 def entrants(task_id: str) -> Iterator[Entrant]:
-    """The committed policies of a task, and those that need no training."""
+    """The committed policies of a task, then those that need no training."""
     for pattern in POLICIES:
         for path in sorted(ROOT.glob(pattern)):
             about = metadata(path)
@@ -57,7 +57,7 @@ def entrants(task_id: str) -> Iterator[Entrant]:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What a policy file says of itself."""
+    """The metadata of a policy file."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
@@ -65,13 +65,13 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def best(task_id: str) -> Entrant:
-    """The entrant of the greatest mean return over `EPISODES` episodes of seed 0.
+    """The entrant with the highest mean return over `EPISODES` episodes of seed 0.
 
-    Those that do not fit, as a policy of another version of the task, do not take part.
+    Policies that do not fit the task, such as those of another version, are left out.
     """
     scored: list[tuple[float, Entrant]] = []
     for entrant in entrants(task_id):
-        # What learnt nothing is shown where nothing that did is there.
+        # Untrained policies count only if there is no trained one.
         if entrant.policy in NAMES and any(e.policy not in NAMES for _, e in scored):
             break
         with contextlib.suppress(ValueError):
@@ -83,22 +83,22 @@ def best(task_id: str) -> Entrant:
 
 
 def write_replay(task_id: str, folder: Path) -> str:
-    """Write a task's replay among those of a folder; return whose it is."""
+    """Write a task's replay into a folder; return the name of its policy."""
     back = f"../gallery/{slug(task_id)}.html", title(task_id)
     if get_row(task_id).num_agents > 1:
-        recordings, who = [("standing", race(task_id))], "zero, untrained"
+        recordings, policy = [("standing", race(task_id))], "zero, untrained"
     else:
         entrant = best(task_id)
         player = Player(task_id, entrant.policy, 0, dict(entrant.options))
-        recordings, who = record_episodes(player, SECONDS, task_id), entrant.name
+        recordings, policy = record_episodes(player, SECONDS, task_id), entrant.name
     replays = [recording.replay(name) for name, recording in recordings]
     still = max(recordings, key=lambda pair: len(pair[1]))[1].still()
-    write_into(folder, slug(task_id), replays, still, title(task_id), f"policy {who}", back)
-    return who
+    write_into(folder, slug(task_id), replays, still, title(task_id), f"policy {policy}", back)
+    return policy
 
 
 def race(task_id: str) -> Recording:
-    """Some seconds of a race in which nobody moves."""
+    """A recording of some seconds of a race without movement."""
     from vnl_envs.envs.parallel import RaceCore
 
     core = RaceCore(make_task(task_id, get_row(task_id).num_agents), 1, 1)
@@ -112,8 +112,8 @@ def race(task_id: str) -> Recording:
     return recording
 
 
-def page(task_id: str, who: str) -> str:
-    """A task's page, Markdown."""
+def page(task_id: str, policy: str) -> str:
+    """The page of a task, as Markdown."""
     agents = get_row(task_id).num_agents
     options = vnl_envs.task_options(task_id)
     if agents > 1:
@@ -122,10 +122,10 @@ def page(task_id: str, who: str) -> str:
     else:
         task = make_task(task_id)
         made, size = f"gym.make({task_id!r})", Core(task, 1, 1).size
-    return "\n".join([*_head(task_id, who), *_facts(task, made, size), *_tables(task, options)])
+    return "\n".join([*_head(task_id, policy), *_facts(task, made, size), *_tables(task, options)])
 
 
-def _head(task_id: str, who: str) -> list[str]:
+def _head(task_id: str, policy: str) -> list[str]:
     name = slug(task_id)
     about = (task_class(get_row(task_id)).__doc__ or "").split("\n\n    Args:")[0]
     text = "\n".join(line.strip() for line in about.splitlines())
@@ -145,7 +145,7 @@ def _head(task_id: str, who: str) -> list[str]:
         f'<a class="replay" href="../{REPLAYS}/{name}.html"><img src="../{REPLAYS}/{name}.jpg" '
         f'alt="{title(task_id)}: open the replay" width="960" height="540"></a>',
         "",
-        f"The picture opens a replay to turn and scrub. Policy: {who}.",
+        f"The picture opens an interactive replay. Policy: {policy}.",
         "",
         *lively,
     ]
@@ -179,7 +179,7 @@ def _tables(task: Task, options: Mapping[str, str]) -> list[str]:
 
 
 def index(ids: list[str]) -> str:
-    """The page of all tasks, Markdown."""
+    """The page of all tasks, as Markdown."""
     cards = [
         f'<li><a href="{slug(id)}.html"><img src="../{REPLAYS}/{slug(id)}.jpg" alt="" width="960" '
         f'height="540"><strong>{title(id)}</strong></a><code>{id}</code><span>{_about(id)}'
@@ -188,8 +188,8 @@ def index(ids: list[str]) -> str:
     ]
     names = "\n".join(slug(id) for id in ids)
     head = (
-        "# Gallery\n\nEvery registered task. A picture leads to spaces, rewards and options, and "
-        "to a replay in 3-D of the best policy that the repository has.\n\n"
+        "# Gallery\n\nEvery registered task. A picture leads to spaces, rewards, options and a 3-D "
+        "replay of the best policy in the repository.\n\n"
     )
     toc = f"```{{toctree}}\n:hidden:\n\n{names}\n```\n"
     listed = "\n".join(cards)
@@ -206,13 +206,13 @@ def _cell(text: str) -> str:
 
 
 def ids() -> list[str]:
-    """Of all tasks, the single animal's first."""
+    """Ids of all tasks, those for a single animal first."""
     return [*vnl_envs.task_ids(), *vnl_envs.parallel_ids()]
 
 
-def write_pages(folder: Path, who: Mapping[str, str]) -> None:
-    """Write the sources of all pages; `who` is whose replay each task has."""
+def write_pages(folder: Path, policies: Mapping[str, str]) -> None:
+    """Write the sources of all pages; `policies` names the policy of each task's replay."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.md").write_text(index(ids()), "utf-8")
     for task_id in ids():
-        (folder / f"{slug(task_id)}.md").write_text(page(task_id, who[task_id]), "utf-8")
+        (folder / f"{slug(task_id)}.md").write_text(page(task_id, policies[task_id]), "utf-8")

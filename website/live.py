@@ -1,7 +1,7 @@
 """The page of a rat that is simulated in the browser, by MuJoCo's WebAssembly module.
 
-`npm ci && npm run build` in `website/wasm` makes the module's script; a site without it has no
-such page.
+`npm ci && npm run build` in `website/wasm` makes the module's script. Without it the site does not
+have this page.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ OPTIONS = (
     "enableflags",
 )
 OPERATIONS = ("Cast", "Sub", "Div", "Mul", "Add", "Clip", "Gemm", "Tanh", "Relu", "Elu")
-"""Of ONNX, that `live.js` has."""
+"""ONNX operations that `live.js` implements."""
 _LOOKS = ("skin_", "mesh_", "tex_", "mat_", "light_", "cam_", "vis_", "hfield_", "oct_", "flex")
 
 
 def write(folder: Path, back: tuple[str, str]) -> None:
-    """Write NAME.html and what it loads.
+    """Write NAME.html and the files that it loads.
 
     Args:
-        folder: of replays, see `vnl_envs.replays.folder.write_shared`.
-        back: address and text of a link to where the reader comes from.
+        folder: folder of replays, see `vnl_envs.replays.folder.write_shared`.
+        back: address and text of the link back.
 
     Raises:
-        FileNotFoundError: the module's script is not there.
-        ValueError: the policy has an operation that the page does not have.
+        FileNotFoundError: the module's script is missing.
+        ValueError: the policy has an operation that the page lacks.
     """
     task = make_task(TASK)
     assert isinstance(task, GoalReaching)
@@ -71,11 +71,11 @@ def write(folder: Path, back: tuple[str, str]) -> None:
     data.qpos[:] = task.body.standing_qpos
     mujoco.mj_forward(task.world.model, data)
     recording.add(data)
-    told = recording.replay()
+    replay = recording.replay()
     content = {
-        "world": told.world,
-        "skins": told.skins,
-        "camera": told.states["camera"],
+        "world": replay.world,
+        "skins": replay.skins,
+        "camera": replay.states["camera"],
         "physics": physics(task),
         "task": settings(task),
         "policy": policy(POLICY),
@@ -94,7 +94,7 @@ def write(folder: Path, back: tuple[str, str]) -> None:
 
 
 def physics(task: GoalReaching) -> dict[str, Any]:
-    """The model: its form as MJCF, and all its numbers as this MuJoCo has them."""
+    """The model as MJCF, and all of its numbers as compiled by this MuJoCo."""
     model = task.world.model
     spec = world_spec(task.world.scene, [body.body for body in task.world.bodies])
     for part in (*spec.skins, *spec.materials, *spec.textures):
@@ -119,7 +119,7 @@ def physics(task: GoalReaching) -> dict[str, Any]:
 
 
 def settings(task: GoalReaching) -> dict[str, Any]:
-    """What observations, actions and goals are made with."""
+    """Constants of observations, actions and goals."""
     body = task.body
     senses = Proprioception(body)
     rows: Mapping[str, np.ndarray] = {
@@ -145,10 +145,10 @@ def settings(task: GoalReaching) -> dict[str, Any]:
 
 
 def policy(path: Path) -> dict[str, Any]:
-    """An ONNX graph as a list of its operations and its constants.
+    """An ONNX graph as a list of operations, and its constants.
 
     Raises:
-        ValueError: it has an operation that the page does not have.
+        ValueError: the graph has an operation that the page lacks.
     """
     graph = onnx.load(str(path)).graph
     steps = []

@@ -1,4 +1,4 @@
-"""A content security policy for pages that a generator wrote."""
+"""A content security policy for generated pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEAD = re.compile(r"<head>")
 
 
 def confine(page: str) -> str:
-    """A page that may load only what lies beside it, with the scripts and styles that it has."""
+    """A page that may load only files of its site, and may run only its own scripts and styles."""
     scripts = ["'self'", *dict.fromkeys(map(_hash, _SCRIPT.findall(page)))]
     attributes = [html.unescape(a or b) for a, b in _STYLED.findall(page)]
     styles = ["'self'", *dict.fromkeys(map(_hash, [*_STYLE.findall(page), *attributes]))]

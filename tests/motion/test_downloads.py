@@ -391,7 +391,7 @@ def test_table() -> None:
     for name, data_set in DATASETS.items():
         assert name == data_set.name
         assert data_set.body in ("rodent", "humanoid")
-        assert data_set.what
+        assert data_set.content
         assert data_set.licence
         assert data_set.home.startswith("http")
         # One of both: an address, or how it is had by hand.

@@ -91,7 +91,7 @@ def list_data(as_json: AsJson = False) -> None:
         show_lines=True,
     )
     for row in sets:
-        about = Text(f"{row['what']}\nlicence: {row['licence']}\n{row['home']}", overflow="fold")
+        about = Text(f"{row['content']}\nlicence: {row['licence']}\n{row['home']}", overflow="fold")
         here = "yes" if row["path"] else "no" if row["url"] else "by hand"
         table.add_row(row["name"], row["body"], _size(row["size"]), about, here)
     console.print(table)

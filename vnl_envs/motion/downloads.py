@@ -44,7 +44,7 @@ class DataSet:
     Attributes:
         name: name for `fetch`.
         body: name of the body.
-        what: content and origin, one line.
+        content: content and origin, one line.
         licence: licence, as an SPDX identifier if there is one.
         home: address of the publishers' page.
         how: description of the files, if they are downloaded by hand.
@@ -55,7 +55,7 @@ class DataSet:
 
     name: str
     body: str
-    what: str
+    content: str
     licence: str
     home: str
     how: str = ""
@@ -79,7 +79,7 @@ DATASETS = {
         DataSet(
             name="cmu-2020",
             body="humanoid",
-            what="CMU motion capture, fitted to the CMU humanoid V2020 by dm_control",
+            content="CMU motion capture, fitted to the CMU humanoid V2020 by dm_control",
             licence=_CMU,
             home="https://github.com/google-deepmind/dm_control",
             url=cmu_mocap_data.H5_URL["2020"],
@@ -92,7 +92,7 @@ DATASETS = {
         DataSet(
             name="mimic-mjx-rodent",
             body="rodent",
-            what="842 clips of a rat, 5 s each, fitted by STAC-MJX (Zhang et al. 2025)",
+            content="842 clips of a rat, 5 s each, fitted by STAC-MJX (Zhang et al. 2025)",
             licence="not stated; of the recordings: ODC-By-1.0",
             home="https://huggingface.co/datasets/talmolab/MIMIC-MJX",
             url="https://huggingface.co/datasets/talmolab/MIMIC-MJX/resolve/main/"
@@ -103,7 +103,7 @@ DATASETS = {
         DataSet(
             name="aldarondo-2024",
             body="rodent",
-            what="7 rats, 209 sessions, 595 h: 23 keypoints, behaviours (Aldarondo et al. 2024)",
+            content="7 rats, 209 sessions, 595 h: 23 keypoints, behaviours (Aldarondo et al. 2024)",
             licence="ODC-By-1.0",
             home="https://doi.org/10.7910/DVN/FB0MZT",
             how="a file for each session, 65 GB in all",
@@ -112,7 +112,7 @@ DATASETS = {
         DataSet(
             name="cmu-amc",
             body="humanoid",
-            what="CMU motion capture as recorded, a skeleton's joint angles at 120 Hz",
+            content="CMU motion capture as recorded, a skeleton's joint angles at 120 Hz",
             licence=_CMU,
             home="http://mocap.cs.cmu.edu",
             how="an .amc file for each trial",

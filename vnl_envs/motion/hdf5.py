@@ -242,8 +242,8 @@ def _matlab_text(data: h5py.Dataset) -> Any:
     """Texts from characters of MATLAB 7.3: UTF-16 codes in columns, one text per row."""
     kind = data.attrs.get("MATLAB_class")
     if kind is None or texts.text(kind) != "char" or data.nbytes > MOST_TEXT:
-        what = data.dtype if kind is None else f"MATLAB's {texts.text(kind)}"
-        raise ValueError(f"must be texts (of MATLAB, characters or cells of them), got {what}")
+        found = data.dtype if kind is None else f"MATLAB's {texts.text(kind)}"
+        raise ValueError(f"must be texts (of MATLAB, characters or cells of them), got {found}")
     if "MATLAB_empty" in data.attrs:
         return ""
     if data.dtype != np.uint16 or data.ndim != 2:

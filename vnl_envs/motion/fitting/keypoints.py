@@ -419,10 +419,10 @@ class _Solver:
     def check(self, keypoints: np.ndarray, offsets: np.ndarray, qpos: np.ndarray) -> None:
         """Raise ClipError if a calibration shows that the keypoints are not the body's."""
         typical = float(_median(self.miss(keypoints, offsets, qpos)))
-        what = f"the markers of {self.body.body.name!r}"
+        markers = f"the markers of {self.body.body.name!r}"
         if not typical < WRONG:
             raise ClipError(
-                f"keypoints are {1e3 * typical:.0f} mm from {what} after the fit: "
+                f"keypoints are {1e3 * typical:.0f} mm from {markers} after the fit: "
                 "are they in the order of its marker set, and not mirrored?"
             )
         up = Rotation.from_quat(qpos[:, 3:7], scalar_first=True).apply(self.body.body.up)

@@ -24,7 +24,7 @@ class Format(NamedTuple):
     """The module of a format's reader, imported when used, and a short description."""
 
     module: str
-    what: str
+    description: str
 
 
 FORMATS = {
@@ -109,7 +109,7 @@ def format_of(path: Path) -> str:
         with hdf5.opened(path):
             # A damaged file is reported as damaged, not as of an unknown format.
             pass
-    known = ", ".join(f"{name} ({format.what})" for name, format in FORMATS.items())
+    known = ", ".join(f"{name} ({format.description})" for name, format in FORMATS.items())
     raise ClipError(f"{path}: of no known format; there are {known}")
 
 

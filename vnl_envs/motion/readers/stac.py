@@ -102,8 +102,8 @@ def _poses(file: h5py.File, body: BodyModel) -> np.ndarray:
     joints = names[_FREE:]
     differing = set(joints) ^ set(body.joint_names)
     if differing or len(set(joints)) < len(joints):
-        what = f"differ in {checks.listed(sorted(differing))}" if differing else "occur twice"
-        raise ClipError(f"is not a fit of {body.body.name!r}: its joint names {what}")
+        fault = f"differ in {checks.listed(sorted(differing))}" if differing else "occur twice"
+        raise ClipError(f"is not a fit of {body.body.name!r}: its joint names {fault}")
     if qpos.dtype.kind != "f":
         raise ClipError(f"'qpos' must be floating point, got {qpos.dtype}")
     if tuple(joints) == body.joint_names:

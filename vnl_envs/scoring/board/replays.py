@@ -1,4 +1,4 @@
-"""Replays of a result's episodes: those that are filmed, whole and to be turned."""
+"""Interactive replays of a result's episodes, the same ones as in its videos."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 FOLDER = "replays"
 MOST_BYTES = 4 * 2**20
-"""Of the episodes of a task, and of a picture."""
+"""Greatest size of the replays of a task, and of a picture, bytes."""
 _JPEG = b"\xff\xd8\xff"
 
 
 class ReplayedEpisode(Document):
-    """Which episode a replay is of.
+    """The episode of a replay.
 
     Attributes:
         which: rank of the episode among the task's counted nominal episodes.
@@ -46,12 +46,12 @@ class ReplayedEpisode(Document):
 
 
 class TaskReplays(Document):
-    """`replays/NAME/TASK.json` of a board.
+    """The replays of a task, `replays/NAME/TASK.json` of a board.
 
     Attributes:
         task: task id.
-        episodes: of the replays, in their order.
-        content: of the page, see `vnl_envs.replays.page.page_data`; data for the viewer alone.
+        episodes: episodes of the replays, in order.
+        content: data of the page, for the viewer only; see `vnl_envs.replays.page.page_data`.
     """
 
     task: TaskId
@@ -59,29 +59,29 @@ class TaskReplays(Document):
     content: dict[str, Any]
 
 
-def write_replays(result: Result, what: Run, out: Path, key: str) -> list[Path]:
-    """Run some episodes of a result again and write a file of replays and a picture for each task.
+def write_replays(result: Result, plan: Run, out: Path, key: str) -> list[Path]:
+    """Run some episodes of a result again; write a file of replays and a picture for each task.
 
     Args:
-        result, what, key: see `write_videos`.
-        out: the folder `replays` of a board; its parts are made if need be.
+        result, plan, key: see `write_videos`.
+        out: folder `replays` of a board, made if necessary.
 
     Raises:
-        ScoringError: the suite is not of this version.
+        ScoringError: the suite is of another version.
         RuntimeError: there is no OpenGL library.
     """
     folder = out / key
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [task for task in by_task(result, what.suite) if what.has_policy(task.task.id)]
+    tasks = [task for task in by_task(result, plan.suite) if plan.has_policy(task.task.id)]
     written = []
-    with contextlib.closing(Worker(what.job)) as worker:
+    with contextlib.closing(Worker(plan.job)) as worker:
         for task in tqdm(tasks, unit="task", disable=None):
             shown = chosen(task)
             if not shown:
                 continue
             recordings = [_recorded(worker, episode.id) for _, episode in shown]
             names = [f"{which}: {episode.score:.3g}" for which, episode in shown]
-            told = TaskReplays(
+            replays = TaskReplays(
                 task=task.task.id,
                 episodes=[
                     ReplayedEpisode(which=which, episode=e.id, score=e.score) for which, e in shown
@@ -92,7 +92,7 @@ def write_replays(result: Result, what: Run, out: Path, key: str) -> list[Path]:
             )
             path = folder / f"{slug(task.task.id)}.json"
             with written_whole(path) as partial:
-                partial.write_text(told.model_dump_json())
+                partial.write_text(replays.model_dump_json())
             with written_whole(path.with_suffix(".jpg")) as partial:
                 partial.write_bytes(jpeg(recordings[0].still()))
             written.append(path)
@@ -112,15 +112,15 @@ def _recorded(worker: Worker, episode: str) -> Recording:
 
 
 def read_replays(root: Path, place: str, result: Result) -> list[TaskReplays]:
-    """The replays of a result that are there, by task.
+    """The replays of a result, by task. Tasks without replays are left out.
 
     Args:
-        root: folder of a board, or the one that `write_replays` wrote into.
+        root: folder of a board, or the output folder of `write_replays`.
         place: folder of the result's replays, under the root.
         result: result with the episodes.
 
     Raises:
-        ScoringError: a file is none, or tells other things of an episode than the result.
+        ScoringError: a file is malformed, or contradicts the result.
     """
     scores = {episode.id: episode.score for episode in result.episodes}
     return [
@@ -131,28 +131,28 @@ def read_replays(root: Path, place: str, result: Result) -> list[TaskReplays]:
 
 
 def pages(
-    root: Path, place: str, shown: Sequence[TaskReplays], key: str, who: str, back: str
+    root: Path, place: str, replays: Sequence[TaskReplays], key: str, policy: str, back: str
 ) -> Iterator[tuple[str, bytes]]:
-    """Pages of replays, their pictures, and what the pages share: name and content of each file.
+    """Pages of replays, their pictures and shared files: name and content of each file.
 
     Args:
         root, place: see `read_replays`.
-        shown: what it has read.
+        replays: result of `read_replays`.
         key: first part of the pages' names.
-        who: name of the policy.
-        back: address of the page that the reader comes from.
+        policy: name of the policy.
+        back: address of the link back.
 
     Raises:
         ScoringError: see `read_still`.
     """
-    for told in shown:
-        name = f"{key}-{slug(told.task)}"
-        episodes = ", ".join(episode.episode for episode in told.episodes)
-        heading = f"{title(told.task)}, {who}"
-        page = page_text(name, told.content, heading, episodes, (back, who))
+    for of_task in replays:
+        name = f"{key}-{slug(of_task.task)}"
+        episodes = ", ".join(episode.episode for episode in of_task.episodes)
+        heading = f"{title(of_task.task)}, {policy}"
+        page = page_text(name, of_task.content, heading, episodes, (back, policy))
         yield f"{name}.html", page.encode()
-        yield f"{name}.jpg", read_still(root, f"{place}/{slug(told.task)}")
-    if shown:
+        yield f"{name}.jpg", read_still(root, f"{place}/{slug(of_task.task)}")
+    if replays:
         for name, text in shared_files().items():
             yield name, text.encode()
 
@@ -160,23 +160,23 @@ def pages(
 def _read(root: Path, stem: str, task: str, scores: dict[str, float]) -> TaskReplays:
     name = f"{stem}.json"
     try:
-        told = parse(TaskReplays, read_inside(root, name, MOST_BYTES), name)
+        replays = parse(TaskReplays, read_inside(root, name, MOST_BYTES), name)
     except OSError as error:
         raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
-    for shown in told.episodes:
-        own = told.task == task and shown.episode.startswith(f"{task}/")
-        if not own or scores.get(shown.episode) != shown.score:
-            message = f"{shown.episode} with score {shown.score:g} is not in the result"
+    for replayed in replays.episodes:
+        own = replays.task == task and replayed.episode.startswith(f"{task}/")
+        if not own or scores.get(replayed.episode) != replayed.score:
+            message = f"{replayed.episode} with score {replayed.score:g} is not in the result"
             raise problem(Code.CLAIM, name, message)
     read_still(root, stem)
-    return told
+    return replays
 
 
 def read_still(root: Path, stem: str) -> bytes:
     """The picture beside a file of replays.
 
     Raises:
-        ScoringError: it is none, no regular file, or larger than `MOST_BYTES`.
+        ScoringError: it is no picture, no regular file, or larger than `MOST_BYTES`.
     """
     name = f"{stem}.jpg"
     try:

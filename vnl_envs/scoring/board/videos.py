@@ -38,12 +38,12 @@ MOST_VIDEO = 8 * 2**20
 _MP4 = b"ftyp"
 
 
-def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
+def write_videos(result: Result, plan: Run, out: Path, key: str) -> list[Video]:
     """Run some episodes of a result again, and write their videos and the list of them.
 
     Args:
         result: result of the whole suite or a part of it.
-        what: run with the same candidate, suite and seeds, on the native engine.
+        plan: run with the same candidate, suite and seeds, on the native engine.
         out: folder `videos` of a board, made if necessary.
         key: name of the result on the board, without suffix.
 
@@ -55,12 +55,12 @@ def write_videos(result: Result, what: Run, out: Path, key: str) -> list[Video]:
     folder.mkdir(parents=True, exist_ok=True)
     shown = [
         (task.task.id, which, episode)
-        for task in by_task(result, what.suite)
-        if what.has_policy(task.task.id)
+        for task in by_task(result, plan.suite)
+        if plan.has_policy(task.task.id)
         for which, episode in chosen(task)
     ]
     videos = []
-    with contextlib.closing(Worker(what.job)) as worker:
+    with contextlib.closing(Worker(plan.job)) as worker:
         for task_id, which, episode in tqdm(shown, unit="video", disable=None):
             name = f"{slug(task_id)}-{which}.mp4"
             _draw((core for core, _ in worker.play(episode.id)), folder / name)

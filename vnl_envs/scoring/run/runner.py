@@ -268,14 +268,14 @@ def check_versions(suite: Suite, season: Season, say: Say) -> None:
         say(f"warning: {found.where}: {found.message}")
 
 
-def run(what: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, list[Problem]]:
+def run(plan: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, list[Problem]]:
     """Run the missing episodes of a run, and write its result and `speed.json` into its folder.
 
     After an interruption the same call continues the run. The result does not depend on
     interruptions or on the workers.
 
     Args:
-        what: settings of the run.
+        plan: settings of the run.
         out: folder of the run.
         say: function that shows a line to people.
         progress: whether to show a progress bar.
@@ -287,24 +287,24 @@ def run(what: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, 
         ValueError: the folder holds something else.
         ScoringError: the run is impossible here, or the harness failed.
     """
-    check_anchors(what.suite, what.anchors)
-    specs = suites.episodes(what.scope)
-    with contextlib.closing(what.pool()) as pool:
+    check_anchors(plan.suite, plan.anchors)
+    specs = suites.episodes(plan.scope)
+    with contextlib.closing(plan.pool()) as pool:
         stamps = common_stamps(pool)
-        with Journal(out, _header(what, stamps)) as journal:
+        with Journal(out, _header(plan, stamps)) as journal:
             if journal.dropped:
                 say(f"{journal.dropped} spoilt lines in {out}: their episodes run again")
-            left = [s for s in specs if s.id not in journal.records and what.has_policy(s.task)]
+            left = [s for s in specs if s.id not in journal.records and plan.has_policy(s.task)]
             _finish(pool, left, journal, say, progress)
-    result = _assemble(what, stamps, journal.records)
+    result = _assemble(plan, stamps, journal.records)
     write_result(out / RESULT, result)
     with written_whole(out / SPEED) as partial:
-        partial.write_text(to_text(_speed(what.workers, journal.records.values(), specs)))
+        partial.write_text(to_text(_speed(plan.workers, journal.records.values(), specs)))
     return result, _failures(result, journal.records)
 
 
 def rerun(
-    what: Run, specs: Sequence[Spec], progress: bool = True
+    plan: Run, specs: Sequence[Spec], progress: bool = True
 ) -> tuple[dict[str, str], dict[str, EpisodeResult]]:
     """Run some episodes, each with a new policy process, without a journal.
 
@@ -314,7 +314,7 @@ def rerun(
     Raises:
         ScoringError: see `run`.
     """
-    with contextlib.closing(dataclasses.replace(what, fresh=True).pool()) as pool:
+    with contextlib.closing(dataclasses.replace(plan, fresh=True).pool()) as pool:
         stamps = common_stamps(pool)
         finished = records(pool, specs)
         bar = tqdm(finished, total=len(specs), unit="episode", disable=None if progress else True)
@@ -427,39 +427,39 @@ def _estimate(pool: Pool, specs: Sequence[Spec]) -> tuple[float, int]:
     return seconds / pool.size, steps
 
 
-def _header(what: Run, stamps: Mapping[str, str]) -> dict[str, Any]:
+def _header(plan: Run, stamps: Mapping[str, str]) -> dict[str, Any]:
     """The header of a run's journal: everything on which its episodes depend."""
     return {
-        "entrant": what.candidate.entrant.identity,
-        "suite": what.suite.name,
-        "suite_sha256": what.suite.sha256,
-        "split": what.season.split,
-        "season": what.season.season,
-        "isolated": what.isolated,
-        "part": what.part and what.part.sha256,
-        "engine": what.engine,
+        "entrant": plan.candidate.entrant.identity,
+        "suite": plan.suite.name,
+        "suite_sha256": plan.suite.sha256,
+        "split": plan.season.split,
+        "season": plan.season.season,
+        "isolated": plan.isolated,
+        "part": plan.part and plan.part.sha256,
+        "engine": plan.engine,
         "stamps": dict(stamps),
     }
 
 
-def _assemble(what: Run, stamps: dict[str, str], records: Mapping[str, Record]) -> Result:
+def _assemble(plan: Run, stamps: dict[str, str], records: Mapping[str, Record]) -> Result:
     """The result of a finished run."""
     # This adds the episodes of tasks without a policy.
-    episodes = completed(what.scope, [record.episode for record in records.values()])
-    tasks, overall = scored(what.scope, what.suite, what.anchors, episodes)
+    episodes = completed(plan.scope, [record.episode for record in records.values()])
+    tasks, overall = scored(plan.scope, plan.suite, plan.anchors, episodes)
     return Result(
         schema_version=1,
-        suite=SuiteStamp(name=what.suite.name, sha256=what.suite.sha256),
-        split=what.season.split,
-        season=what.season.season,
-        entrant=what.candidate.entrant,
-        engine=what.engine,
+        suite=SuiteStamp(name=plan.suite.name, sha256=plan.suite.sha256),
+        split=plan.season.split,
+        season=plan.season.season,
+        entrant=plan.candidate.entrant,
+        engine=plan.engine,
         stamps=stamps,
-        isolated=what.isolated,
+        isolated=plan.isolated,
         episodes=episodes,
         tasks=tasks,
         overall=overall,
-        complete=is_complete(what.suite, what.engine, episodes),
+        complete=is_complete(plan.suite, plan.engine, episodes),
     )
 
 

@@ -134,10 +134,10 @@ def entrant_problems(result: Result, candidate: Candidate) -> list[Problem]:
     return _contradictions(result, {"entrant": candidate.entrant.model_dump(mode="json")}, "bundle")
 
 
-def run_problems(result: Result, what: Run) -> list[Problem]:
+def run_problems(result: Result, plan: Run) -> list[Problem]:
     """Differences between the entrant and season of a result and those of a run."""
-    season = {"season": what.season.season}
-    return entrant_problems(result, what.candidate) + _contradictions(result, season, "key")
+    season = {"season": plan.season.season}
+    return entrant_problems(result, plan.candidate) + _contradictions(result, season, "key")
 
 
 def _contradictions(result: Result, actual: dict[str, Any], source: str) -> list[Problem]:
@@ -177,7 +177,7 @@ def sample(specs: Sequence[Spec], count: int, seed: int) -> list[Spec]:
     return [specs[i] for i in sorted(indices)]
 
 
-def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool = True) -> Rerun:
+def run_again(result: Result, plan: Run, specs: Sequence[Spec], progress: bool = True) -> Rerun:
     """Run episodes of a result again, and compare.
 
     With equal stamps each episode must give the same bits. With other stamps a simulation may
@@ -186,7 +186,7 @@ def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool =
 
     Args:
         result: result whose `claims` have no problems.
-        what: run with the same candidate, suite and season.
+        plan: run with the same candidate, suite and season.
         specs: episodes to run.
         progress: whether to show a progress bar.
 
@@ -194,7 +194,7 @@ def run_again(result: Result, what: Run, specs: Sequence[Spec], progress: bool =
         ScoringError: see `run`.
     """
     claimed = {episode.id: episode for episode in result.episodes}
-    stamps, again = rerun(what, specs, progress)
+    stamps, again = rerun(plan, specs, progress)
     names = sorted({*result.stamps, *stamps})
     differing = tuple(n for n in names if result.stamps.get(n) != stamps.get(n))
     same = sum(claimed[spec.id] == again[spec.id] for spec in specs)
