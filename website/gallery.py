@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import vnl_envs
 from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.play import Player, record_episodes
-from vnl_envs.evaluation.policies import NAMES
+from vnl_envs.evaluation.policies import NAMES, PolicyLike
 from vnl_envs.registry import get_row, make_task, task_about, task_class
 from vnl_envs.replays.folder import write_into
 from vnl_envs.replays.recording import Recording
@@ -22,38 +22,66 @@ from vnl_envs.scoring.board.views import slug, title
 from vnl_envs.tasks.metrics import STANDARD
 from vnl_envs.tasks.task import Task
 from website import live
+from website.reuse import Reused
+
+if TYPE_CHECKING:
+    from vnl_envs.envs.parallel import RaceCore
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ("baselines/**/*.onnx",)
-EPISODES, SECONDS, RACE_SECONDS = 4, 16.0, 4.0
+EPISODES, SECONDS = 4, 16.0
 REPLAYS = "replays"
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A policy for the gallery: a name or a file, and the options of its training."""
+    """A policy for the gallery.
 
-    policy: str
+    Attributes:
+        name: for readers.
+        policy: see `vnl_envs.evaluate`.
+        options: those that it was trained on.
+        trained: whether on this task.
+    """
+
+    name: str
+    policy: PolicyLike
     options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Name for readers."""
-        if self.policy in NAMES:
-            return f"{self.policy}, untrained"
-        path = Path(self.policy).relative_to(ROOT / "baselines")
-        return str(Path(*path.parts[1:]))
+    trained: bool = False
 
 
 def entrants(task_id: str) -> Iterator[Entrant]:
-    """The committed policies of a task, then those that need no training."""
+    """The committed policies of a task, those that reach goals, and those without training."""
+    for path, about in committed(task_id):
+        yield Entrant(_short(path), str(path), json.loads(about.get("options", "{}")), True)
+    yield from reused(task_id, Core(make_task(task_id), 1, 1))
+    for name in NAMES:
+        yield Entrant(f"{name}, untrained", name)
+
+
+def committed(task_id: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Files of policies that were trained on a task, and what they say of themselves."""
     for pattern in POLICIES:
         for path in sorted(ROOT.glob(pattern)):
             about = metadata(path)
             if about.get("task") == task_id:
-                yield Entrant(str(path), json.loads(about.get("options", "{}")))
-    for name in NAMES:
-        yield Entrant(name)
+                yield path, about
+
+
+def reused(task_id: str, core: Core) -> Iterator[Entrant]:
+    """The policies that the task's body reaches goals with, see `website.reuse`."""
+    source = f"vnl/{get_row(task_id).body.capitalize()}GoalReaching-v0"
+    if source == task_id:
+        return
+    distance = float(np.mean(get_row(source).settings["distance"]))
+    for path, _ in committed(source):
+        policy = Reused(path, core, distance)
+        if policy.about is not None:
+            yield Entrant(f"{_short(path)}, trained to reach goals; here {policy.about}", policy)
+
+
+def _short(path: Path) -> str:
+    return str(Path(*path.relative_to(ROOT / "baselines").parts[1:]))
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -71,8 +99,8 @@ def best(task_id: str) -> Entrant:
     """
     scored: list[tuple[float, Entrant]] = []
     for entrant in entrants(task_id):
-        # Untrained policies count only if there is no trained one.
-        if entrant.policy in NAMES and any(e.policy not in NAMES for _, e in scored):
+        # Policies that were not trained on the task count only if there is none that was.
+        if not entrant.trained and any(e.trained for _, e in scored):
             break
         with contextlib.suppress(ValueError):
             done = vnl_envs.evaluate(
@@ -86,7 +114,7 @@ def write_replay(task_id: str, folder: Path) -> str:
     """Write a task's replay into a folder; return the name of its policy."""
     back = f"../gallery/{slug(task_id)}.html", title(task_id)
     if get_row(task_id).num_agents > 1:
-        recordings, policy = [("standing", race(task_id))], "zero, untrained"
+        recordings, policy = race(task_id)
     else:
         entrant = best(task_id)
         player = Player(task_id, entrant.policy, 0, dict(entrant.options))
@@ -97,19 +125,34 @@ def write_replay(task_id: str, folder: Path) -> str:
     return policy
 
 
-def race(task_id: str) -> Recording:
-    """A recording of some seconds of a race without movement."""
+def race(task_id: str) -> tuple[list[tuple[str, Recording]], str]:
+    """Some seconds of a race by the entrant that earns most in them, and its name."""
     from vnl_envs.envs.parallel import RaceCore
 
     core = RaceCore(make_task(task_id, get_row(task_id).num_agents), 1, 1)
+    still = np.zeros((1, core.task.num_animals, core.task.body.nu), np.float32)
+    standing = Entrant("zero, untrained", lambda observation: still)
+    raced = [(*_raced(core, entrant), entrant) for entrant in (*reused(task_id, core), standing)]
+    _, recording, who = max(raced, key=lambda found: found[0])
+    return [("race", recording)], who.name
+
+
+def _raced(core: RaceCore, entrant: Entrant) -> tuple[float, Recording]:
+    """What an entrant earns as all animals of a race, and its recording."""
     core.reset(np.array([0]), core.draw([np.random.default_rng(0)]))
     recording = Recording(core.task.world)
     recording.add(core.engine.data(0), core.overlays(0))
-    still = np.zeros((1, get_row(task_id).num_agents, core.task.body.nu), np.float32)
-    for _ in range(round(RACE_SECONDS / core.task.dt)):
-        core.step(still)
+    earned, racing = 0.0, np.ones((1, core.task.num_animals), bool)
+    assert callable(entrant.policy)
+    for _ in range(round(SECONDS / core.task.dt)):
+        # The fallen hold the standing pose, as in `parallel_env`.
+        step = core.step(np.where(racing[..., None], entrant.policy(core.observation), 0.0))
+        earned += float(step.reward[racing].sum())
+        racing &= ~step.terminated
         recording.add(core.engine.data(0), core.overlays(0))
-    return recording
+        if not racing.any():
+            break
+    return earned, recording
 
 
 def page(task_id: str, policy: str) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import NARROW, Visit, browsing, visit
 
 import vnl_envs
+from vnl_envs.envs.core import Core
+from vnl_envs.envs.parallel import RaceCore
+from vnl_envs.registry import get_row, make_task
 from vnl_envs.scoring.board.views import slug
 from website import build, gallery
 from website.checking import broken_links
+from website.reuse import WAYS
 
 SHOWN = "vnl/RodentJumpGap-v0", "vnl/RodentGoalRace-v0"
 
@@ -75,6 +80,31 @@ def test_a_page_says_all_of_its_task(task_id):
     for name in vnl_envs.task_options(task_id):
         assert f"| `{name}` |" in text
     assert task_id in text
+
+
+@pytest.mark.parametrize("task_id", [*vnl_envs.task_ids(), *vnl_envs.parallel_ids()])
+def test_policies_that_reach_goals_act_on_all_tasks_with_somewhere_to_go(task_id):
+    """Which are all but imitation, and gaps, which have policies of their own."""
+    agents = get_row(task_id).num_agents
+    if agents > 1:
+        core = RaceCore(make_task(task_id, agents), 1, 1)
+    else:
+        core = Core(make_task(task_id), 1, 1)
+    core.reset(np.array([0]), core.draw([np.random.default_rng(0)]))
+    shown = list(gallery.reused(task_id, core))
+    own = any(gallery.committed(task_id))
+    assert shown or own
+    for entrant in shown:
+        assert callable(entrant.policy)
+        actions = entrant.policy(core.observation)
+        assert actions.shape == (*core.observation.shape[:-1], core.task.body.nu)
+
+
+def test_a_corridor_leads_to_its_middle_ahead():
+    at = {"lateral_offset": np.array([[0.0], [0.0], [1.0]]),
+          "heading": np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])}  # fmt: skip
+    _, along = WAYS["lateral_offset"]
+    np.testing.assert_allclose(along(at), [[1, 0], [0, -1], [1, -1]])
 
 
 def test_broken_links_are_found(tmp_path):
