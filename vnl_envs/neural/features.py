@@ -99,18 +99,18 @@ def sets_of(
 
 def usable_bins(session: Session, files: Sequence[Path], width: int) -> np.ndarray:
     """(B,) bool, bins in whose frames pose and keypoints exist and every policy is upright."""
-    there = np.isfinite(session.read("qpos")[:, 0])
+    usable = np.isfinite(session.read("qpos")[:, 0])
     if session.has_keypoints:
         points = [
             np.isfinite(session.read("keypoints", a, a + _PART)).all(axis=(1, 2))
             for a in range(0, session.frames, _PART)
         ]
-        there &= np.concatenate(points)
+        usable &= np.concatenate(points)
     for path in files:
         with opened_activity(path) as activity:
             for name in activity.policies:
-                there &= activity.usable(name)
-    return np.asarray(in_bins(there, width).all(axis=1))
+                usable &= activity.usable(name)
+    return np.asarray(in_bins(usable, width).all(axis=1))
 
 
 def in_bins(values: np.ndarray, width: int) -> np.ndarray:

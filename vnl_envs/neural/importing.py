@@ -186,8 +186,8 @@ class _Poses:
         first = max(start - CONTEXT, 0)
         points = self._source.keypoints(first, min(stop + CONTEXT, self._source.frames))
         qpos = np.full((len(points), self._nq), np.nan)
-        there = np.where(fitting.enough(points)[:, None], 0.0, np.nan)
-        for span in finite_runs(there, 2):
+        mask = np.where(fitting.enough(points)[:, None], 0.0, np.nan)
+        for span in finite_runs(mask, 2):
             qpos[span] = self._track(points[span])[0]
         return qpos[start - first :][: stop - start]
 

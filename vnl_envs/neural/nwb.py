@@ -143,8 +143,8 @@ class NwbRecording:
         """See `Source`."""
         assert self._qpos is not None
         qpos = np.asarray(self._qpos.data[start:stop], float)
-        there = np.isfinite(qpos)
-        part = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
+        finite = np.isfinite(qpos)
+        part = np.flatnonzero(finite.any(axis=1) & ~finite.all(axis=1))
         if len(part):
             raise NeuralError(f"frame {start + part[0]} of 'qpos' has a number that is not finite")
         return qpos

@@ -99,15 +99,15 @@ def guarded(path: str | Path, make: Callable[[h5py.File], T]) -> Iterator[T]:
 
     Errors of the file name it. A `NeuralError` from the body of the context stays as it is.
     """
-    other = None
+    caller_error = None
     with naming(path), hdf5.opened(Path(path)) as file:
         made = make(file)
         try:
             yield made
         except NeuralError as error:
-            other = error
-    if other is not None:
-        raise other from None
+            caller_error = error
+    if caller_error is not None:
+        raise caller_error from None
 
 
 @contextlib.contextmanager

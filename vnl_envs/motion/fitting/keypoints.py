@@ -193,11 +193,11 @@ def seen(keypoints: np.ndarray) -> np.ndarray:
 
 def spread(points: np.ndarray) -> np.ndarray:
     """Root mean square distance of points (..., K, 3) from their centre, (...,); NaN is missing."""
-    there = seen(points)[..., None]
-    number = np.maximum(there.sum(axis=-2, keepdims=True), 1)
-    points = np.where(there, points, 0.0)
+    present = seen(points)[..., None]
+    number = np.maximum(present.sum(axis=-2, keepdims=True), 1)
+    points = np.where(present, points, 0.0)
     centre = points.sum(axis=-2, keepdims=True) / number
-    return np.sqrt((np.square(points - centre) * there).sum((-1, -2)) / number[..., 0, 0])
+    return np.sqrt((np.square(points - centre) * present).sum((-1, -2)) / number[..., 0, 0])
 
 
 class _Solver:
@@ -352,9 +352,9 @@ class _Solver:
         rig, size = self.rig, self.rig.unknowns
         rig.forward(self.kinematics, qpos)
         points = rig.markers(self.kinematics, offsets)
-        there = seen(keypoints)
-        miss = np.where(there[..., None], points - keypoints, 0.0)
-        weight = there / MARKER_NOISE**2 / (1 + np.square(miss).sum(-1) / GLITCH**2)
+        present = seen(keypoints)
+        miss = np.where(present[..., None], points - keypoints, 0.0)
+        weight = present / MARKER_NOISE**2 / (1 + np.square(miss).sum(-1) / GLITCH**2)
         slope = rig.jacobian(self.kinematics, points, rig.moves_markers)
         weighted = slope * weight[..., None, None]
         rows = weighted.reshape(len(qpos), -1, size).mT
@@ -431,14 +431,14 @@ class _Solver:
 
     def place(self, keypoints: np.ndarray) -> np.ndarray:
         """Standing poses (F, nq) aligned with the trunk's keypoints (Kabsch's solution)."""
-        there = _bridged(keypoints[:, self.trunk])
+        present = _bridged(keypoints[:, self.trunk])
         here = self.standing[self.trunk]
-        middle, centre = there.mean(axis=1), here.mean(axis=0)
-        product = np.einsum("fki,kj->fij", there - middle[:, None], here - centre)
+        middle, centre = present.mean(axis=1), here.mean(axis=0)
+        product = np.einsum("fki,kj->fij", present - middle[:, None], here - centre)
         u, _, vt = np.linalg.svd(product)
         u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
         turn = Rotation.from_matrix(u @ vt)
-        qpos = np.tile(self.body.standing_qpos, (len(there), 1))
+        qpos = np.tile(self.body.standing_qpos, (len(present), 1))
         qpos[:, :3] = middle + turn.apply(qpos[:, :3] - centre)
         stood = Rotation.from_quat(qpos[:, 3:7], scalar_first=True)
         qpos[:, 3:7] = (turn * stood).as_quat(scalar_first=True)
@@ -537,11 +537,11 @@ def _median(values: np.ndarray, axis: int | None = None) -> np.ndarray:
 def _bridged(points: np.ndarray) -> np.ndarray:
     """Points (T, K, 3) with missing ones interpolated in time, or at the mean of the others."""
     points, frames = points.copy(), np.arange(len(points))
-    there = seen(points)
+    present = seen(points)
     for k in range(points.shape[1]):
-        if not there[:, k].all():
-            known = there[:, k] if there[:, k].any() else there.any(axis=1)
-            source = points[known, k] if there[:, k].any() else np.nanmean(points[known], axis=1)
+        if not present[:, k].all():
+            known = present[:, k] if present[:, k].any() else present.any(axis=1)
+            source = points[known, k] if present[:, k].any() else np.nanmean(points[known], axis=1)
             for i in range(3):
                 points[:, k, i] = np.interp(frames, frames[known], source[:, i])
     return points

@@ -112,12 +112,12 @@ def read(
 
 def _summary(fit: Fit, unit: str, rate: float) -> str:
     """The fit in a few words."""
-    there = fit.error[np.isfinite(fit.error)]
+    errors = fit.error[np.isfinite(fit.error)]
     text = (
         f"{fit.error.shape[1]} keypoints in {unit} at {rate:g} Hz, "
-        f"{len(there) / fit.error.size:.1%} present, scaled by {fit.scale:.3f}; "
-        f"error median {1e3 * np.median(there):.1f} mm, "
-        f"95th percentile {1e3 * np.percentile(there, 95):.1f} mm"
+        f"{len(errors) / fit.error.size:.1%} present, scaled by {fit.scale:.3f}; "
+        f"error median {1e3 * np.median(errors):.1f} mm, "
+        f"95th percentile {1e3 * np.percentile(errors, 95):.1f} mm"
     )
     bad = fit.outlying.tolist()
     return text + (f"; frames that fit badly: {checks.listed(bad)}" if bad else "")
@@ -215,11 +215,11 @@ def _choose(shapes: Mapping[str, tuple[int, ...]], number: int) -> str:
     fits = [name for name, shape in shapes.items() if _axes(shape, number) is not None]
     chosen = [name for name in VARIABLES if name in fits] or fits
     if not fits or (chosen is fits and len(fits) > 1):
-        there = checks.listed(f"{name} {shape}" for name, shape in shapes.items())
+        arrays = checks.listed(f"{name} {shape}" for name, shape in shapes.items())
         raise ClipError(
             f"{'more than one' if fits else 'no'} variable holds {number} keypoints as "
             f"(T, 3, {number}), (T, {number}, 3) or (T, {3 * number}); "
-            f"arrays of numbers: {there or 'none'}"
+            f"arrays of numbers: {arrays or 'none'}"
         )
     frames = math.prod(shapes[chosen[0]]) // (3 * number)
     if frames > MOST_FRAMES:

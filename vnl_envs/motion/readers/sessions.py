@@ -69,8 +69,8 @@ def clip(qpos: np.ndarray, start: int, session: str, file: str) -> Clip:
 
 def finite_runs(qpos: np.ndarray, least: int = 12) -> list[slice]:
     """The runs of at least `least` frames in which poses (T, nq) are finite."""
-    there = np.isfinite(qpos).all(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
+    finite = np.isfinite(qpos).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(int)))
     spans = [slice(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
     return [span for span in spans if span.stop - span.start >= least]
 
@@ -116,22 +116,22 @@ class Poses:
             ClipError: a frame is only partly finite, or its quaternion is not of norm 1.
         """
         qpos = np.asarray(self._qpos[start:stop], float)[:, self._order]
-        there = np.isfinite(qpos)
-        part = np.flatnonzero(there.any(axis=1) & ~there.all(axis=1))
+        finite = np.isfinite(qpos)
+        part = np.flatnonzero(finite.any(axis=1) & ~finite.all(axis=1))
         if len(part):
             raise ClipError(
                 f"frame {start + part[0]} of 'pose/qpos' has a number that is not finite"
             )
-        there = there.all(axis=1)
-        norm = np.linalg.norm(qpos[there, 3:7], axis=1)
+        finite = finite.all(axis=1)
+        norm = np.linalg.norm(qpos[finite, 3:7], axis=1)
         bad = np.flatnonzero(np.abs(norm - 1) > 1e-2)
         if len(bad):
-            frame = start + np.flatnonzero(there)[bad[0]]
+            frame = start + np.flatnonzero(finite)[bad[0]]
             raise ClipError(
                 f"frame {frame} of 'pose/qpos' has a root quaternion of norm {norm[bad[0]]:.4f}"
             )
-        if there.any():
-            qpos[there] = self._fits.placed(qpos[there], "frame")
+        if finite.any():
+            qpos[finite] = self._fits.placed(qpos[finite], "frame")
         return qpos
 
     def keypoints(self, start: int, stop: int) -> np.ndarray:

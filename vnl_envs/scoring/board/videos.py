@@ -103,7 +103,7 @@ def read_videos(board: Path, key: str, result: Result) -> list[Video]:
     except OSError as error:
         raise problem(Code.SCHEMA, name, str(error.strerror).lower()) from None
     scores = {episode.id: episode.score for episode in result.episodes}
-    there = []
+    existing = []
     for video in videos:
         own = video.episode.startswith(f"{video.task}/") and video.file.startswith(
             f"{FOLDER}/{key}/"
@@ -113,8 +113,8 @@ def read_videos(board: Path, key: str, result: Result) -> list[Video]:
             raise problem(Code.CLAIM, name, f"{message}result does not have")
         if (board / video.file).exists():
             read_video(board, video)
-            there.append(video)
-    return there
+            existing.append(video)
+    return existing
 
 
 def read_video(board: Path, video: Video) -> bytes:
