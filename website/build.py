@@ -29,7 +29,7 @@ PAGES = "*.md", "docs/**/*.md", "vnl_envs/data/clips/*.md"
 MODULES = (Path(__file__).parent / "modules.txt").read_text().split()
 LIVE_CARD = f"""<div>
 
-**[Live rat]({gallery.REPLAYS}/{live.NAME}.html)**
+<p><a href="{gallery.REPLAYS}/{live.NAME}.html"><strong>Live rat</strong></a></p>
 
 Simulated in your browser: move its goal, push it.
 

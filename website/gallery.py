@@ -172,14 +172,9 @@ def _head(task_id: str, policy: str) -> list[str]:
     name = slug(task_id)
     about = (task_class(get_row(task_id)).__doc__ or "").split("\n\n    Args:")[0]
     text = "\n".join(line.strip() for line in about.splitlines())
-    lively = (
-        []
-        if task_id != live.TASK or not live.MODULE.exists()
-        else [
-            f"[The same policy, live](../{REPLAYS}/{live.NAME}.html): move the goal, push the rat.",
-            "",
-        ]
-    )
+    has_live = task_id == live.TASK and live.MODULE.exists()
+    href = f"../{REPLAYS}/{live.NAME}.html"
+    line = f'<p><a href="{href}">The same policy, live</a>: move the goal, push the rat.</p>'
     return [
         f"# {title(task_id)}",
         "",
@@ -190,7 +185,7 @@ def _head(task_id: str, policy: str) -> list[str]:
         "",
         f"The picture opens an interactive replay. Policy: {policy}.",
         "",
-        *lively,
+        *([line, ""] if has_live else []),
     ]
 
 

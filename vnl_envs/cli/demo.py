@@ -16,7 +16,7 @@ from vnl_envs.evaluation.evaluate import Summary, evaluate
 from vnl_envs.evaluation.play import write_replay, write_video
 
 EPISODES = 10
-SECONDS = 6.0
+SECONDS, VIDEO_SECONDS = 6.0, 3.0
 METRICS = ("return", "length")
 
 
@@ -58,7 +58,7 @@ def run(out: Path) -> Table:
     for demo in POLICIES:
         with resources.as_file(folder.joinpath(f"{demo.name}.onnx")) as policy:
             shown = demo.task_id, policy
-            write_video(*shown, out / f"{demo.name}.mp4", SECONDS, **demo.options)
+            write_video(*shown, out / f"{demo.name}.mp4", VIDEO_SECONDS, **demo.options)
             write_replay(*shown, out / f"{demo.name}.html", SECONDS, **demo.options)
             for name, actor in (("trained", policy), (demo.untrained, demo.untrained)):
                 done = evaluate(demo.task_id, actor, EPISODES, progress=True, **demo.options)
