@@ -14,7 +14,7 @@ demo: $(VENV)/.package system
 	$(BIN)/python -m leaderboard.make_submissions ppo
 # A run that another version began there would be refused.
 	rm -rf out/score
-	$(BIN)/vnl-envs score run leaderboard/submissions/ppo.zip --suite quick-v1 --workers 2 --out out/score
+	$(BIN)/vnl-envs score run leaderboard/submissions/ppo.zip --suite quick-v2 --workers 2 --out out/score
 	$(BIN)/vnl-envs score replays out/score/result.json leaderboard/submissions/ppo.zip --out out/replays
 	$(BIN)/vnl-envs score report out/score/result.json --html out/report.html --replays out/replays
 	@echo 'Open in a browser: out/rodent.html and out/humanoid.html, to turn and scrub; out/report.html, the scores.'

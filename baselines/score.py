@@ -23,7 +23,7 @@ from vnl_envs.tasks.cells import EachClip
 from vnl_envs.utils.files import written_whole
 
 # Divisor of the physics time step, to test whether a score depends on it.
-FINER = 2
+HALVED = 2
 STARTS: dict[str, dict[str, Any]] = {
     "random frames": {},
     "first frame": {"start": 0, "noise": 0.02},
@@ -70,7 +70,7 @@ def score(path: Path, episodes: int, seed: int = 0, progress: bool = False) -> d
         scores[split] = {}
         for name, entrant in entrants.items():
             varied: dict[str, Any] = {"split": split} if split else {}
-            varied |= {"finer": FINER} if name == "half step" else {}
+            varied |= {"timestep_divisor": HALVED} if name == "half step" else {}
             result = vnl_envs.evaluate(
                 task_id, entrant, episodes, seed, progress=progress, **{**options, **varied}
             )

@@ -1,7 +1,7 @@
 """Overhead of the harness over bare environment and inference, per step and per run.
 
     python -m benchmarks.scoring_overhead [--task ID] [--policy FILE] [--blocks 200] [--steps 50]
-        [--bundle leaderboard/submissions/ppo.zip] [--suites quick-v1 ...] [--rounds 2]
+        [--bundle leaderboard/submissions/ppo.zip] [--suites quick-v2 ...] [--rounds 2]
 
 Per step: two simulations of the same episodes with the same policy take turns of a block of steps.
 One evaluates ONNX Runtime in this process, the other a process in the sandbox. Their actions and
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--suites", nargs="+", default=["quick-v1"])
+    parser.add_argument("--suites", nargs="+", default=["quick-v2"])
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     if (reason := launch.unavailable_reason()) is not None:

@@ -35,7 +35,7 @@ CHECKPOINTS = Path(__file__).parents[1] / "baselines" / "checkpoints" / "ppo"
 
 def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
     """The checkpoints on their tasks, and `episodes` episodes of each task, easiest cell first."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     files = {task.id: CHECKPOINTS / f"{task.id.partition('/')[2]}.onnx" for task in suite.tasks}
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
     candidate = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)

@@ -14,7 +14,7 @@ from vnl_envs.scoring.submission.bundles import pack_entry
 
 FOLDER = Path(__file__).parent / "submissions"
 CHECKPOINTS = Path(__file__).parent.parent / "baselines" / "checkpoints"
-SUITE = "core-v1"
+SUITE = "core-v2"
 DATE = "2026-11-24"
 
 

@@ -1,8 +1,8 @@
 """Write suites: `python -m leaderboard.make_suites [NAME ...]`, by default all published ones.
 
 NAME is a family and a version: "core-v2". A published suite does not change; a change needs a new
-version. An existing suite keeps its tasks. A new one has every registered task that declares a
-primary metric. The task itself defines what is scored: `Task.primary`, `Task.cells`.
+version. An existing suite keeps its tasks. A new one has its family's tasks; a new task belongs to
+"wide". The task itself defines what is scored: `Task.primary`, `Task.cells`.
 
 The test suite compares the files with the output of this script and with the registered tasks.
 """
@@ -73,7 +73,7 @@ TIERS = {
     ),
     "simulator": Tier(
         "half the physics time step; another constraint solver",
-        {"-finer": {"finer": 2}, "-cg": {"solver": "cg"}},
+        {"-half-step": {"timestep_divisor": 2}, "-cg": {"solver": "cg"}},
     ),
 }
 
@@ -101,46 +101,67 @@ class Family:
 
     Attributes:
         description: text for people; "{tasks}" stands for the number of tasks.
+        tasks: names of the classes of its tasks; None stands for all that no other family names.
         nominal, others: sizes in the nominal tier and in the others.
         tiers: names of the tiers.
     """
 
     description: str
+    tasks: tuple[str, ...] | None
     nominal: Size
     others: Size
     tiers: Sequence[str] = tuple(TIERS)
 
 
+CORE = "Imitation", "JumpGap", "GoalReaching"
 FAMILIES = {
     "core": Family(
         "The leaderboard's suite: {tasks} tasks, five tiers",
+        CORE,
         nominal=Size(clip=8, training_clip=4, rung=15, drawn=100),
         others=Size(clip=8, training_clip=0, rung=15, drawn=60),
     ),
     "quick": Family(
         "For trying out: {tasks} tasks, one tier beside the nominal one, within five minutes",
+        CORE,
         nominal=Size(clip=4, training_clip=1, rung=3, drawn=30),
         others=Size(clip=2, training_clip=0, rung=3, drawn=15),
         tiers=(NOMINAL, "dynamics"),
     ),
+    "wide": Family(
+        "More of an animal's day: {tasks} tasks, one tier beside the nominal one",
+        None,
+        nominal=Size(clip=8, training_clip=4, rung=15, drawn=100),
+        others=Size(clip=8, training_clip=0, rung=15, drawn=60),
+        tiers=(NOMINAL, "dynamics"),
+    ),
 }
+
+
+def family_of(name: str) -> Family:
+    """The family of a suite's name.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    family = name.rpartition("-v")[0]
+    if family not in FAMILIES:
+        raise ValueError(f"a suite is a version of {', '.join(FAMILIES)}, got {name!r}")
+    return FAMILIES[family]
 
 
 def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> Suite:
     """Make a suite.
 
     Args:
-        name: family and version, such as "core-v1".
+        name: family and version, such as "core-v2".
         tasks: ids of registered tasks that declare a primary metric.
         known: suite whose hashes are reused for the same cells; other hashes are computed.
 
     Raises:
         ValueError: there is no such family.
     """
-    kind = name.rpartition("-v")[0]
-    if kind not in FAMILIES:
-        raise ValueError(f"a suite is a version of {', '.join(FAMILIES)}, got {name!r}")
-    family = FAMILIES[kind]
+    family = family_of(name)
     hashes = _hashes(known) if known else {}
     return Suite(
         schema_version=1,
@@ -153,9 +174,14 @@ def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> S
     )
 
 
-def scored_tasks() -> list[str]:
-    """Registered tasks that declare a primary metric."""
-    return [id for id in task_ids() if task_class(get_row(id)).primary is not None]
+def tasks_of(family: Family) -> list[str]:
+    """Ids of the family's registered tasks; each has a primary metric."""
+    named = {name for other in FAMILIES.values() for name in other.tasks or ()}
+    names = {id: task_class(get_row(id)).__name__ for id in task_ids()}
+    if family.tasks is not None:
+        return [id for id, name in names.items() if name in family.tasks]
+    others = [id for id, name in names.items() if name not in named]
+    return [id for id in others if make_task(id).unwrapped.primary is not None]
 
 
 _Key = tuple[str, str, str, str]
@@ -260,7 +286,8 @@ def main(names: Sequence[str]) -> None:
     published = suite_names()
     for name in names or published:
         there = name in published
-        tasks = [task.id for task in load_suite(name).tasks] if there else scored_tasks()
+        known = load_suite(name).tasks if there else ()
+        tasks = [task.id for task in known] or tasks_of(family_of(name))
         with written_whole(FOLDER / f"{name}.json") as path:
             path.write_text(to_text(make_suite(name, tasks)))
 

@@ -23,7 +23,7 @@ _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
 WORLD_OPTIONS = {
     "actuation": '"position" (default) servos or "torque" motors',
     "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
-    "finer": "divisor of the physics time step, to test a policy at a shorter one; default 1",
+    "timestep_divisor": "divisor of the physics time step, to test a policy on; default 1",
     "solver": '"newton" or "cg", the constraint solver to test a policy with; default the body\'s',
 }
 """Options of every task, given to `build_world`."""

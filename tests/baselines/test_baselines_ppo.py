@@ -418,7 +418,7 @@ def test_layers_are_what_they_say(tmp_path: Path) -> None:
     assert np.abs(policy(obs)).max() == 1
 
 
-def test_a_score_has_the_untrained_and_the_finer_step_beside_it(short: Path) -> None:
+def test_a_score_has_the_untrained_and_the_shorter_step_beside_it(short: Path) -> None:
     record = score(short / "run" / POLICY, episodes=1)
     entrants = record["scores"][""]
     assert list(entrants) == ["zero", "random", "trained", "half step"]

@@ -107,7 +107,7 @@ def document() -> dict[str, Any]:
     """A sound `submission.json`."""
     return {
         "schema_version": 1, "name": "Sound", "authors": ["A. Rat"], "licence": "MIT",
-        "date": "2026-01-31", "description": "", "suite": "quick-v1",
+        "date": "2026-01-31", "description": "", "suite": "quick-v2",
         "tasks": {TASK: {"policy": POLICY, "training": {
             "algorithm": "PPO", "env_steps": 1000, "backend": "MuJoCo C",
             "hardware": "2 cores", "seeds": [0],
@@ -432,7 +432,7 @@ def document_cases() -> Iterator[Case]:
     for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
         yield case(f"encoding: {encoding}", text.encode(encoding))
     yield case("encoding: latin-1", text.replace("Sound", "S\xf6und").encode("latin-1"))
-    for pair in ('"name": "Other"', '"suite": "core-v1"', '"tasks": {}', '"n\\u0061me": "Other"'):
+    for pair in ('"name": "Other"', '"suite": "core-v2"', '"tasks": {}', '"n\\u0061me": "Other"'):
         yield case(f"repeated key: {pair}", ("{" + pair + ", " + text[1:]).encode())
     seeds = '"seeds": [0]'
     for word in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "1e400"):
@@ -470,7 +470,7 @@ WRONG: dict[str, list[Any]] = {
     "authors": [*_ANY, "A. Rat", [], [""], [1], ["a"] * 51, {"0": "a"}, ["a\nb"]],
     "date": [*_ANY, "yesterday", "31.1.2026", "2026-13-01", "2026-02-30", "", "2026-01-31T10:00"],
     "description": [*_ANY, *_TEXTS, 5],
-    "suite": [*_ANY, *_TEXTS, "", "Core V1", "../core-v1", "core-v1.json", "/etc/passwd", "a\n"],
+    "suite": [*_ANY, *_TEXTS, "", "Core V1", "../core-v2", "core-v2.json", "/etc/passwd", "a\n"],
     "tasks": [*_ANY, "x", [], {}, {TASK: None}, {"no id": {}}, {"../a/b-v0": {}},
               {"vnl/R\u043edent-v0": {}}, {"vnl/Rodent-v\u0661": {}}],
     "entry": [None, True, 1.5, "x", [], {}],

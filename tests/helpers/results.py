@@ -98,7 +98,7 @@ MAKERS = (
 )
 
 
-def make_suite(name: str = "core-v1") -> Suite:
+def make_suite(name: str = "core-v2") -> Suite:
     """Six tasks, with behaviours, widths and single cells, in five tiers."""
     tasks = []
     for body, ladder in (
@@ -231,7 +231,7 @@ def write_board(folder: Path, makers: Sequence[Maker] = MAKERS) -> None:
     for name in ("results", "suites", "anchors"):
         (folder / name).mkdir(parents=True)
     entries = []
-    for name, some in (("core-v1", makers), ("quick-v1", makers[:3])):
+    for name, some in (("core-v2", makers), ("quick-v2", makers[:3])):
         suite = make_suite(name)
         (folder / "suites" / f"{name}.json").write_text(to_text(suite))
         (folder / "anchors" / f"{name}.json").write_text(to_text(make_anchors(suite)))

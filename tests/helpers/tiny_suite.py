@@ -31,7 +31,7 @@ KILLS = 20
 @pytest.fixture(scope="session")
 def suite() -> Suite:
     """Two tasks of two tiers, with five short episodes each."""
-    quick = suites.load_suite("quick-v1")
+    quick = suites.load_suite("quick-v2")
     tasks = [
         task.model_copy(update={
             "tiers": {
@@ -161,7 +161,7 @@ def packed(folder: Path, suite: Suite, policy: Callable[[SuiteTask], bytes]) -> 
     )
     (folder / "entry.toml").write_text(
         'name = "Half"\nauthors = ["Nobody"]\nlicence = "Apache-2.0"\ndate = 2026-01-01\n'
-        f'suite = "quick-v1"\n{training}{"".join(entries)}'
+        f'suite = "quick-v2"\n{training}{"".join(entries)}'
     )
     pack(folder / "entry.toml", folder / "half.zip")
     return folder / "half.zip"

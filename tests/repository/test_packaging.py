@@ -49,7 +49,7 @@ def test_wheel_has_one_import_package_and_the_data(wheel):
     for body in ("rodent", "humanoid"):
         assert f"vnl_envs/data/clips/{body}.h5" in names
         assert f"vnl_envs/data/standing/{body}.json" in names
-    for suite in ("core-v1", "quick-v1"):
+    for suite in ("core-v2", "quick-v2"):
         assert f"vnl_envs/data/suites/{suite}.json" in names
         assert f"vnl_envs/data/anchors/{suite}.json" in names
     for path in (ROOT / "vnl_envs/scoring/board/templates").iterdir():

@@ -79,7 +79,7 @@ def test_what_commands_write_is_marked_as_generated():
     written = [
         *(str(path.relative_to(ROOT)) for path in (BOARD / "results").iterdir()),
         *(str(path.relative_to(ROOT)) for path in (BOARD / "schemas").iterdir()),
-        "vnl_envs/data/suites/core-v1.json", "tests/tasks/golden/vnl_RodentJumpGap-v0.json",
+        "vnl_envs/data/suites/core-v2.json", "tests/tasks/golden/vnl_RodentJumpGap-v0.json",
     ]  # fmt: skip
     assert {attribute("linguist-generated", path) for path in written} == {"set"}
     assert attribute("linguist-generated", "leaderboard/make_board.py") == "unspecified"

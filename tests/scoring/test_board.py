@@ -50,7 +50,7 @@ from vnl_envs.scoring.results.files import read_result, records_name, write_resu
 from vnl_envs.scoring.run.runner import part_of
 from vnl_envs.statistics import intervals
 
-JUMP = "task-core-v1-dev-vnl-RodentJumpGap-v0.html"
+JUMP = "task-core-v2-dev-vnl-RodentJumpGap-v0.html"
 RANKED = ".board tbody.ranked tr"
 ENTRIES = len(MAKERS)
 
@@ -118,8 +118,8 @@ def test_every_link_of_every_page_leads_somewhere_on_the_site(site):
 
 
 def test_downloads_hold_the_same_rows(site):
-    rows = json.loads((site / "data/core-v1-dev.json").read_text())
-    with (site / "data/core-v1-dev.csv").open(newline="", encoding="utf-8") as file:
+    rows = json.loads((site / "data/core-v2-dev.json").read_text())
+    with (site / "data/core-v2-dev.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert len(rows) == len(table) == ENTRIES
     assert {row["name"] for row in rows} == {maker.name for maker in MAKERS}
@@ -133,7 +133,7 @@ def test_downloads_hold_the_same_rows(site):
 
 
 def test_incomplete_results_and_references_have_no_rank(site):
-    rows = json.loads((site / "data/core-v1-dev.json").read_text())
+    rows = json.loads((site / "data/core-v2-dev.json").read_text())
     unranked = {row["name"] for row in rows if row["rank"] is None}
     assert unranked == {m.name for m in MAKERS if m.part > 1 or m.status == "reference"}
     best = max((row for row in rows if row["rank"]), key=lambda row: row["overall"])
@@ -152,7 +152,7 @@ def test_algorithms_need_five_seeds(site):
 
 
 def test_a_gap_to_another_engine_is_of_the_episodes_that_both_ran(site):
-    rows = json.loads((site / "data/core-v1-dev.json").read_text())
+    rows = json.loads((site / "data/core-v2-dev.json").read_text())
     (gap,) = [row["engine_gap"] for row in rows if row["engine_gap"] is not None]
     # Of the same noise, with a skill that is 0.02 lower.
     assert gap == pytest.approx(-0.02, abs=0.008)
@@ -231,7 +231,7 @@ def test_what_a_build_before_wrote_is_removed(small, tmp_path):
     others = ["entry-mine.html", "results/mine.json", "data/mine.csv", "report.html"]
     for name in others:
         (out / name).write_text("mine")
-    changed = "entry-core-v1-03.html"
+    changed = "entry-core-v2-03.html"
     (out / changed).write_text("mine, too")
     edit(small / "board.json", lambda board: board.update(entries=board["entries"][:2]))
     assert build(small, out).exit_code == build(small, once).exit_code == 0
@@ -254,31 +254,31 @@ def test_a_site_in_the_folder_of_its_board_leaves_the_board_whole(small):
     assert build(small, small).exit_code == 0
     edit(small / "board.json", lambda board: board.update(entries=board["entries"][:2]))
     assert build(small, small).exit_code == 0
-    assert (small / "results/core-v1-03.json").exists()
+    assert (small / "results/core-v2-03.json").exists()
 
 
 def test_a_result_with_an_invented_score_is_left_out(small, tmp_path):
-    path = small / "results/core-v1-03.json"
+    path = small / "results/core-v2-03.json"
     edit(path, lambda r: r["overall"].update(value=r["overall"]["value"] + 0.1))
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.CLAIM
-    assert "core-v1-03.json: overall.value: is" in done.output
-    rows = json.loads((tmp_path / "out/data/core-v1-dev.json").read_text())
-    assert [row["result"] for row in rows] == [f"results/core-v1-0{i}.json" for i in (0, 1, 2)]
-    assert not (tmp_path / "out/results/core-v1-03.json").exists()
+    assert "core-v2-03.json: overall.value: is" in done.output
+    rows = json.loads((tmp_path / "out/data/core-v2-dev.json").read_text())
+    assert [row["result"] for row in rows] == [f"results/core-v2-0{i}.json" for i in (0, 1, 2)]
+    assert not (tmp_path / "out/results/core-v2-03.json").exists()
 
 
 def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
     """Whatever it calls itself; in another suite's table it has another."""
-    names = [small / f"results/{name}.json" for name in ("core-v1-02", "core-v1-03")]
+    names = [small / f"results/{name}.json" for name in ("core-v2-02", "core-v2-03")]
     identity = json.loads(names[0].read_text())["entrant"]["identity"]
     edit_result(names[1], lambda r: r["entrant"].update(identity=identity))
     names[1].with_suffix(".verified.json").unlink()
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.SCHEMA
-    told = f"core-v1-03.json: entrant.identity: is {identity}, as in core-v1-02.json"
+    told = f"core-v2-03.json: entrant.identity: is {identity}, as in core-v2-02.json"
     assert told in done.output.replace("\n", "")
-    for suite, count in (("core-v1", 3), ("quick-v1", 3)):
+    for suite, count in (("core-v2", 3), ("quick-v2", 3)):
         assert len(json.loads((tmp_path / f"out/data/{suite}-dev.json").read_text())) == count
 
 
@@ -286,7 +286,7 @@ def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
     ("change", "code", "told"),
     [
         (lambda r: r["entrant"].update(identity="0" * 64), Code.CLAIM, "entrant: is 000"),
-        (lambda r: r["suite"].update(sha256="0" * 64), Code.VERSION, "suite: is core-v1 with"),
+        (lambda r: r["suite"].update(sha256="0" * 64), Code.VERSION, "suite: is core-v2 with"),
         (lambda r: r["episodes"][0].update(score=1.0), Code.CLAIM, "vnl/RodentImitation-v0/nom"),
         (lambda r: r.update(split="test", season="0" * 64), Code.CLAIM, "split: is test"),
         (lambda r: r.update(engine="native"), Code.CLAIM, "engine: is native"),
@@ -295,20 +295,20 @@ def test_an_entrant_has_one_row_in_a_table(small, tmp_path):
 def test_a_cross_check_is_checked_as_every_result(
     small: Path, tmp_path: Path, change: Change, code: Code, told: str
 ) -> None:
-    edit_result(small / "results/core-v1-02.mjx.json", change)
+    edit_result(small / "results/core-v2-02.mjx.json", change)
     edit(small / "board.json", lambda board: board.update(entries=board["entries"][2:3]))
     done = build(small, tmp_path / "out")
     assert done.exit_code == code
-    assert f"core-v1-02.mjx.json: {told}" in done.output
+    assert f"core-v2-02.mjx.json: {told}" in done.output
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("results/core-v1-02.speed.json", '{"a": 1}'),
-        ("results/core-v1-02.speed.json", '{"workers": "two", "all": {}, "tasks": {}}'),
-        ("videos/core-v1-02/videos.json", '[{"name": "best"}]'),
-        ("videos/core-v1-02/videos.json", "{}"),
+        ("results/core-v2-02.speed.json", '{"a": 1}'),
+        ("results/core-v2-02.speed.json", '{"workers": "two", "all": {}, "tasks": {}}'),
+        ("videos/core-v2-02/videos.json", '[{"name": "best"}]'),
+        ("videos/core-v2-02/videos.json", "{}"),
     ],
 )
 def test_documents_beside_a_result_are_checked(
@@ -325,7 +325,7 @@ def test_the_front_page_does_not_depend_on_the_order_of_the_board(small, tmp_pat
     edit(small / "board.json", lambda board: board["entries"].reverse())
     tables = read_board(small).tables
     assert [(t.suite.name, t.page) for t in tables] == [
-        ("core-v1", "index.html"), ("quick-v1", "board-quick-v1-dev.html")
+        ("core-v2", "index.html"), ("quick-v2", "board-quick-v2-dev.html")
     ]  # fmt: skip
 
 
@@ -346,14 +346,14 @@ def test_results_of_seasons_are_shown_if_these_were_opened(small, tmp_path):
     opened = season(keys[1], name="summer", opened="2027-03-02")
     for name, listed in (("02", closed), ("03", opened)):
         test = {"split": "test", "season": listed["sha256"]}
-        edit_result(small / f"results/core-v1-{name}.json", lambda r, test=test: r.update(test))
-        (small / f"results/core-v1-{name}.verified.json").unlink()
+        edit_result(small / f"results/core-v2-{name}.json", lambda r, test=test: r.update(test))
+        (small / f"results/core-v2-{name}.verified.json").unlink()
     edit(small / "board.json", lambda b: b.update(entries=b["entries"][:4]))
     edit(small / "board.json", lambda b: b["entries"][2].update(cross_checks=[]))
     refused = build(small, tmp_path / "out")
     assert refused.exit_code == Code.CLAIM
-    assert f"core-v1-02.json: season: is {closed['sha256']}, which seasons.json" in refused.output
-    assert "core-v1-03.json: season: is" in refused.output
+    assert f"core-v2-02.json: season: is {closed['sha256']}, which seasons.json" in refused.output
+    assert "core-v2-03.json: season: is" in refused.output
     list_seasons(small, closed, opened)
     assert build(small, tmp_path / "out").exit_code == 0
     splits = [table.season or table.split for table in read_board(small).tables]
@@ -382,17 +382,17 @@ def test_a_season_closes_with_the_key_that_it_opened_with(tmp_path, wrong):
 
 
 def test_a_cross_check_is_of_one_entry(small, tmp_path):
-    cross = {"cross_checks": ["core-v1-02.mjx.json"]}
+    cross = {"cross_checks": ["core-v2-02.mjx.json"]}
     edit(small / "board.json", lambda board: board["entries"][1].update(cross))
     done = build(small, tmp_path / "out")
     assert done.exit_code == Code.SCHEMA
-    assert "lists 'core-v1-02.mjx.json' 2 times" in done.output
+    assert "lists 'core-v2-02.mjx.json' 2 times" in done.output
 
 
 def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
     monkeypatch.setattr(make_board, "BOARD", small / "board.json")
     monkeypatch.setattr(make_board, "RESULTS", small / "results")
-    name, cross = "core-v1-02.json", "core-v1-02.mjx.json"
+    name, cross = "core-v2-02.json", "core-v2-02.mjx.json"
     order = [row.result for row in make_board.board()]
     make_board.publish(BoardEntry(result=name, pinned=True))
     make_board.publish(BoardEntry(result=name))
@@ -408,7 +408,7 @@ def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
 
 
 def test_report_names_the_tasks_the_failures_and_hostile_names_as_they_are(tmp_path):
-    suite = make_suite("quick-v1")
+    suite = make_suite("quick-v2")
     result = make_result(suite, MAKERS[4]._replace(name="[bold]no markup[/bold]"))
     out = StringIO()
     Console(file=out, width=110).print(report.summary(result, suite))
@@ -441,7 +441,7 @@ def test_a_report_says_how_to_run_just_its_episodes(engine, part, options):
     some = [episode for episode in whole.episodes if episode.id in ids]
     result = whole.model_copy(update={"engine": engine, "episodes": some})
     run, verify = report.reproduce(result, suite, "a.json", "a.zip").splitlines()
-    assert run == f"vnl-envs score run a.zip --suite core-v1 --split dev{options} --out run"
+    assert run == f"vnl-envs score run a.zip --suite core-v2 --split dev{options} --out run"
     assert verify == "vnl-envs score verify a.json a.zip"
     odd = result.model_copy(update={"episodes": some[1::2]})
     assert report.reproduce(odd, suite, "a.json", "a.zip") == verify
@@ -449,10 +449,10 @@ def test_a_report_says_how_to_run_just_its_episodes(engine, part, options):
 
 def test_report_of_another_version_of_a_suite_is_refused(tmp_path):
     path = tmp_path / "result.json"
-    write_result(path, make_result(make_suite("quick-v1"), MAKERS[3]))
+    write_result(path, make_result(make_suite("quick-v2"), MAKERS[3]))
     done = CliRunner().invoke(app, ["report", str(path)])
     assert done.exit_code == Code.VERSION
-    assert done.output.startswith("error[version] suite: is quick-v1 with SHA-256")
+    assert done.output.startswith("error[version] suite: is quick-v2 with SHA-256")
 
 
 # In a browser
@@ -642,7 +642,7 @@ def test_hostile_names_are_text(at):
     at.open("index.html")
     assert {*HOSTILE} <= {*at.page.locator(".board .name").all_text_contents()}
     for i, name in enumerate(HOSTILE, ENTRIES - len(HOSTILE)):
-        at.open(f"entry-core-v1-{i:02}.html")
+        at.open(f"entry-core-v2-{i:02}.html")
         assert at.page.locator("h1").text_content() == name
         assert name in at.page.title()
         description = at.page.locator(".description").text_content()
@@ -678,14 +678,14 @@ def _replays(board: Path, key: str) -> None:
 
 def show(board: Path, key: str, *options: Any) -> Any:
     """What the command says of an entry."""
-    files = (board / f"results/{key}.json", "--suite", board / "suites/core-v1.json")
+    files = (board / f"results/{key}.json", "--suite", board / "suites/core-v2.json")
     return CliRunner().invoke(app, ["report", *map(str, (*files, *options))])
 
 
 @browsing
-@pytest.mark.parametrize("page", ["entry-core-v1-01", "report"])
+@pytest.mark.parametrize("page", ["entry-core-v2-01", "report"])
 def test_replays_are_data_whoever_made_them(page, small, tmp_path, browser):
-    key, out = "core-v1-01", tmp_path / "out"
+    key, out = "core-v2-01", tmp_path / "out"
     _replays(small, key)
     assert build(small, out).exit_code == 0
     done = show(small, key, "--replays", small / "replays", "--html", out / "report.html")
@@ -705,6 +705,6 @@ def test_replays_are_data_whoever_made_them(page, small, tmp_path, browser):
 def test_a_report_without_the_replays_that_it_should_have_is_refused(small, tmp_path):
     html = tmp_path / "report.html"
     for options in (["--html", html], []):
-        done = show(small, "core-v1-01", "--replays", tmp_path, *options)
+        done = show(small, "core-v2-01", "--replays", tmp_path, *options)
         assert done.exit_code == 2, done.output
     assert not html.exists()

@@ -55,11 +55,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     for name in ("results", "suites", "anchors"):
         (folder / name).mkdir()
-    (folder / "suites/core-v1.json").write_text(to_text(SUITE))
-    (folder / "anchors/core-v1.json").write_text(to_text(make_anchors(SUITE)))
+    (folder / "suites/core-v2.json").write_text(to_text(SUITE))
+    (folder / "anchors/core-v2.json").write_text(to_text(make_anchors(SUITE)))
     entries = []
     for i, maker in enumerate(MAKERS[1:4]):
-        path = folder / f"results/core-v1-{i:02}.json"
+        path = folder / f"results/core-v2-{i:02}.json"
         write_entry(path, make_result(SUITE, maker), verified=maker.status == "verified")
         entries.append(BoardEntry(result=path.name, pinned=maker.pinned))
     (folder / "board.json").write_text(to_text(Board(schema_version=1, entries=entries)))
@@ -88,7 +88,7 @@ def edit(path: Path, change: Change) -> None:
 
 def rows_of(site: Path) -> list[str]:
     """The results that a site shows."""
-    return [row["result"] for row in json.loads((site / "data/core-v1-dev.json").read_text())]
+    return [row["result"] for row in json.loads((site / "data/core-v2-dev.json").read_text())]
 
 
 # Contradictions
@@ -149,9 +149,9 @@ def test_an_episode_that_contradicts_itself_is_shown_by_no_command(
     board: Path, tmp_path: Path, forge: Callable[[Result], Result], told: str
 ) -> None:
     result = make_result(SUITE, MAKERS[3])
-    honest, forged = board / "results/core-v1-01.json", board / "results/core-v1-02.json"
+    honest, forged = board / "results/core-v2-01.json", board / "results/core-v2-02.json"
     write_result(forged, forge(result))
-    (board / "results/core-v1-02.verified.json").unlink()
+    (board / "results/core-v2-02.verified.json").unlink()
     page = tmp_path / "page.html"
     for command in (
         ("verify", forged), ("verify", forged, "--json"), ("report", forged, "--html", page),
@@ -165,47 +165,47 @@ def test_an_episode_that_contradicts_itself_is_shown_by_no_command(
     assert not page.exists()
     done = score("site", "--board", board, "--out", tmp_path / "site")
     assert done.exit_code == Code.CLAIM
-    assert "core-v1-02.json: vnl/" in done.output
+    assert "core-v2-02.json: vnl/" in done.output
     assert told in done.output
-    assert "results/core-v1-02.json" not in rows_of(tmp_path / "site")
+    assert "results/core-v2-02.json" not in rows_of(tmp_path / "site")
 
 
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("results/core-v1-01.speed.json", lambda d: d["all"].update(steps=10**9),
-         "core-v1-01.speed.json: is of "),
-        ("videos/core-v1-01/videos.json", lambda d: d[0].update(score=0.999),
-         "videos/core-v1-01/videos.json: videos/core-v1-01/best.mp4: is of vnl/"),
-        ("results/core-v1-01.verified.json", lambda d: d.update(result="0" * 64),
-         "core-v1-01.verified.json: is of the result 000"),
-        ("results/core-v1-01.verified.json", lambda d: d.update(episodes=3, run_again=3,
-         same_to_the_bit=3), "core-v1-01.verified.json: is of 3 of 3 episodes"),
+        ("results/core-v2-01.speed.json", lambda d: d["all"].update(steps=10**9),
+         "core-v2-01.speed.json: is of "),
+        ("videos/core-v2-01/videos.json", lambda d: d[0].update(score=0.999),
+         "videos/core-v2-01/videos.json: videos/core-v2-01/best.mp4: is of vnl/"),
+        ("results/core-v2-01.verified.json", lambda d: d.update(result="0" * 64),
+         "core-v2-01.verified.json: is of the result 000"),
+        ("results/core-v2-01.verified.json", lambda d: d.update(episodes=3, run_again=3,
+         same_to_the_bit=3), "core-v2-01.verified.json: is of 3 of 3 episodes"),
     ],
 )  # fmt: skip
 def test_what_lies_beside_a_result_follows_from_it_or_is_left_out(
     board: Path, tmp_path: Path, name: str, change: Change, told: str
 ) -> None:
-    third = board / "results/core-v1-02.speed.json"
+    third = board / "results/core-v2-02.speed.json"
     rates = {"episodes": 0, "steps": 0, "seconds": 1.0, "policy_seconds": 0.0,
              "simulation_seconds": 0.0, "steps_per_second": 0.0, "overhead": 0.0}  # fmt: skip
     third.write_text(json.dumps({"workers": 1, "all": rates, "tasks": {}}))
-    shutil.copyfile(third, board / "results/core-v1-01.speed.json")
+    shutil.copyfile(third, board / "results/core-v2-01.speed.json")
     third.unlink()
-    folder = board / "videos/core-v1-01"
+    folder = board / "videos/core-v2-01"
     folder.mkdir(parents=True)
     (folder / "best.mp4").write_bytes(b"\0\0\0\x14ftypisom")
-    episode = read_files(board / "results/core-v1-01.json")["episodes"][0]
+    episode = read_files(board / "results/core-v2-01.json")["episodes"][0]
     video = {"task": "vnl/RodentImitation-v0", "which": "best", "episode": episode["id"],
-             "score": episode["score"], "file": "videos/core-v1-01/best.mp4"}  # fmt: skip
+             "score": episode["score"], "file": "videos/core-v2-01/best.mp4"}  # fmt: skip
     (folder / "videos.json").write_text(json.dumps([video]))
     if "speed" not in name:
-        (board / "results/core-v1-01.speed.json").unlink()
+        (board / "results/core-v2-01.speed.json").unlink()
     edit(board / name, change)
     done = score("site", "--board", board, "--out", tmp_path / "site")
     assert done.exit_code == Code.CLAIM, done.output
     assert told in done.output
-    assert "results/core-v1-01.json" in rows_of(tmp_path / "site")
+    assert "results/core-v2-01.json" in rows_of(tmp_path / "site")
 
 
 def bundle_of(result: dict[str, Any], **changes: Any) -> dict[str, bytes]:
@@ -214,7 +214,7 @@ def bundle_of(result: dict[str, Any], **changes: Any) -> dict[str, bytes]:
     said = {key: entrant[key] for key in ("name", "authors", "licence", "date", "description")}
     tasks = {task: {"policy": policy, "training": told["training"]}
              for task, told in entrant["policies"].items()}  # fmt: skip
-    document = {"schema_version": 1, "suite": "core-v1", "tasks": tasks} | said | changes
+    document = {"schema_version": 1, "suite": "core-v2", "tasks": tasks} | said | changes
     return {
         archive.MANIFEST: b"{}",
         archive.SUBMISSION: json.dumps(document).encode(),
@@ -224,8 +224,8 @@ def bundle_of(result: dict[str, Any], **changes: Any) -> dict[str, bytes]:
 
 def test_a_bundle_on_the_board_is_that_of_its_result(board: Path, tmp_path: Path) -> None:
     """Else it is left out: another's, one that says other things, and none."""
-    path, bundle = board / "results/core-v1-01.json", board / "submissions/core-v1-01.zip"
-    (board / "results/core-v1-01.verified.json").unlink()
+    path, bundle = board / "results/core-v2-01.json", board / "submissions/core-v2-01.zip"
+    (board / "results/core-v2-01.verified.json").unlink()
     bundle.parent.mkdir()
     digest = hashlib.sha256(b"x").hexdigest()
     edit(path, lambda r: [p.update(sha256=digest) for p in r["entrant"]["policies"].values()])
@@ -239,7 +239,7 @@ def test_a_bundle_on_the_board_is_that_of_its_result(board: Path, tmp_path: Path
 
     done = built(bundle_of(result))
     assert done.exit_code == 0, done.output
-    published = tmp_path / "site/submissions/core-v1-01.zip"
+    published = tmp_path / "site/submissions/core-v2-01.zip"
     assert published.read_bytes() == bundle.read_bytes()
     published.unlink()
     training = {t: {"policy": "policies/rat.onnx", "training": p["training"] | {"env_steps": 1}}
@@ -254,7 +254,7 @@ def test_a_bundle_on_the_board_is_that_of_its_result(board: Path, tmp_path: Path
         assert told in done.output
     done = built(bundle_of(result), same=False)
     assert done.exit_code == Code.CLAIM
-    assert "core-v1-01.zip: is the bundle" in done.output
+    assert "core-v2-01.zip: is the bundle" in done.output
     bundle.write_bytes(b"no zip")
     done = score("site", "--board", board, "--out", tmp_path / "site")
     assert done.exit_code == Code.ARCHIVE
@@ -290,7 +290,7 @@ def everywhere(text: str) -> list[tuple[str, Change]]:
 
 @pytest.mark.usefixtures("made_up")
 def test_texts_of_strangers_never_reach_a_terminal_as_they_are(board: Path) -> None:
-    path = board / "results/core-v1-01.json"
+    path = board / "results/core-v2-01.json"
     whole = read_files(path)
     for where, change in everywhere(ESCAPE):
         document = copy.deepcopy(whole)
@@ -329,10 +329,10 @@ def test_foreign_text_is_shown_in_one_visible_line() -> None:
     ],
 )
 def test_names_are_normalised_ascii(board: Path, tmp_path: Path, name: str, becomes: Any) -> None:
-    edit(board / "results/core-v1-02.json", lambda r: r["entrant"].update(name=name))
-    (board / "results/core-v1-02.verified.json").unlink()
+    edit(board / "results/core-v2-02.json", lambda r: r["entrant"].update(name=name))
+    (board / "results/core-v2-02.verified.json").unlink()
     done = score("site", "--board", board, "--out", tmp_path / "site")
-    rows = json.loads((tmp_path / "site/data/core-v1-dev.json").read_text())
+    rows = json.loads((tmp_path / "site/data/core-v2-dev.json").read_text())
     assert (becomes in [row["name"] for row in rows]) == (becomes is not None)
     assert done.exit_code == (Code.OK if becomes else Code.SCHEMA), done.output
     assert len(rows) == (3 if becomes else 2)
@@ -342,12 +342,12 @@ def test_names_are_normalised_ascii(board: Path, tmp_path: Path, name: str, beco
 def test_a_name_that_would_be_taken_for_an_entry_before_it_is_left_out(
     board: Path, tmp_path: Path, name: str
 ) -> None:
-    edit(board / "results/core-v1-02.json", lambda r: r["entrant"].update(name=name))
+    edit(board / "results/core-v2-02.json", lambda r: r["entrant"].update(name=name))
     done = score("site", "--board", board, "--out", tmp_path / "site")
     assert done.exit_code == Code.SCHEMA
-    assert "core-v1-02.json: entrant.name: " in done.output
+    assert "core-v2-02.json: entrant.name: " in done.output
     assert "'PPO baseline', an entry before it" in done.output
-    assert rows_of(tmp_path / "site") == ["results/core-v1-00.json", "results/core-v1-01.json"]
+    assert rows_of(tmp_path / "site") == ["results/core-v2-00.json", "results/core-v2-01.json"]
     assert skeleton("modern") == skeleton("rnodern") != skeleton("moder")
 
 
@@ -366,7 +366,7 @@ def numbers(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def test_no_number_stops_a_site(board: Path, tmp_path: Path) -> None:
     """Enormous, negative, or both: the result is named and left out."""
-    path = board / "results/core-v1-02.json"
+    path = board / "results/core-v2-02.json"
     whole = read_files(path)
     del whole["records"]
     places = numbers(whole)
@@ -379,15 +379,15 @@ def test_no_number_stops_a_site(board: Path, tmp_path: Path) -> None:
                 inner = inner[key]
             inner[place[-1]] = value
             write_files(path, document)
-            done = score("verify", path, "--suite", board / "suites/core-v1.json")
+            done = score("verify", path, "--suite", board / "suites/core-v2.json")
             assert done.exit_code in (Code.SCHEMA, Code.VERSION), (place, done.output)
     edit(path, lambda r: r["entrant"]["policies"].update(whole["entrant"]["policies"]))
     done = score("site", "--board", board, "--out", tmp_path / "site", "--json")
     told = json.loads(done.output)
     assert done.exit_code == Code.SCHEMA
-    assert {p["where"] for p in told["problems"]} == {records_name("core-v1-02.json")}
+    assert {p["where"] for p in told["problems"]} == {records_name("core-v2-02.json")}
     assert told["pages"] > 0
-    assert rows_of(tmp_path / "site") == ["results/core-v1-00.json", "results/core-v1-01.json"]
+    assert rows_of(tmp_path / "site") == ["results/core-v2-00.json", "results/core-v2-01.json"]
 
 
 # Files
@@ -411,22 +411,22 @@ def test_a_site_holds_only_what_its_board_lists(board: Path, tmp_path: Path) -> 
     key.write_text(KEY)
     before = score("site", "--board", board, "--out", tmp_path / "before")
     assert before.exit_code == 0, before.output
-    link(board / "videos/core-v1-01/key.mp4", key)
+    link(board / "videos/core-v2-01/key.mp4", key)
     link(board / "videos/key.txt", key)
     (board / "videos/page.html").write_text("<script>alert(1)</script>")
     (board / "videos/deep").mkdir()
     (board / "videos/deep/page.html").write_text("<script>alert(1)</script>")
     (board / "results/other.json").write_text("{}")
-    episode = read_files(board / "results/core-v1-01.json")["episodes"][0]
+    episode = read_files(board / "results/core-v2-01.json")["episodes"][0]
     listed = [
         {"task": "vnl/RodentImitation-v0", "which": "best", "episode": episode["id"],
-         "score": episode["score"], "file": f"videos/core-v1-01/{name}.mp4"}
+         "score": episode["score"], "file": f"videos/core-v2-01/{name}.mp4"}
         for name in ("key", "page")
     ]  # fmt: skip
-    index = board / "videos/core-v1-01/videos.json"
+    index = board / "videos/core-v2-01/videos.json"
     for rows, told in ((listed[:1], "is a link"), (listed[1:], "is no MP4 file")):
         index.write_text(json.dumps(rows))
-        (board / "videos/core-v1-01/page.mp4").write_text("<script>alert(1)</script>")
+        (board / "videos/core-v2-01/page.mp4").write_text("<script>alert(1)</script>")
         done = score("site", "--board", board, "--out", tmp_path / told)
         assert done.exit_code == Code.SCHEMA, done.output
         assert told in done.output
@@ -435,10 +435,10 @@ def test_a_site_holds_only_what_its_board_lists(board: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["results/core-v1-02.json", "results/core-v1-02.episodes.json.xz",
-     "results/core-v1-02.speed.json", "results/core-v1-02.verified.json",
-     "submissions/core-v1-02.zip", "videos/core-v1-02/videos.json", "suites/core-v1.json",
-     "anchors/core-v1.json", "board.json", "seasons.json"],
+    ["results/core-v2-02.json", "results/core-v2-02.episodes.json.xz",
+     "results/core-v2-02.speed.json", "results/core-v2-02.verified.json",
+     "submissions/core-v2-02.zip", "videos/core-v2-02/videos.json", "suites/core-v2.json",
+     "anchors/core-v2.json", "board.json", "seasons.json"],
 )  # fmt: skip
 def test_files_of_a_board_are_regular_ones_of_its_own(
     board: Path, tmp_path: Path, name: str

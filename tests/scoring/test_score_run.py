@@ -183,7 +183,7 @@ def command(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """
     line = [sys.executable, "-m", "vnl_envs", "score", "run", "--reference", "random"]
     return subprocess.Popen(
-        [*line, "--suite", "quick-v1", "--out", str(out), *arguments],
+        [*line, "--suite", "quick-v2", "--out", str(out), *arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -47,7 +47,7 @@ ENTRY = """
 name = "Two small ones"
 authors = ["A. Rat"]
 licence = "MIT"
-suite = "quick-v1"
+suite = "quick-v2"
 date = 2026-01-31
 
 [training]
@@ -229,7 +229,7 @@ def test_a_policy_exported_as_stable_baselines3_documents_packs_and_scores(
     theirs = model.policy.predict(observation.astype(np.float32), deterministic=True)[0]
     np.testing.assert_allclose(np.clip(action, -1, 1), theirs, atol=1e-5)
 
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     result = read_result(out / runner.RESULT)
     specs = suites.episodes(runner.part_of(suite, "native", [IMITATION], 3))
     assert [episode.id for episode in result.episodes] == [spec.id for spec in specs]

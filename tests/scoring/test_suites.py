@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leaderboard.make_suites import FEWEST_RUNGS, make_suite, scored_tasks
+from leaderboard.make_suites import FAMILIES, FEWEST_RUNGS, make_suite, tasks_of
 from vnl_envs.envs.core import Core
 from vnl_envs.evaluation.evaluate import Finished, run_episodes
 from vnl_envs.evaluation.policies import Zero, make_policy
 from vnl_envs.problems import Code, PolicyError, ScoringError
-from vnl_envs.registry import get_row, task_class
+from vnl_envs.registry import get_row, make_task, task_ids
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchor, Anchors
 from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, TaskScore
@@ -48,20 +48,28 @@ def test_the_published_suite_is_what_its_script_makes(name: str) -> None:
 
 def test_a_new_version_is_made_of_what_tasks_declare() -> None:
     """Any tasks make a suite, with the cells that a published one has of them."""
-    published = suites.load_suite("quick-v1")
+    published = suites.load_suite("quick-v2")
     made = make_suite("quick-v9", [GOALS, GAPS], published)
     assert made.tasks == [next(t for t in published.tasks if t.id == id) for id in (GOALS, GAPS)]
     assert made.description.startswith("For trying out: two tasks")
     assert made.dev_key != published.dev_key
-    with pytest.raises(ValueError, match="core, quick"):
+    with pytest.raises(ValueError, match="core, quick, wide"):
         make_suite("mine-v1", [GOALS])
 
 
-@pytest.mark.parametrize("task_id", [id for id in scored_tasks() if id.startswith("vnl/")])
+def test_every_task_belongs_to_one_family() -> None:
+    """Or to the quick one as well, which is a part of the core."""
+    core, quick, wide = (tasks_of(FAMILIES[name]) for name in ("core", "quick", "wide"))
+    assert core == quick == [task.id for task in suites.load_suite("core-v2").tasks]
+    assert {*core, *wide} >= {id for id in task_ids() if id.startswith("vnl/")}
+    assert not {*core} & {*wide}
+
+
+@pytest.mark.parametrize("task_id", [id for id in task_ids() if id.startswith("vnl/")])
 def test_what_a_task_declares_can_be_scored(task_id: str) -> None:
     """Its primary metric is one of its metrics, and its ladder climbs on an option of its own."""
     row = get_row(task_id)
-    task = task_class(row)
+    task = make_task(task_id).unwrapped
     assert task.primary is not None
     assert task.primary.metric in {metric.name for metric in STANDARD + task.metrics}
     assert (task.primary.cap is None) == (task.primary.form == "per_step")
@@ -93,7 +101,7 @@ def test_published_anchors_are_of_the_published_suite(name: str) -> None:
 
 def test_a_suite_survives_its_file() -> None:
     """The text of a suite gives the same suite, hash included."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     again = Suite.model_validate_json(to_text(suite))
     assert again == suite
     assert again.sha256 == suite.sha256
@@ -117,7 +125,7 @@ def test_a_suite_lists_each_of_its_episodes_once(name: str) -> None:
 
 def test_another_version_of_a_task_is_refused() -> None:
     """A cell whose hash is not that of the task that is made from it."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     cell = suite.tasks[2].tiers["nominal"][0].model_copy(update={"env_hash": "0" * 16})
     with pytest.raises(ScoringError, match="0000000000000000") as error:
         suites.make_cell(suite.tasks[2].id, cell)
@@ -126,20 +134,20 @@ def test_another_version_of_a_task_is_refused() -> None:
 
 def test_other_versions_of_packages_are_named() -> None:
     """What is installed in another version, and what is not installed."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     pins = {**suite.pins, "mujoco": "1.2.3", "no-such-package": "1.0"}
     problems = suites.version_problems(suite.model_copy(update={"pins": pins}))
-    assert [p.where for p in problems] == ["quick-v1: mujoco", "quick-v1: no-such-package"]
+    assert [p.where for p in problems] == ["quick-v2: mujoco", "quick-v2: no-such-package"]
     assert {p.code for p in problems} == {Code.VERSION}
 
 
 def test_unknown_suites_and_broken_files_are_refused(tmp_path: Any) -> None:
     """By name, by path, and with every fault of a document in one pass."""
-    with pytest.raises(ScoringError, match="core-v1, quick-v1"):
+    with pytest.raises(ScoringError, match="core-v2, quick-v2"):
         suites.load_suite("core-v9")
     with pytest.raises(ScoringError, match="no such suite file"):
         suites.load_suite(tmp_path / "suite.json")
-    document = json.loads(to_text(suites.load_suite("quick-v1")))
+    document = json.loads(to_text(suites.load_suite("quick-v2")))
     document |= {"name": "Not a slug", "extra": 1}
     (tmp_path / "suite.json").write_text(json.dumps(document))
     with pytest.raises(ScoringError) as error:
@@ -177,7 +185,7 @@ def test_no_two_episodes_share_a_seed() -> None:
         for suite in [suites.load_suite(name)]
         for key in (suites.dev_key(suite), KEY)
         for spec in suites.episodes(suite)
-        if key != KEY or name == "core-v1"
+        if key != KEY or name == "core-v2"
     ]
     assert len(set(entropies)) == len(entropies)
 
@@ -208,7 +216,7 @@ class _FailsIn(Zero):
 @pytest.fixture(scope="module")
 def jump() -> tuple[suites.Spec, ...]:
     """Episodes of the humanoid's corridor, in which a policy that does nothing soon falls."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     specs = [s for s in suites.episodes(suite) if s.task == "vnl/HumanoidJumpGap-v0"]
     return tuple(s for s in specs if s.tier == "dynamics" and s.cell.id == "width-0.4")
 
@@ -244,7 +252,7 @@ def test_a_policy_that_fails_ends_its_episode_only(
 
 def test_what_an_episode_earned_follows_from_its_figures() -> None:
     """Real episodes: reward over the steps to the clip's end; gaps and goals of five."""
-    suite = suites.load_suite("quick-v1")
+    suite = suites.load_suite("quick-v2")
     specs = suites.episodes(suite)
     (clip,) = [s for s in specs if s.id.startswith("vnl/HumanoidImitation-v0/nominal/clip-kick/")]
     (finished,) = _run([clip], "track", 1)
@@ -368,11 +376,11 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
     assert overall.value == pytest.approx(((0.5 - 0.1) / 0.9 + 0.5) / 2)
     assert overall.units == 16
     # The curve through 0.95, 0.5, 0.05 is symmetric about the middle.
-    assert gaps["nominal"].aggregates["half_width"].value == pytest.approx(2.0)
-    assert "half_width" not in goals["nominal"].aggregates
+    assert gaps["nominal"].aggregates["threshold_width"].value == pytest.approx(2.0)
+    assert "threshold_width" not in goals["nominal"].aggregates
     estimates = [
         overall,
-        gaps["nominal"].aggregates["half_width"],
+        gaps["nominal"].aggregates["threshold_width"],
         gaps["pushes"].aggregates["retention"],
     ]
     for e in (*estimates, *(t.primary for t in (*gaps.values(), *goals.values()))):
@@ -432,7 +440,7 @@ def test_the_random_policy_is_at_zero_and_the_ceiling_at_one() -> None:
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.1, 0.2), _results(suite, best))
     assert tasks[GAPS].tiers["nominal"].normalised.value == pytest.approx(1.0)
     assert overall.value == pytest.approx(1.0)
-    assert "half_width" not in tasks[GAPS].tiers["nominal"].aggregates
+    assert "threshold_width" not in tasks[GAPS].tiers["nominal"].aggregates
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.5, 0.5), _results(suite, SCORES))
     assert tasks[GAPS].tiers["nominal"].normalised.value == pytest.approx(0.0)
     assert overall.value == pytest.approx(0.0)
@@ -497,7 +505,7 @@ def test_anchors_of_another_suite_are_refused() -> None:
     assert error.value.code is Code.VERSION
 
 
-def _half_width(fractions: list[float], episodes: int) -> Estimate | None:
+def _threshold_width(fractions: list[float], episodes: int) -> Estimate | None:
     """Of a ladder from 0.04 m on, by 0.02, with so many equal episodes at each width."""
     scored = {f"{0.04 + 0.02 * i:.2f}": [f] * episodes for i, f in enumerate(fractions)}
     cells = [_cell(f"width-{w}", episodes, w) for w in scored]
@@ -509,7 +517,7 @@ def _half_width(fractions: list[float], episodes: int) -> Estimate | None:
     return (
         scores.aggregate(suite, _anchors(suite, 0.0, 0.0), results)[0][GAPS]
         .tiers["nominal"]
-        .aggregates.get("half_width")
+        .aggregates.get("threshold_width")
     )
 
 
@@ -528,7 +536,7 @@ def test_the_width_at_half_is_where_the_curve_passes_it(
     fractions: list[float], width: float | None
 ) -> None:
     """Sharp steps, ladders that are too short, and a curve that is known."""
-    half = _half_width(fractions, 3)
+    half = _threshold_width(fractions, 3)
     assert (half is None) == (width is None)
     if width is not None:
         assert half.value == pytest.approx(width, abs=2e-4)
@@ -537,7 +545,7 @@ def test_the_width_at_half_is_where_the_curve_passes_it(
 @pytest.mark.filterwarnings("error")
 def test_widths_of_one_episode_each_give_an_interval_about_the_width_at_half() -> None:
     """They are drawn from together, so that most resamples lack some of them."""
-    half = _half_width([1, 1, 0.8, 0.2, 0, 0], 1)
+    half = _threshold_width([1, 1, 0.8, 0.2, 0, 0], 1)
     assert half.value == pytest.approx(0.09, abs=2e-4)
     # The first width without a doubt is 0.06, the last 0.12.
     assert 0.06 < half.low < half.value < half.high < 0.12

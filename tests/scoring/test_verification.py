@@ -192,11 +192,11 @@ def test_a_changed_suite_is_not_scored_by_the_anchors_of_its_name(
 ) -> None:
     """Neither a run, which says so before it begins, nor a result."""
     path = tmp_path / "suite.json"
-    path.write_text(to_text(suite.model_copy(update={"name": "quick-v1"})))
+    path.write_text(to_text(suite.model_copy(update={"name": "quick-v2"})))
     out = tmp_path / "run"
     refused = score("run", "--reference", "zero", "--suite", path, "--out", out)
     assert refused.exit_code == Code.VERSION, refused.output
-    assert "not the anchors of quick-v1" in refused.stderr
+    assert "not the anchors of quick-v2" in refused.stderr
     assert not out.exists()
     other = SuiteStamp(name=suite.name, sha256="0" * 64)
     (found,) = verification.claims(result, suite, anchors.model_copy(update={"suite": other}))

@@ -81,16 +81,16 @@ def drive(task: Task, states: list[Physics], episode: dict[str, np.ndarray]) -> 
 
 
 @pytest.mark.parametrize("task_id", IDS)
-def test_a_finer_step_is_the_same_task(task_id: str) -> None:
+def test_a_shorter_time_step_is_the_same_task(task_id: str) -> None:
     """Control step, observations and start stay; the physics step is divided."""
-    task, finer = task_of(task_id), vnl_envs.make_task(task_id, finer=2)
-    assert finer.world.model.opt.timestep == task.world.model.opt.timestep / 2
-    assert finer.dt == pytest.approx(task.dt)
-    assert vnl_envs.env_hash(task_id, finer) != vnl_envs.env_hash(task_id, task)
-    (start, _), (other, _) = (t.begin(episode_of(t, 3)) for t in (task, finer))
+    task, divided = task_of(task_id), vnl_envs.make_task(task_id, timestep_divisor=2)
+    assert divided.world.model.opt.timestep == task.world.model.opt.timestep / 2
+    assert divided.dt == pytest.approx(task.dt)
+    assert vnl_envs.env_hash(task_id, divided) != vnl_envs.env_hash(task_id, task)
+    (start, _), (other, _) = (t.begin(episode_of(t, 3)) for t in (task, divided))
     np.testing.assert_allclose(start.qpos, other.qpos, atol=1e-12)
     for kept in ("nq", "nv", "nu"):
-        assert getattr(finer.body, kept) == getattr(task.body, kept)
+        assert getattr(divided.body, kept) == getattr(task.body, kept)
 
 
 @pytest.mark.parametrize("task_id", IDS)

@@ -60,9 +60,9 @@ class PhysicsOptions:
         """Duration of one control step, s."""
         return self.timestep * self.substeps
 
-    def finer(self, times: int) -> PhysicsOptions:
-        """Options with `times` as many physics steps in the same control step."""
-        return replace(self, timestep=self.timestep / times, substeps=self.substeps * times)
+    def divided(self, divisor: int) -> PhysicsOptions:
+        """Options with the time step divided, in the same control step."""
+        return replace(self, timestep=self.timestep / divisor, substeps=self.substeps * divisor)
 
     def solved_by(self, solver: Solver) -> PhysicsOptions:
         """Options with another constraint solver, and as many iterations as it needs."""

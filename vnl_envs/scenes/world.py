@@ -74,7 +74,7 @@ def build_world(
     bodies: Sequence[Body],
     actuation: Actuation = "position",
     physics: ContactPhysics = "fast",
-    finer: int = 1,
+    timestep_divisor: int = 1,
     solver: Solver | None = None,
 ) -> World:
     """Compile a scene with bodies, each with a free joint under its own prefix.
@@ -87,14 +87,15 @@ def build_world(
             the world.
         actuation: see `Body.spec`.
         physics: see `Body.spec`.
-        finer: divisor of the time step, and factor of the number of substeps.
+        timestep_divisor: divisor of the time step, and factor of the number of substeps.
         solver: constraint solver; None is the first body's.
 
     Raises:
         ValueError: an option is unknown or out of bounds, or there are more than `MAX_BODIES`
             bodies.
     """
-    options = bodies[0].physics.finer(checks.integer("finer", finer, 1))
+    divisor = checks.integer("timestep_divisor", timestep_divisor, 1)
+    options = bodies[0].physics.divided(divisor)
     if solver is not None:
         options = options.solved_by(solver)
     spec = world_spec(scene, bodies, actuation, physics)

@@ -13,7 +13,7 @@ _RIDGE = 1e-3
 _NEWTON_STEPS = 60
 
 
-def half_width(
+def width_at_half(
     score: np.ndarray, width: np.ndarray, unit: np.ndarray
 ) -> tuple[float, tuple[float, float]] | None:
     """The width, m, at which a logistic curve through the rungs' mean scores passes 1/2.

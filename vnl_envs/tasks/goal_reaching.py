@@ -11,7 +11,7 @@ from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
-from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
+from vnl_envs.tasks.metrics import POSITIVE, Metric, fraction_of_reachable
 from vnl_envs.tasks.observations import Frame
 from vnl_envs.tasks.task import Carry, Episode, Marker, Outcome, Overlay, Start, Task
 from vnl_envs.utils import checks
@@ -58,13 +58,6 @@ class GoalReaching(Task):
         Metric("time_to_first_goal", "s", "last", "lower", POSITIVE),
         Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
     )
-    primary = PrimaryMetric(
-        metric="goals_reached",
-        form="capped",
-        cap=5.0,
-        name="fraction of 5 goals reached",
-        formula="min(goals reached, 5) / 5",
-    )
 
     def __init__(
         self,
@@ -82,6 +75,8 @@ class GoalReaching(Task):
         self.radius = radius
         self.distance = distance
         self.uniforms = 2 * GOALS + 1
+        reachable = target_speed * horizon * self.dt / float(np.mean(distance))
+        self.primary = fraction_of_reachable("goals_reached", "goals reached", reachable)
 
     @classmethod
     def scene(cls, **settings: Any) -> Floor:

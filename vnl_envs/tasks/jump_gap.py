@@ -11,7 +11,7 @@ from vnl_envs.scenes.gap_corridor import WINDOW, GapCorridor
 from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import Ladder
-from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
+from vnl_envs.tasks.metrics import POSITIVE, Metric, fraction_of_reachable
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.periodic import around, count_passed, located
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
@@ -53,13 +53,6 @@ class JumpGap(Task):
         Metric("distance", "m", "last", "higher", POSITIVE),
         Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
     )
-    primary = PrimaryMetric(
-        metric="gaps_cleared",
-        form="capped",
-        cap=5.0,
-        name="fraction of 5 gaps cleared",
-        formula="min(gaps cleared, 5) / 5",
-    )
     cells = Ladder(option="gaps", name="width")
 
     def __init__(
@@ -97,6 +90,9 @@ class JumpGap(Task):
         self._front_and_back = np.array([0.0, behind])
         start_length = start_front + start_back
         self._half_length = np.array([start_length, *[platform_length] * WINDOW]) / 2
+        way = target_speed * horizon * self.dt - start_front
+        reachable = way / (platform_length + float(np.mean(self.gap_width)))
+        self.primary = fraction_of_reachable("gaps_cleared", "gaps cleared", reachable)
 
     @classmethod
     def scene(cls, **settings: Any) -> GapCorridor:

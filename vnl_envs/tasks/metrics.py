@@ -55,6 +55,26 @@ class PrimaryMetric:
     ceiling: float = 1.0
 
 
+def fraction_of_reachable(metric: str, counted: str, reachable: float) -> PrimaryMetric:
+    """The score of a task that counts what an animal passes on its way.
+
+    Args:
+        metric: name of the count.
+        counted: noun and participle, such as "gaps cleared".
+        reachable: how many there are on the way that the target speed covers within the horizon;
+            rounded down.
+    """
+    cap = float(math.floor(reachable))
+    noun, participle = counted.split()
+    return PrimaryMetric(
+        metric=metric,
+        form="capped",
+        cap=cap,
+        name=f"fraction of {cap:g} {noun} {participle}",
+        formula=f"min({counted}, {cap:g}) / {cap:g}; the target speed reaches {cap:g}",
+    )
+
+
 POSITIVE = (0.0, math.inf)
 """Range of distances, counts and times."""
 

@@ -19,7 +19,7 @@ from vnl_envs.scenes.world import World
 from vnl_envs.tasks import rewards
 from vnl_envs.tasks.cells import Ladder
 from vnl_envs.tasks.distances import to_boxes
-from vnl_envs.tasks.metrics import POSITIVE, Metric, PrimaryMetric
+from vnl_envs.tasks.metrics import POSITIVE, Metric, fraction_of_reachable
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.periodic import around, count_passed, located
 from vnl_envs.tasks.task import Carry, Episode, ExternalInputs, Outcome, Start, Task
@@ -62,13 +62,6 @@ class Obstacles(Task):
         Metric("obstacles_passed", "obstacles", "last", "higher", POSITIVE),
         Metric("distance", "m", "last", "higher", POSITIVE),
         Metric("fallen", "1", "last", "lower", (0.0, 1.0)),
-    )
-    primary = PrimaryMetric(
-        metric="obstacles_passed",
-        form="capped",
-        cap=10.0,
-        name="fraction of 10 obstacles passed",
-        formula="min(obstacles passed, 10) / 10",
     )
     cells = Ladder(option="level", name="level")
 
@@ -114,6 +107,8 @@ class Obstacles(Task):
         # A limb's reach, and the way of a step at five times the target speed.
         behind = self.body.body.reach + 5 * target_speed * self.dt + self._reach
         self._ahead_and_behind = np.array([self._reach, behind])
+        reachable = (target_speed * horizon * self.dt - start_front) / float(np.mean(spacing))
+        self.primary = fraction_of_reachable("obstacles_passed", "obstacles passed", reachable)
 
     @classmethod
     def scene(cls, **settings: Any) -> ObstacleCorridor:

@@ -150,7 +150,7 @@ class Task(ABC):
     metrics: tuple[Metric, ...] = ()
     """Metrics of an episode beside the standard ones."""
 
-    primary: ClassVar[PrimaryMetric | None] = None
+    primary: PrimaryMetric | None = None
     """Metric that counts on a leaderboard. A task without one is in no suite."""
 
     cells: ClassVar[Cells] = Drawn()

@@ -74,11 +74,11 @@ def retention_difference(
     return Difference(values[0] - values[1], *ends)
 
 
-def half_width(table: Table, nominal: Table) -> Estimate | None:
+def threshold_width(table: Table, nominal: Table) -> Estimate | None:
     """The width, m, at which the score is 1/2; None if the strata are not widths."""
     if not _is_ladder(table):
         return None
-    found = threshold.half_width(table.score, table.stratum, table.unit)
+    found = threshold.width_at_half(table.score, table.stratum, table.unit)
     return None if found is None else estimate(*found, table.units)
 
 
@@ -92,5 +92,5 @@ def _is_ladder(table: Table) -> bool:
 
 AGGREGATES = (
     Aggregate("retention", "Kept", SHARE, retention, difference=retention_difference),
-    Aggregate("half_width", "Width at 50 %", "m", half_width, nominal=True),
+    Aggregate("threshold_width", "Width at 50 %", "m", threshold_width, nominal=True),
 )

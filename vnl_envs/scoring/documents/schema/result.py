@@ -89,8 +89,8 @@ class TierScore(Document):
         normalised: primary metric, normalised: 0 is the random policy in the nominal tier, 1 the
             ceiling; not clipped.
         aggregates: further aggregates by name: "retention" is the primary metric divided by that of
-            the nominal episodes on the same clips or widths; "half_width" is the gap width at which
-            a logistic curve over the ladder passes 1/2, m.
+            the nominal episodes on the same clips or widths; "threshold_width" is the gap width at
+            which a logistic curve over the ladder passes 1/2, m.
         metrics: metrics of the task by name, counted cells only.
         strata: primary metric by stratum, including cells that are not counted.
         episodes: number of episodes.

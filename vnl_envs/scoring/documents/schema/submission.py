@@ -59,7 +59,7 @@ class Submission(Document):
         schema_version: version of this document.
         name, authors, licence, description, date: texts for the board; the licence is an SPDX
             expression.
-        suite: name of the suite, e.g. "core-v1".
+        suite: name of the suite, e.g. "core-v2".
         tasks: task id -> policy; other tasks of the suite count 0.
     """
 
