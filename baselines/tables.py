@@ -17,7 +17,7 @@ from PIL import Image
 
 from baselines.plot import RESULTS, draw
 from baselines.run import rows_of
-from vnl_envs.registry import get_row, task_class
+from vnl_envs.registry import make_task
 from vnl_envs.utils.files import written_whole
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +130,7 @@ def _score_cells(name: str, record: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _besides(task_id: str, figures: Mapping[str, Any]) -> str:
     """What a task is about, where that is not the return, and how its episodes end."""
-    primary = task_class(get_row(task_id)).primary
+    primary = make_task(task_id).unwrapped.primary
     shown = (primary.metric if primary else "return", "survived", "fallen")
     names = [name for name in shown if name in figures and name != "return"]
     return ", ".join(f"{_number(figures[name])} {name.replace('_', ' ')}" for name in names)

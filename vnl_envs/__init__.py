@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import vnl_envs.builtin_tasks  # noqa: F401 - It registers them.
 from vnl_envs.registry import (
     make_task,
     parallel_ids,
