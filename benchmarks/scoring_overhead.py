@@ -47,7 +47,7 @@ from vnl_envs.sandbox import launch
 from vnl_envs.sandbox.client import PolicyProcess, on_one_cpu
 from vnl_envs.sandbox.inside import policy_server
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.run import runner
+from vnl_envs.scoring.run import plan, runner
 from vnl_envs.scoring.run.worker import cell_of
 from vnl_envs.tasks.task import Task
 
@@ -172,9 +172,9 @@ def round_trip(core: Core) -> float:
 def measure_run(bundle: Path, suite_name: str, rounds: int) -> dict[str, Any]:
     """Seconds of complete runs of a suite, by the harness and bare in turns, and their ratios."""
     suite = suites.load_suite(suite_name)
-    season = runner.season_of(suite, "dev", None)
-    candidate, anchors = runner.entry(bundle), suites.load_anchors(suite)
-    run = runner.Run(candidate, suite, anchors, season, isolated=True, workers=1)
+    season = plan.season_of(suite, "dev", None)
+    candidate, anchors = plan.entry(bundle), suites.load_anchors(suite)
+    run = plan.Run(candidate, suite, anchors, season, isolated=True, workers=1)
     sides = {"bare": bare_run, "harness": harness_run}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds):
@@ -205,7 +205,7 @@ def measure_run(bundle: Path, suite_name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def harness_run(run: runner.Run) -> dict[str, int]:
+def harness_run(run: plan.Run) -> dict[str, int]:
     """Steps of each episode of a run."""
     with tempfile.TemporaryDirectory() as out:
         result, problems = runner.run(run, Path(out), lambda line: None, progress=False)
@@ -214,7 +214,7 @@ def harness_run(run: runner.Run) -> dict[str, int]:
     return {episode.id: episode.steps for episode in result.episodes}
 
 
-def bare_run(run: runner.Run) -> dict[str, int]:
+def bare_run(run: plan.Run) -> dict[str, int]:
     """Steps of each episode with environment and inference alone."""
     taken = {}
     for task_id, of_task in groupby(suites.episodes(run.suite), key=lambda spec: spec.task):

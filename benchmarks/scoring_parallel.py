@@ -26,20 +26,20 @@ from vnl_envs.benchmarking.throughput import machine
 from vnl_envs.sandbox import launch
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.suites import Spec
-from vnl_envs.scoring.run import runner
+from vnl_envs.scoring.run import plan, runner
 from vnl_envs.utils.files import written_whole
 
 RESULTS = Path(__file__).parent / "results" / "scoring_parallel.json"
 CHECKPOINTS = Path(__file__).parents[1] / "baselines" / "checkpoints" / "ppo"
 
 
-def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
+def run(workers: int, episodes: int) -> tuple[plan.Run, list[Spec]]:
     """The checkpoints on their tasks, and `episodes` episodes of each task, easiest cell first."""
     suite = suites.load_suite("quick-v2")
     files = {task.id: CHECKPOINTS / f"{task.id.partition('/')[2]}.onnx" for task in suite.tasks}
     policies = {task: path.read_bytes() for task, path in files.items() if path.exists()}
-    candidate = dataclasses.replace(runner.reference("zero"), policies=policies, reference=None)
-    season = runner.season_of(suite, "dev", None)
+    candidate = dataclasses.replace(plan.reference("zero"), policies=policies, reference=None)
+    season = plan.season_of(suite, "dev", None)
     isolated = launch.unavailable_reason() is None
     anchors = suites.load_anchors(suite)
     specs = [
@@ -47,7 +47,7 @@ def run(workers: int, episodes: int) -> tuple[runner.Run, list[Spec]]:
         for task in policies
         for spec in [s for s in suites.episodes(suite) if s.task == task][:episodes]
     ]
-    return runner.Run(candidate, suite, anchors, season, isolated, workers), specs
+    return plan.Run(candidate, suite, anchors, season, isolated, workers), specs
 
 
 def measure(workers: int, episodes: int) -> dict[str, float]:

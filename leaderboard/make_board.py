@@ -26,7 +26,7 @@ from vnl_envs.scoring.documents.schema.reading import read
 from vnl_envs.scoring.documents.schema.result import Result
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import read_result, write_result
-from vnl_envs.scoring.run import runner, verification
+from vnl_envs.scoring.run import plan, runner, verification
 from vnl_envs.utils.files import written_whole
 
 FOLDER = Path(__file__).parent
@@ -38,22 +38,22 @@ CROSS_BODY = "rodent"
 """Body whose tasks are cross-checked. Only one, as each task takes minutes to compile."""
 
 
-def candidate(name: str) -> runner.Candidate:
+def candidate(name: str) -> plan.Candidate:
     """A reference, or a baseline packed from its checkpoints."""
     if name in REFERENCES:
-        return runner.reference(name)
+        return plan.reference(name)
     make_submissions.main(name)
-    return runner.entry(make_submissions.FOLDER / f"{name}.zip")
+    return plan.entry(make_submissions.FOLDER / f"{name}.zip")
 
 
-def run_of(name: str) -> runner.Run:
+def run_of(name: str) -> plan.Run:
     """The run of a candidate on the suite of the leaderboard."""
     scored = candidate(name)
     suite = suites.load_suite(make_submissions.SUITE)
-    season = runner.season_of(suite, "dev", None)
-    isolated = runner.isolation(scored, season, print)
+    season = plan.season_of(suite, "dev", None)
+    isolated = plan.isolation(scored, season, print)
     workers = os.cpu_count() or 1
-    return runner.Run(scored, suite, suites.load_anchors(suite), season, isolated, workers)
+    return plan.Run(scored, suite, suites.load_anchors(suite), season, isolated, workers)
 
 
 def score(name: str, runs: Path) -> None:
@@ -101,7 +101,7 @@ def cross_check(name: str, runs: Path) -> None:
         for task in run.suite.tasks
         if get_row(task.id).body == CROSS_BODY and run.has_policy(task.id)
     ]
-    part = runner.part_of(run.suite, CROSS_ENGINE, chosen)
+    part = plan.part_of(run.suite, CROSS_ENGINE, chosen)
     run = dataclasses.replace(run, engine=CROSS_ENGINE, part=part)
     out = runs / f"{run.suite.name}-{name}-{CROSS_ENGINE}"
     result, _ = runner.run(run, out, print)
@@ -133,7 +133,7 @@ def replay(name: str) -> None:
     replays.write_replays(check_published(name, run), run, FOLDER / replays.FOLDER, name)
 
 
-def check_published(name: str, run: runner.Run) -> Result:
+def check_published(name: str, run: plan.Run) -> Result:
     """The result on the board, checked to be of the same candidate.
 
     Raises:

@@ -28,7 +28,7 @@ from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
 from vnl_envs.scoring.results.episodes import episode_score
 from vnl_envs.scoring.results.files import records_name, restricted, scored, write_result
-from vnl_envs.scoring.run.runner import part_of
+from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.scoring.run.verification import Rerun, write_record
 
 HOSTILE = (

@@ -19,7 +19,7 @@ from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, Re
 from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp, SuiteTask
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.results.scores import aggregate
-from vnl_envs.scoring.run import runner, worker
+from vnl_envs.scoring.run import plan, runner, worker
 from vnl_envs.scoring.run.worker import Worker
 from vnl_envs.scoring.submission.bundles import pack
 
@@ -68,14 +68,14 @@ def only_tiny(suite: Suite, anchors: Anchors, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="session")
-def what(suite: Suite, anchors: Anchors) -> runner.Run:
+def what(suite: Suite, anchors: Anchors) -> plan.Run:
     """The random policy on it."""
-    season = runner.season_of(suite, "dev", None)
-    return runner.Run(runner.reference("random"), suite, anchors, season, False, 1)
+    season = plan.season_of(suite, "dev", None)
+    return plan.Run(plan.reference("random"), suite, anchors, season, False, 1)
 
 
 @pytest.fixture(scope="session")
-def finished(what: runner.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(what: plan.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing disturbed. Not to be changed."""
     out = tmp_path_factory.mktemp("finished")
     runner.run(what, out, print, progress=False)
@@ -113,7 +113,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `inline`."""
-    monkeypatch.setattr(runner.Run, "pool", lambda self: Inline(self.job))
+    monkeypatch.setattr(plan.Run, "pool", lambda self: Inline(self.job))
     monkeypatch.setattr(suites, "make_cell", cached_cell)
     monkeypatch.setattr(worker, "MEASURED_STEPS", 1)
 
@@ -177,7 +177,7 @@ def bundle(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed(tmp_path_factory.mktemp("bundle"), suite, policy)
 
 
-def forged(what: runner.Run, result: Result, ids: Collection[str]) -> Result:
+def forged(what: plan.Run, result: Result, ids: Collection[str]) -> Result:
     """A result with some episodes at their ceiling, their metrics and all sums with them."""
     episodes = [_raised(e) if e.id in ids else e for e in result.episodes]
     tasks, overall = aggregate(what.suite, what.anchors, episodes)

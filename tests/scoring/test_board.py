@@ -47,7 +47,7 @@ from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import read_result, records_name, write_result
-from vnl_envs.scoring.run.runner import part_of
+from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.statistics import intervals
 
 JUMP = "task-core-v2-dev-vnl-RodentJumpGap-v0.html"

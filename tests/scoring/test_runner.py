@@ -27,7 +27,7 @@ from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.result import Result
 from vnl_envs.scoring.documents.schema.suite import Suite, SuiteTask
 from vnl_envs.scoring.results.files import read_result
-from vnl_envs.scoring.run import runner, verification, worker
+from vnl_envs.scoring.run import plan, runner, verification, worker
 from vnl_envs.scoring.run.journal import NAME
 from vnl_envs.scoring.run.pools import Processes, answers
 from vnl_envs.scoring.run.worker import Worker
@@ -35,7 +35,7 @@ from vnl_envs.scoring.run.worker import Worker
 pytest_plugins = ["tiny_suite"]
 
 
-def started_run(what: runner.Run, out: Path) -> Any:
+def started_run(what: plan.Run, out: Path) -> Any:
     """A run in a process of its own."""
     process = multiprocessing.get_context("fork").Process(
         target=runner.run, args=(what, out, silent, False)
@@ -44,7 +44,7 @@ def started_run(what: runner.Run, out: Path) -> Any:
     return process
 
 
-def killed_runs(what: runner.Run, out: Path) -> list[int]:
+def killed_runs(what: plan.Run, out: Path) -> list[int]:
     """Start a run, go on with it, and kill it each time; the sizes of its journal then.
 
     In a process of its own that forks: a fork of this one could hang on a lock that a thread of
@@ -55,7 +55,7 @@ def killed_runs(what: runner.Run, out: Path) -> list[int]:
         return executor.submit(_kill_at_random, what, out).result()
 
 
-def _kill_at_random(what: runner.Run, out: Path) -> list[int]:
+def _kill_at_random(what: plan.Run, out: Path) -> list[int]:
     rng = random.Random(0)
     with pytest.MonkeyPatch.context() as patched:
         make_inline(patched)
@@ -65,7 +65,7 @@ def _kill_at_random(what: runner.Run, out: Path) -> list[int]:
         return [killed_run(what, out, rng) for _ in range(KILLS)]
 
 
-def killed_run(what: runner.Run, out: Path, rng: random.Random) -> int:
+def killed_run(what: plan.Run, out: Path, rng: random.Random) -> int:
     """Start a run, or go on with it, and kill it before long; the size of its journal then.
 
     A run that finishes before is done once more from the start.
@@ -86,14 +86,14 @@ def killed_run(what: runner.Run, out: Path, rng: random.Random) -> int:
     return killed_run(what, out, rng)
 
 
-def test_two_workers_give_the_same_bytes(what: runner.Run, finished: Path, tmp_path: Path) -> None:
+def test_two_workers_give_the_same_bytes(what: plan.Run, finished: Path, tmp_path: Path) -> None:
     """Which of them runs what is left to chance."""
     runner.run(dataclasses.replace(what, workers=2), tmp_path, silent, progress=False)
     expected = (finished / runner.RESULT).read_bytes()
     assert (tmp_path / runner.RESULT).read_bytes() == expected
 
 
-def test_the_order_of_episodes_does_not_matter(what: runner.Run, result: Result) -> None:
+def test_the_order_of_episodes_does_not_matter(what: plan.Run, result: Result) -> None:
     """Each comes out the same after other episodes of other cells."""
     shuffled = random.Random(0).sample(result.episodes, len(result.episodes))
     with contextlib.closing(Worker(what.job)) as worker:
@@ -104,7 +104,7 @@ def test_the_order_of_episodes_does_not_matter(what: runner.Run, result: Result)
 
 @pytest.mark.usefixtures("inline")
 def test_a_run_killed_at_random_gives_the_same_bytes(
-    what: runner.Run, finished: Path, tmp_path: Path
+    what: plan.Run, finished: Path, tmp_path: Path
 ) -> None:
     """By SIGKILL, 20 times, wherever it is."""
     reached = killed_runs(what, tmp_path)
@@ -144,17 +144,17 @@ def remembering_policy(task: SuiteTask) -> bytes:
 
 @pytest.fixture(scope="module")
 def what_remembers(
-    what: runner.Run, suite: Suite, tmp_path_factory: pytest.TempPathFactory
-) -> runner.Run:
+    what: plan.Run, suite: Suite, tmp_path_factory: pytest.TempPathFactory
+) -> plan.Run:
     """Policies with a memory, in their sandboxes."""
     if (reason := launch.unavailable_reason()) is not None:
         pytest.skip(f"no sandbox: {reason}")
     bundle = packed(tmp_path_factory.mktemp("remembering"), suite, remembering_policy)
-    return dataclasses.replace(what, candidate=runner.entry(bundle), isolated=True)
+    return dataclasses.replace(what, candidate=plan.entry(bundle), isolated=True)
 
 
 @pytest.fixture(scope="module")
-def remembered(what_remembers: runner.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def remembered(what_remembers: plan.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of their run. Not to be changed."""
     out = tmp_path_factory.mktemp("remembered")
     _, problems = runner.run(what_remembers, out, silent, progress=False)
@@ -163,7 +163,7 @@ def remembered(what_remembers: runner.Run, tmp_path_factory: pytest.TempPathFact
 
 
 def test_isolated_policies_with_a_memory_give_the_same_bytes(
-    what_remembers: runner.Run, remembered: Path, tmp_path: Path
+    what_remembers: plan.Run, remembered: Path, tmp_path: Path
 ) -> None:
     """On two workers; and, on one, each episode in any order."""
     two = dataclasses.replace(what_remembers, workers=2)
@@ -177,7 +177,7 @@ def test_isolated_policies_with_a_memory_give_the_same_bytes(
 
 @pytest.mark.usefixtures("inline")
 def test_isolated_policies_with_a_memory_survive_kills(
-    what_remembers: runner.Run, remembered: Path, tmp_path: Path
+    what_remembers: plan.Run, remembered: Path, tmp_path: Path
 ) -> None:
     """The same bytes."""
     test_a_run_killed_at_random_gives_the_same_bytes(what_remembers, remembered, tmp_path)
@@ -185,7 +185,7 @@ def test_isolated_policies_with_a_memory_survive_kills(
 
 @pytest.mark.usefixtures("inline")
 def test_a_cell_is_compiled_once(
-    what: runner.Run, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: plan.Run, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one whose speed was measured first; the result does not tell."""
     made = []
@@ -226,7 +226,7 @@ class Clock:
 
 
 def test_the_start_of_a_policy_is_not_taken_for_its_speed(
-    what: runner.Run, monkeypatch: pytest.MonkeyPatch
+    what: plan.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor a compilation; or a run of a minute would be said to take ten."""
     clock = Clock()
@@ -259,7 +259,7 @@ def repeat_a_line(lines: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize("spoil", [spoil_a_digit, spoil_a_line, tear_the_last, repeat_a_line])
 def test_a_spoilt_journal_gives_the_same_bytes(
     spoil: Callable[[list[bytes]], list[bytes]],
-    what: runner.Run, finished: Path, tmp_path: Path,
+    what: plan.Run, finished: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     """What cannot be read is run again."""
     lines = (finished / NAME).read_bytes().splitlines(keepends=True)
@@ -270,17 +270,15 @@ def test_a_spoilt_journal_gives_the_same_bytes(
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_folder_of_another_run_is_refused(
-    what: runner.Run, finished: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_another_run_is_refused(what: plan.Run, finished: Path, tmp_path: Path) -> None:
     """Another policy, other seeds, or no run at all; and it is left as it was."""
     before = (finished / NAME).read_bytes()
-    other = dataclasses.replace(what, candidate=runner.reference("zero"))
+    other = dataclasses.replace(what, candidate=plan.reference("zero"))
     with pytest.raises(ValueError, match="another run: its entrant is reference:random"):
         runner.run(other, finished, silent, progress=False)
     key = tmp_path / "key"
     key.write_text("0" * 64)
-    other = dataclasses.replace(what, season=runner.season_of(what.suite, "test", key))
+    other = dataclasses.replace(what, season=plan.season_of(what.suite, "test", key))
     with pytest.raises(ValueError, match="another run: its season is None"):
         runner.run(other, finished, silent, progress=False)
     assert (finished / NAME).read_bytes() == before
@@ -290,7 +288,7 @@ def test_a_folder_of_another_run_is_refused(
 
 
 @pytest.mark.usefixtures("inline")
-def test_two_runs_in_one_folder_are_refused(what: runner.Run, tmp_path: Path) -> None:
+def test_two_runs_in_one_folder_are_refused(what: plan.Run, tmp_path: Path) -> None:
     """The second, while the first is at work."""
     refused = []
 
@@ -303,7 +301,7 @@ def test_two_runs_in_one_folder_are_refused(what: runner.Run, tmp_path: Path) ->
     assert refused
 
 
-def test_a_worker_that_dies_is_replaced(what: runner.Run, result: Result) -> None:
+def test_a_worker_that_dies_is_replaced(what: plan.Run, result: Result) -> None:
     """Its episode is run by another; a request that always ends workers is given up."""
     requests = iter([{"run": episode.id} for episode in result.episodes[:3]])
     with contextlib.closing(Processes(what.job, 1)) as pool:
@@ -317,13 +315,13 @@ def test_a_worker_that_dies_is_replaced(what: runner.Run, result: Result) -> Non
 
 @pytest.mark.parametrize("isolated", [True, False])
 def test_a_worker_that_is_killed_leaves_no_file(
-    isolated: bool, what: runner.Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    isolated: bool, what: plan.Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does one at work, to the eye; its policy's process ends with it."""
     if isolated and (reason := launch.unavailable_reason()) is not None:
         pytest.skip(reason)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    what = dataclasses.replace(what, candidate=runner.entry(bundle), isolated=isolated)
+    what = dataclasses.replace(what, candidate=plan.entry(bundle), isolated=isolated)
     episode = next(spec.id for spec in suites.episodes(what.suite) if spec.task == GOALS)
     context = multiprocessing.get_context("spawn")
     done = context.Event()

@@ -29,7 +29,7 @@ from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import read_result
 from vnl_envs.scoring.results.scores import aggregate
-from vnl_envs.scoring.run import runner, verification
+from vnl_envs.scoring.run import plan, runner, verification
 from vnl_envs.scoring.run.journal import NAME
 from vnl_envs.scoring.submission import bundles
 
@@ -109,10 +109,10 @@ def test_episodes_of_a_policy_that_fails_count_0(bundle: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("inline", "only_tiny")
 def test_tasks_without_a_policy_count_0_and_are_not_ranked(
-    what: runner.Run, bundle: Path, tmp_path: Path
+    what: plan.Run, bundle: Path, tmp_path: Path
 ) -> None:
     """An incomplete result, in which everything is nevertheless."""
-    half = runner.entry(bundle)
+    half = plan.entry(bundle)
     told = half.entrant.model_copy(update={"policies": {GOALS: half.entrant.policies[GOALS]}})
     only = dataclasses.replace(half, entrant=told, policies={GOALS: half.policies[GOALS]})
     isolated = launch.unavailable_reason() is None

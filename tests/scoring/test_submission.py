@@ -34,7 +34,7 @@ from vnl_envs.scoring.documents.schema.submission import Submission
 from vnl_envs.scoring.documents.schema.text import canonical
 from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import read_result
-from vnl_envs.scoring.run import runner
+from vnl_envs.scoring.run import plan, runner
 from vnl_envs.scoring.submission import archive, bundles, inspection
 from vnl_envs.utils.texts import is_visible
 
@@ -231,7 +231,7 @@ def test_a_policy_exported_as_stable_baselines3_documents_packs_and_scores(
 
     suite = suites.load_suite("quick-v2")
     result = read_result(out / runner.RESULT)
-    specs = suites.episodes(runner.part_of(suite, "native", [IMITATION], 3))
+    specs = suites.episodes(plan.part_of(suite, "native", [IMITATION], 3))
     assert [episode.id for episode in result.episodes] == [spec.id for spec in specs]
     for spec, episode in zip(specs, result.episodes, strict=True):
         core = Core(suites.make_cell(spec.task, spec.cell), 1, 1)

@@ -28,7 +28,7 @@ from vnl_envs.scoring.documents.schema.result import Result, Summary
 from vnl_envs.scoring.documents.schema.suite import Suite, SuiteStamp
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.files import PACKAGES, read_result, records_name, write_result
-from vnl_envs.scoring.run import runner, verification, worker
+from vnl_envs.scoring.run import plan, runner, verification, worker
 from vnl_envs.scoring.run.worker import Worker
 
 pytest_plugins = ["tiny_suite"]
@@ -153,10 +153,10 @@ def test_verify_tells_true_from_false(bundle: Path, finished: Path, tmp_path: Pa
 def test_a_result_knows_every_engine_and_reference(result: Result) -> None:
     """The schema has them spelled out, as it comes without the harness."""
     document = result.model_dump(mode="json")
-    for engine in runner.ENGINES:
+    for engine in plan.ENGINES:
         assert Result.model_validate_json(json.dumps(document | {"engine": engine}))
     for name in NAMES:
-        assert runner.reference(name).entrant.identity == f"reference:{name}"
+        assert plan.reference(name).entrant.identity == f"reference:{name}"
 
 
 def test_what_is_missing_is_told_in_a_line(result: Result, suite: Suite, anchors: Anchors) -> None:
@@ -204,7 +204,7 @@ def test_a_changed_suite_is_not_scored_by_the_anchors_of_its_name(
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_forged_episode_is_found_by_its_rerun(what: runner.Run, result: Result) -> None:
+def test_a_forged_episode_is_found_by_its_rerun(what: plan.Run, result: Result) -> None:
     """Even with all sums right, and on other stamps, where little is let pass."""
     specs = verification.sample(suites.episodes(what.suite), 1, seed=3)
     honest = verification.run_again(result, what, specs, progress=False)
@@ -225,7 +225,7 @@ def test_a_forged_episode_is_found_by_its_rerun(what: runner.Run, result: Result
 
 @pytest.mark.usefixtures("inline", "only_tiny")
 def test_nobody_knows_which_episodes_will_be_run_again(
-    finished: Path, what: runner.Run, result: Result, tmp_path: Path
+    finished: Path, what: plan.Run, result: Result, tmp_path: Path
 ) -> None:
     """A result that lies but for the sample of one seed is found by others, and by all at once."""
     true, path = finished / runner.RESULT, tmp_path / "result.json"
@@ -268,7 +268,7 @@ def test_a_record_tells_how_a_result_was_verified(
 
 
 @pytest.mark.usefixtures("inline")
-def test_on_another_machine_means_are_compared(what: runner.Run, result: Result) -> None:
+def test_on_another_machine_means_are_compared(what: plan.Run, result: Result) -> None:
     """Episodes part ways there; but not all of them upwards."""
     specs = [spec for spec in suites.episodes(what.suite) if spec.task == IMITATION]
     for shift, wrong in ((0.0, False), (0.01, False), (0.2, True)):
@@ -284,7 +284,7 @@ def test_on_another_machine_means_are_compared(what: runner.Run, result: Result)
 
 @pytest.mark.usefixtures("inline")
 def test_episodes_that_are_run_again_have_a_process_of_the_policy_each(
-    what: runner.Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: plan.Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a policy remembers of others against the rules shows then; a run has one a task."""
     started = []
@@ -295,7 +295,7 @@ def test_episodes_that_are_run_again_have_a_process_of_the_policy_each(
             started.append(self)
 
     monkeypatch.setattr(worker, "PolicyProcess", Counted)
-    half = dataclasses.replace(what, candidate=runner.entry(bundle))
+    half = dataclasses.replace(what, candidate=plan.entry(bundle))
     goals = [spec for spec in suites.episodes(what.suite) if spec.task == GOALS][:3]
     with contextlib.closing(half.pool()) as pool:
         kept = {r.episode.id: r.episode for r in runner.records(pool, goals)}
@@ -396,7 +396,7 @@ def test_videos_need_the_bundle_that_a_result_is_of(
     """Which they ask for; and another's is refused, as is one of a reference's result."""
     reference, own = tmp_path / "reference.json", tmp_path / "own.json"
     write_result(reference, result)
-    entrant = runner.entry(bundle).entrant.model_copy(update={"identity": "0" * 64})
+    entrant = plan.entry(bundle).entrant.model_copy(update={"identity": "0" * 64})
     write_result(own, result.model_copy(update={"entrant": entrant}))
     asked = score("videos", own)
     assert asked.exit_code == 2

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vnl_envs.scoring.documents.schema.board import Anchors
     from vnl_envs.scoring.documents.schema.result import Result
     from vnl_envs.scoring.documents.schema.suite import Suite
-    from vnl_envs.scoring.run.runner import Candidate, Run
+    from vnl_envs.scoring.run.plan import Candidate, Run
     from vnl_envs.scoring.run.verification import Rerun
     from vnl_envs.scoring.submission.bundles import Bundle
 
@@ -278,10 +278,11 @@ def run(
     with reported_errors(as_json) as known:
         from vnl_envs.scoring.board.report import summary
         from vnl_envs.scoring.run import runner
+        from vnl_envs.scoring.run.plan import part_of
 
         candidate = _candidate(bundle, reference, split)
         plan = _run(candidate, suite or candidate.suite, split, season_key, workers, ray_address)
-        part = runner.part_of(plan.suite, engine, task or (), episodes)
+        part = part_of(plan.suite, engine, task or (), episodes)
         plan = dataclasses.replace(plan, engine=engine, part=part)
         try:
             result, problems = runner.run(plan, out, _note, progress=not as_json)
@@ -410,11 +411,11 @@ def _run_again(
 
 def _candidate(bundle: Path | None, reference: str | None, split: str) -> Candidate:
     """The policies to score: those of a bundle, or a reference policy."""
-    from vnl_envs.scoring.run import runner
+    from vnl_envs.scoring.run import plan
 
     if (bundle is None) == (reference is None):
         raise ValueError("give either a bundle or --reference")
-    return runner.entry(bundle, split) if bundle is not None else runner.reference(str(reference))
+    return plan.entry(bundle, split) if bundle is not None else plan.reference(str(reference))
 
 
 def _run(
@@ -427,16 +428,16 @@ def _run(
 ) -> Run:
     """The run with its settings; prints warnings about it."""
     from vnl_envs.scoring.documents import suites
-    from vnl_envs.scoring.run import runner
+    from vnl_envs.scoring.run import plan
 
     if suite is None:
         raise ValueError(f"give --suite, one of {', '.join(suites.suite_names())}")
     of = suites.load_suite(suite)
-    season = runner.season_of(of, split, season_key)
-    isolated = runner.isolation(candidate, season, _note)
-    runner.check_versions(of, season, _note)
+    season = plan.season_of(of, split, season_key)
+    isolated = plan.isolation(candidate, season, _note)
+    plan.check_versions(of, season, _note)
     anchors = suites.load_anchors(of, suite)
-    return runner.Run(candidate, of, anchors, season, isolated, workers, ray_address)
+    return plan.Run(candidate, of, anchors, season, isolated, workers, ray_address)
 
 
 def _note(line: str) -> None:

@@ -23,7 +23,7 @@ from vnl_envs.scoring.run.worker import Worker
 from vnl_envs.utils.files import read_inside, written_whole
 
 if TYPE_CHECKING:
-    from vnl_envs.scoring.run.runner import Run
+    from vnl_envs.scoring.run.plan import Run
 
 FOLDER = "replays"
 MOST_BYTES = 4 * 2**20

@@ -19,7 +19,7 @@ from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.suites import NOMINAL, episodes
 from vnl_envs.scoring.results.aggregates import AGGREGATES, Aggregate
 from vnl_envs.scoring.results.files import NATIVE, is_exposed, restricted
-from vnl_envs.scoring.run.runner import part_of
+from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.utils.html import environment
 from vnl_envs.utils.texts import shown
 

@@ -24,7 +24,7 @@ from vnl_envs.utils.files import read_inside, written_whole
 
 if TYPE_CHECKING:
     from vnl_envs.envs.core import Core
-    from vnl_envs.scoring.run.runner import Run
+    from vnl_envs.scoring.run.plan import Run
 
 FOLDER = "videos"
 INDEX = "videos.json"

@@ -21,7 +21,8 @@ from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import contradiction, missing
 from vnl_envs.scoring.results.files import is_complete, is_exposed, restricted, scored, stamps
-from vnl_envs.scoring.run.runner import Candidate, Run, rerun
+from vnl_envs.scoring.run.plan import Candidate, Run
+from vnl_envs.scoring.run.runner import rerun
 from vnl_envs.utils.files import written_whole
 from vnl_envs.utils.texts import shown
 
