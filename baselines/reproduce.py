@@ -180,6 +180,7 @@ def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
         partial.write_text(json.dumps(record, indent=2) + "\n")
     if seed == row.seeds[0] and row.needed(others):
         keep(row, seed, runs)
+        (KEPT / stem / POLICY).unlink()  # It is published.
     else:
         shutil.rmtree(KEPT / stem, ignore_errors=True)
 
