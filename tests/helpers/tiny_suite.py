@@ -185,7 +185,7 @@ def forged(what: plan.Run, result: Result, ids: Collection[str]) -> Result:
 
 
 def _raised(episode: EpisodeResult) -> EpisodeResult:
-    value = {"goals_reached": 5.0} if GOALS in episode.id else {"return": float(episode.steps)}
+    value = {"goals_reached": 11.0} if GOALS in episode.id else {"return": float(episode.steps)}
     changes = {"end": "truncated", "score": 1.0, "metrics": episode.metrics | value}
     return episode.model_copy(update=changes)
 
