@@ -634,7 +634,8 @@ def test_a_fault_of_ours_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Exit code 70; the traceback only where it is asked for."""
     from typer.testing import CliRunner
 
-    from vnl_envs.cli.score import DEBUG, app
+    from vnl_envs.cli.problems import DEBUG
+    from vnl_envs.cli.score import app
 
     def fail(path: Path) -> None:
         raise KeyError("broken\nin two")

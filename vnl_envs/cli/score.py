@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from vnl_envs.cli.problems import Group, print_json, reported_errors
 from vnl_envs.cli.terminal import AsJson, console
-from vnl_envs.problems import Code, Problem, ScoringError
+from vnl_envs.problems import Code, ScoringError
 from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
@@ -25,113 +21,14 @@ if TYPE_CHECKING:
     from vnl_envs.scoring.run.verification import Rerun
     from vnl_envs.scoring.submission.bundles import Bundle
 
-# `UsageError`, which Typer does not export.
-_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-_JSON = "--json"
-
-
-class _Group(TyperGroup):
-    """Commands that with --json also report wrong arguments as JSON."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See `TyperGroup`."""
-        ctx.meta[_JSON] = _JSON in args
-        with _reported_usage(ctx):
-            return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """See `TyperGroup`."""
-        with _reported_usage(ctx):
-            return super().invoke(ctx)
-
-
-@contextlib.contextmanager
-def _reported_usage(ctx: Any) -> Iterator[None]:
-    """With --json, report wrong arguments like other problems."""
-    try:
-        yield
-    except _USAGE_ERROR as error:
-        if not ctx.meta[_JSON]:
-            raise
-        message = _one_line(error.format_message())
-        raise _reported([("argument", "", message)], _ARGUMENT, as_json=True) from None
-
-
 app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     help="Score policies: pack and check bundles, run a suite, compare.",
     no_args_is_help=True,
 )
 
-DEBUG = "VNL_ENVS_DEBUG"
-"""Environment variable that makes internal errors print their traceback."""
-_ARGUMENT = 2
-_MOST_LINES = 50
-
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
 SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by its name")]
-
-
-@contextlib.contextmanager
-def reported_errors(as_json: bool = False) -> Iterator[dict[str, Any]]:
-    """Report problems as lines on the standard error, or as one JSON object, and exit.
-
-    The exit code is 2 for a wrong argument, and `Code.INTERNAL` for an internal error.
-
-    Yields:
-        A dictionary for further values in the JSON object of a `ScoringError`.
-    """
-    known: dict[str, Any] = {}
-    try:
-        yield known
-    except (typer.Exit, typer.Abort, BrokenPipeError):
-        raise
-    except ScoringError as error:
-        rows = [(p.code.slug, p.where, p.message) for p in error.problems]
-        raise _reported(rows, error.code, as_json, known) from None
-    except ModuleNotFoundError as error:
-        message = f"the package {error.name!r} is required and not installed: see the README"
-        raise _reported([("argument", "install", message)], _ARGUMENT, as_json) from None
-    except OSError as error:
-        raise _reported([("argument", *_of_file(error))], _ARGUMENT, as_json) from None
-    except ValueError as error:
-        raise _reported([("argument", "", _one_line(error))], _ARGUMENT, as_json) from None
-    except Exception as error:
-        if os.environ.get(DEBUG):
-            raise
-        message = f"{type(error).__name__}: {_one_line(error)} ({DEBUG}=1 prints the traceback)"
-        raise _reported([(Code.INTERNAL.slug, "", message)], Code.INTERNAL, as_json) from None
-
-
-def _reported(
-    rows: list[tuple[str, str, str]], exit_code: int, as_json: bool, known: Mapping[str, Any] = {}
-) -> typer.Exit:
-    """Print problems (code, where, message); return the exit to raise."""
-    if as_json:
-        problems = [dict(zip(Problem._fields, row, strict=True)) for row in rows]
-        _print_json({"ok": False, "exit_code": int(exit_code), "problems": problems, **known})
-    else:
-        for code, where, message in rows[:_MOST_LINES]:
-            where, message = shown(where, 300), shown(message, 500)
-            typer.echo(f"error[{code}] {where}{': ' if where else ''}{message}", err=True)
-        if len(rows) > _MOST_LINES:
-            typer.echo(f"and {len(rows) - _MOST_LINES} more; --json prints all", err=True)
-    return typer.Exit(int(exit_code))
-
-
-def _one_line(error: Exception | str) -> str:
-    return " ".join(str(error).split())[:500]
-
-
-def _of_file(error: OSError) -> tuple[str, str]:
-    """The file of an error, "" if unknown, and the message."""
-    if error.filename is None or error.strerror is None:
-        return "", _one_line(error)
-    return str(error.filename), error.strerror[:1].lower() + error.strerror[1:]
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 @app.command()
@@ -171,7 +68,7 @@ def schema(
 
         paths = [str(path) for path in write_schemas(folder)]
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), "schemas": paths})
+            print_json({"ok": True, "exit_code": int(Code.OK), "schemas": paths})
             return
         for path in paths:
             typer.echo(f"wrote {path}")
@@ -193,7 +90,7 @@ def compare(
         second, _, _ = _shown(b, suite or first.suite.name)
         found = differences(first, second, of, anchors)
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
+            print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
             return
         console.print(printed.differences(found, first.overall.value, second.overall.value))
         for table in printed.aggregates(found):
@@ -212,7 +109,7 @@ def _print_bundle(checked: Bundle, as_json: bool) -> None:
     )
     if as_json:
         warnings = [warning] if warning else []
-        _print_json(
+        print_json(
             {
                 "ok": True,
                 "exit_code": int(Code.OK),
@@ -298,7 +195,7 @@ def run(
         if problems:
             raise ScoringError(problems)
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), **known})
+            print_json({"ok": True, "exit_code": int(Code.OK), **known})
 
 
 @app.command()
@@ -366,7 +263,7 @@ def verify(
         else:
             report["not_run_again"] = why_not
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), **report})
+            print_json({"ok": True, "exit_code": int(Code.OK), **report})
             return
         for line in printed.verified(report):
             typer.echo(line)
@@ -470,7 +367,7 @@ def report(
         if html is not None:
             _write_report(html, result.stem, loaded, of, replays)
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(loaded, of))
+            print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(loaded, of))
         else:
             console.print(reports.summary(loaded, of))
         if html is not None:
@@ -522,7 +419,7 @@ def site(
         if problems:
             raise ScoringError(problems)
         if as_json:
-            _print_json({"ok": True, "exit_code": int(Code.OK), **known})
+            print_json({"ok": True, "exit_code": int(Code.OK), **known})
 
 
 ResultBundle = Annotated[
@@ -549,7 +446,7 @@ def videos(
         made = write_videos(loaded, plan, out, result.stem)
         if as_json:
             rows = [video.model_dump(mode="json") for video in made]
-            _print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
+            print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
         else:
             typer.echo(f"wrote {len(made)} videos to {out / result.stem}")
 
@@ -573,7 +470,7 @@ def replays(
         made = write_replays(loaded, plan, out, result.stem)
         if as_json:
             files = [str(path) for path in made]
-            _print_json({"ok": True, "exit_code": int(Code.OK), "replays": files})
+            print_json({"ok": True, "exit_code": int(Code.OK), "replays": files})
         else:
             typer.echo(f"wrote replays of {len(made)} tasks to {out / result.stem}")
 
