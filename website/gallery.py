@@ -117,10 +117,12 @@ def write_replay(task_id: str, folder: Path) -> str:
         recordings, policy = race(task_id)
     else:
         entrant = best(task_id)
-        player = Player(task_id, entrant.policy, 0, dict(entrant.options))
+        # Clips are shown from their first frame on.
+        start = {"start": 0} if "start" in vnl_envs.task_options(task_id) else {}
+        player = Player(task_id, entrant.policy, 0, {**entrant.options, **start})
         recordings, policy = record_episodes(player, SECONDS, task_id), entrant.name
     replays = [recording.replay(name) for name, recording in recordings]
-    still = max(recordings, key=lambda pair: len(pair[1]))[1].still()
+    still = max((r for _, r in recordings), key=lambda r: (r.reward, len(r))).still()
     write_into(folder, slug(task_id), replays, still, title(task_id), f"policy {policy}", back)
     return policy
 

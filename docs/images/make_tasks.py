@@ -16,19 +16,22 @@ from vnl_envs.evaluation.policies import make_policy
 from vnl_envs.rendering.renderer import Picture
 
 SIZE = (480, 360)
-# Task, policy, steps before the picture, and how far along x the body is put, m.
+BASELINES = Path(__file__).parents[2] / "baselines"
+# Task, its policy, steps before the picture, options.
 FRAMES = (
-    ("vnl/RodentImitation-v0", "track", 12, 0.0, {"clips": ["walk"], "start": 30}),
-    ("vnl/RodentJumpGap-v0", "zero", 4, 0.52, {"gaps": 0.12}),
-    ("vnl/RodentGoalReaching-v0", "zero", 4, 0.0, {}),
-    ("vnl/HumanoidImitation-v0", "track", 14, 0.0, {"clips": ["walk"], "start": 60}),
-    ("vnl/HumanoidJumpGap-v0", "zero", 4, 2.6, {"gaps": 0.8}),
-    ("vnl/HumanoidGoalReaching-v0", "zero", 4, 0.0, {}),
-)
+    ("vnl/RodentImitation-v0", "checkpoints/ppo_intention/RodentImitation-v0.onnx", 20,
+     {"clips": ["walk"], "split": "all", "start": 30}),
+    ("vnl/RodentJumpGap-v0", "checkpoints/ppo/RodentJumpGap-v0.onnx", 38, {}),
+    ("vnl/RodentGoalReaching-v0", "checkpoints/ppo/RodentGoalReaching-v0.onnx", 10, {}),
+    ("vnl/HumanoidImitation-v0", "kept/humanoid-walk-0/policy.onnx", 20,
+     {"clips": ["walk"], "split": "all", "start": 60}),
+    ("vnl/HumanoidJumpGap-v0", "checkpoints/ppo/HumanoidJumpGap-v0.onnx", 100, {}),
+    ("vnl/HumanoidGoalReaching-v0", "checkpoints/ppo/HumanoidGoalReaching-v0.onnx", 16, {}),
+)  # fmt: skip
 ONLY = np.array([0])
 
 
-def draw(task_id: str, policy: str, steps: int, x: float, options: dict) -> np.ndarray:
+def draw(task_id: str, policy: str, steps: int, options: dict) -> np.ndarray:
     """One frame of a task, (height, width, 3) uint8."""
     core = Core(vnl_envs.make_task(task_id, **options), 1, 1)
     rows = core.draw([np.random.default_rng(5)])
@@ -37,11 +40,7 @@ def draw(task_id: str, policy: str, steps: int, x: float, options: dict) -> np.n
         low = core.task.distance[0]
         rows["goals"][:, 0], rows["yaw"][:] = (0.8 * low, -0.5 * low), 0.0
     core.reset(ONLY, rows)
-    start, _ = core.task.begin(core.episode)
-    qpos = start.qpos.copy()
-    qpos[:, 0] += x
-    core.engine.start(ONLY, core.task.body, qpos, *start[1:])
-    actor = make_policy(policy, core)
+    actor = make_policy(BASELINES / policy, core)
     for _ in range(steps):
         core.step(actor.act(core.observation))
     picture = Picture(core.task.world, *SIZE)

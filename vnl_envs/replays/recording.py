@@ -65,6 +65,11 @@ class Recording:
     def __len__(self) -> int:
         return len(self._qpos)
 
+    @property
+    def reward(self) -> float:
+        """Sum of the reward's terms over all steps."""
+        return sum(sum(terms.values()) for terms in self._terms)
+
     def add(
         self,
         data: mujoco.MjData,
