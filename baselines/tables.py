@@ -125,7 +125,12 @@ def _score_cells(name: str, record: Mapping[str, Any]) -> Iterator[list[str]]:
         cells = [name, f"`{record['task']}`", split, f"{record['steps'] / 1e6:.2f}", *untrained]
         trained = of["trained"]
         cells += [_with_interval(trained["return"]), f"{record['kept']:.2f}"]
-        yield [*cells, f"{trained['length']['mean']:.0f}", _besides(record["task"], trained)]
+        besides = _besides(record["task"], trained)
+        # Older records have no clips from their first frame on.
+        if followed := record.get("followed"):
+            share = followed[split]["trained"]["first frame"]["to the end"]
+            besides += f", {share:.2f} to the end from the first frame"
+        yield [*cells, f"{trained['length']['mean']:.0f}", besides]
 
 
 def _besides(task_id: str, figures: Mapping[str, Any]) -> str:
