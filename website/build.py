@@ -18,6 +18,7 @@ from vnl_envs.problems import ScoringError
 from vnl_envs.replays.folder import write_shared
 from vnl_envs.scoring.board import replays
 from vnl_envs.scoring.board.site import build as build_board
+from vnl_envs.scoring.results.files import read_result
 from website import gallery, live
 from website.checking import broken_links
 from website.policy import confine
@@ -66,16 +67,29 @@ def build(out: Path) -> None:
 
 
 def record_entries() -> None:
-    """Record missing replays of the baselines on the board.
+    """Record replays of the baselines on the board that have none, or those of another result.
 
-    A result of another version cannot be run again; a message then names it.
+    A result of another version cannot be run again; its entry is without, and that is said.
     """
     for name in make_submissions.BASELINES:
-        if not (make_board.FOLDER / replays.FOLDER / name).exists():
+        if not _has_replays(name):
+            folder = make_board.FOLDER / replays.FOLDER / name
+            shutil.rmtree(folder, ignore_errors=True)
             try:
                 make_board.replay(name)
             except ScoringError as error:
+                # The bundle is of the policies of now, too.
+                (make_submissions.FOLDER / f"{name}.zip").unlink(missing_ok=True)
                 print(f"no replays of {name}: {error}", file=sys.stderr)
+
+
+def _has_replays(name: str) -> bool:
+    """Whether the replays of a baseline are there and of its result."""
+    try:
+        result = read_result(make_board.RESULTS / f"{name}.json")
+        return bool(replays.read_replays(make_board.FOLDER, f"{replays.FOLDER}/{name}", result))
+    except ScoringError:
+        return False
 
 
 def copy_sources(sources: Path) -> None:

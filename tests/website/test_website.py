@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import vnl_envs
 from vnl_envs.envs.core import Core
 from vnl_envs.envs.parallel import RaceCore
 from vnl_envs.registry import get_row, make_task
+from vnl_envs.replays.page import jpeg
 from vnl_envs.scoring.board.views import slug
+from vnl_envs.scoring.results.files import read_result
 from website import build, gallery
 from website.checking import broken_links
 from website.reuse import WAYS
@@ -105,6 +108,30 @@ def test_a_corridor_leads_to_its_middle_ahead():
           "heading": np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])}  # fmt: skip
     _, along = WAYS["lateral_offset"]
     np.testing.assert_allclose(along(at), [[1, 0], [0, -1], [1, -1]])
+
+
+def test_replays_of_another_result_are_recorded_again(monkeypatch, tmp_path):
+    board, name = build.make_board, "ppo"
+    monkeypatch.setattr(board, "FOLDER", tmp_path)
+    monkeypatch.setattr(build.make_submissions, "BASELINES", [name])
+    result = read_result(board.RESULTS / f"{name}.json")
+    episode = next(e for e in result.episodes if e.id.startswith(SHOWN[0]))
+    folder = tmp_path / "replays" / name
+    recorded = []
+
+    def record(name: str, score: float = episode.score) -> None:
+        recorded.append(score)
+        row = {"which": "best", "episode": episode.id, "score": score}
+        told = {"task": SHOWN[0], "episodes": [row], "content": {}}
+        folder.mkdir(parents=True)
+        (folder / f"{slug(SHOWN[0])}.json").write_text(json.dumps(told))
+        (folder / f"{slug(SHOWN[0])}.jpg").write_bytes(jpeg(np.zeros((9, 16, 3), np.uint8)))
+
+    monkeypatch.setattr(board, "replay", record)
+    record(name, episode.score + 1)
+    for _ in range(2):
+        build.record_entries()
+    assert recorded == [episode.score + 1, episode.score]
 
 
 def test_broken_links_are_found(tmp_path):
