@@ -41,11 +41,11 @@ site: $(VENV)/.tools system live
 
 # MuJoCo's WebAssembly module, for the site's live rat.
 live:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(LIVE); \
-	else echo 'no npm: the site has no live rat' >&2; fi
+	@if ! command -v npm >/dev/null; then echo 'no npm: the site has no live rat' >&2; \
+	else $(MAKE) --no-print-directory $(LIVE) || echo 'npm failed: the site has no live rat' >&2; fi
 
 $(LIVE): $(addprefix website/wasm/,build.mjs package.json package-lock.json)
-	cd website/wasm && npm ci --silent && npm run --silent build
+	cd website/wasm && npm ci --silent --fetch-retries 1 --fetch-timeout 60000 && npm run --silent build
 
 clean:
 	rm -rf $(VENV) out site build dist website/wasm/dist website/wasm/node_modules
