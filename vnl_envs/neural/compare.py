@@ -43,14 +43,11 @@ LEAST_SPIKES = 100
 """Least number of spikes of a unit in usable bins; units with fewer are left out."""
 LEAST_USABLE = 0.2
 """Least usable share of a session's bins."""
-# One thread, so that sums have a fixed order. Set before NumPy and JAX are imported.
+# One thread, so that sums have a fixed order. Set before NumPy is imported.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    "JAX_PLATFORMS": "cpu",
-    "JAX_ENABLE_X64": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
 
 
@@ -318,7 +315,7 @@ def _pool(workers: int) -> Iterator[concurrent.futures.Executor]:
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Make processes that are started in this context use one thread and double precision."""
+    """Make processes that are started in this context use one thread."""
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
