@@ -44,6 +44,9 @@ class Parts:
         self._collect = jax.jit(self._algorithm._collect)
         self._prepare = jax.jit(self._algorithm._prepare)
         self._learn = jax.jit(functools.partial(self._algorithm._learn, cloning=False))
+        # A state of its own: updates donate theirs.
+        self._still = self._algorithm.init(jnp.uint32(1))
+        self.rollout()
 
     def update(self) -> None:
         """One update as one program."""
@@ -51,7 +54,7 @@ class Parts:
 
     def rollout(self) -> None:
         """Collection alone."""
-        self._rolled = jax.block_until_ready(self._collect(self._state))
+        self._rolled = jax.block_until_ready(self._collect(self._still))
 
     def gradient_steps(self) -> None:
         """Estimation and gradient steps on what `rollout` collected."""
