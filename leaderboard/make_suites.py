@@ -114,12 +114,16 @@ class Family:
 
 
 CORE = "Imitation", "JumpGap", "GoalReaching"
+FULL = (
+    Size(clip=8, training_clip=4, rung=15, drawn=100),
+    Size(clip=8, training_clip=0, rung=15, drawn=60),
+)
+"""Sizes in the nominal tier and in the others."""
 FAMILIES = {
     "core": Family(
         "The leaderboard's suite: {tasks} tasks, five tiers",
         CORE,
-        nominal=Size(clip=8, training_clip=4, rung=15, drawn=100),
-        others=Size(clip=8, training_clip=0, rung=15, drawn=60),
+        *FULL,
     ),
     "quick": Family(
         "For trying out: {tasks} tasks, one tier beside the nominal one, within five minutes",
@@ -131,15 +135,14 @@ FAMILIES = {
     "wide": Family(
         "More of an animal's day: {tasks} tasks, one tier beside the nominal one",
         None,
-        nominal=Size(clip=8, training_clip=4, rung=15, drawn=100),
-        others=Size(clip=8, training_clip=0, rung=15, drawn=60),
+        *FULL,
         tiers=(NOMINAL, "dynamics"),
     ),
 }
 
 
-def family_of(name: str) -> Family:
-    """The family of a suite's name.
+def family_of(name: str) -> str:
+    """The name of a suite's family.
 
     Raises:
         ValueError: there is no such family.
@@ -147,7 +150,7 @@ def family_of(name: str) -> Family:
     family = name.rpartition("-v")[0]
     if family not in FAMILIES:
         raise ValueError(f"a suite is a version of {', '.join(FAMILIES)}, got {name!r}")
-    return FAMILIES[family]
+    return family
 
 
 def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> Suite:
@@ -161,7 +164,8 @@ def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> S
     Raises:
         ValueError: there is no such family.
     """
-    family, kind = family_of(name), name.rpartition("-v")[0]
+    kind = family_of(name)
+    family = FAMILIES[kind]
     hashes = _hashes(known) if known else {}
     return Suite(
         schema_version=1,
@@ -288,7 +292,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or published:
         there = name in published
         known = load_suite(name).tasks if there else ()
-        tasks = [task.id for task in known] or tasks_of(family_of(name))
+        tasks = [task.id for task in known] or tasks_of(FAMILIES[family_of(name)])
         with written_whole(FOLDER / f"{name}.json") as path:
             path.write_text(to_text(make_suite(name, tasks)))
 

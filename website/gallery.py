@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ def entrants(task_id: str) -> Iterator[Entrant]:
         yield Entrant(f"{name}, untrained", name)
 
 
-def committed(task_id: str) -> Iterator[tuple[Path, dict[str, str]]]:
+def committed(task_id: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """Files of policies that were trained on a task, and what they say of themselves."""
     for pattern in POLICIES:
         for path in sorted(ROOT.glob(pattern)):
@@ -84,8 +85,9 @@ def _short(path: Path) -> str:
     return str(Path(*path.relative_to(ROOT / "baselines").parts[1:]))
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """The metadata of a policy file."""
+@functools.cache
+def metadata(path: Path) -> Mapping[str, str]:
+    """The metadata of a policy file, read once: every task looks through all files."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
