@@ -134,14 +134,14 @@ def _chosen(
     design: np.ndarray, spikes: np.ndarray, fit: np.ndarray, choose: np.ndarray
 ) -> np.ndarray:
     """The penalty (U,) with the highest held-out likelihood of each neuron."""
-    units, y = spikes.shape[1], spikes[choose]
+    inner, y = design[fit], spikes[choose]
     mean = np.maximum(spikes[fit].mean(axis=0), 1e-6)
-    strength = np.concatenate([penalty * mean for penalty in PENALTIES])
-    coef, intercept = poisson(design[fit], np.tile(spikes[fit], len(PENALTIES)), strength)
-    rate = predicted(design, coef, intercept, fit, choose)
-    score = (np.tile(y, len(PENALTIES)) * np.log(rate) - rate).sum(axis=0)
-    best = score.reshape(len(PENALTIES), units).argmax(axis=0)
-    return strength.reshape(len(PENALTIES), units)[best, np.arange(units)]
+    scores = []
+    for penalty in PENALTIES:
+        coef, intercept = poisson(inner, spikes[fit], penalty * mean)
+        rate = predicted(design, coef, intercept, fit, choose)
+        scores.append((y * np.log(rate) - rate).sum(axis=0))
+    return np.array(PENALTIES)[np.argmax(scores, axis=0)] * mean
 
 
 def ridge(
