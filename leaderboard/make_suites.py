@@ -180,9 +180,10 @@ def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> S
 
 
 def tasks_of(family: Family) -> list[str]:
-    """Ids of the family's registered tasks; each has a primary metric."""
+    """Ids of the family's tasks in the package, not of variants; each has a primary metric."""
     named = {name for other in FAMILIES.values() for name in other.tasks or ()}
-    names = {id: task_class(get_row(id)).__name__ for id in task_ids()}
+    ids = [id for id in task_ids() if id.startswith("vnl/")]
+    names = {id: task_class(get_row(id)).__name__ for id in ids}
     if family.tasks is not None:
         return [id for id, name in names.items() if name in family.tasks]
     others = [id for id, name in names.items() if name not in named]
