@@ -576,7 +576,7 @@ def test_the_base_is_the_tracking_policy(task_id: str, tmp_path: Path) -> None:
     )
 
 
-IMITATION = "vnl/RodentImitation-v0"
+IMITATION, WALK = "vnl/RodentImitation-v0", {"clips": ["walk"]}
 
 
 def imitating(folder: Path, updates: int, resume: bool = False, **changes: Any) -> ppo.Training:
@@ -585,7 +585,7 @@ def imitating(folder: Path, updates: int, resume: bool = False, **changes: Any) 
     h = hyperparameters.load(
         ppo.Hyperparameters, ppo.Network.file, TASK, hyperparams(folder, **changes)
     )
-    training = ppo.Training(IMITATION, 0, "native", folder / "run", resume, h)
+    training = ppo.Training(IMITATION, 0, "native", folder / "run", resume, h, options=WALK)
     assert training(updates * UPDATE)
     return training
 
@@ -605,7 +605,7 @@ def test_a_residual_with_failure_starts_goes_on_to_the_same_bits(tmp_path: Path)
     actions = OnnxPolicy.load(tmp_path / "p.onnx")(observations)
     np.testing.assert_allclose(actions, whole.mean_action(observations), atol=1e-5)
     # What was trained on had other limits; what is recorded and scored is the task itself.
-    assert whole.run.identity["env_hash"] == gymnasium.make(IMITATION).unwrapped.env_hash
+    assert whole.run.identity["env_hash"] == gymnasium.make(IMITATION, **WALK).unwrapped.env_hash
     assert score(tmp_path / "whole" / "run" / POLICY, episodes=1)["task"] == IMITATION
 
 

@@ -49,8 +49,8 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = tmp_path / "campaign.yml"
     rows = {
         "rat-imitation": {
-            "command": f"ppo --network intention --task vnl/RodentImitation-v0 "
-            f"--hyperparams {files['intention']}",
+            "command": "ppo --network intention --task vnl/RodentImitation-v0 "
+            f"-o 'clips=[\"walk\"]' --hyperparams {files['intention']}",
             "steps": 32, "seeds": [0], "hours": {"cpu": 0.1, "gpu": None}, "bundle": True,
         },
         "rat-goals-reused": {

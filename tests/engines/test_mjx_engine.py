@@ -31,9 +31,6 @@ CASES = [
     (GAPS["humanoid"], "warp"),
     (GAPS["rodent"], "warp"),
     (FLOOR["rodent"], "jax"),
-    pytest.param(GAPS["rodent"], "jax", marks=slow),
-    pytest.param(FLOOR["humanoid"], "jax", marks=slow),
-    pytest.param(FLOOR["humanoid"], "warp", marks=slow),
     pytest.param(FLOOR["rodent"], "warp", marks=slow),
 ]
 each_case = pytest.mark.parametrize(("task_id", "impl"), CASES)

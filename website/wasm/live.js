@@ -4,7 +4,8 @@ function numbers({ kind, data }) {
   return new globalThis[kind](bytes.buffer);
 }
 
-// Of ONNX: vectors, and a matrix (outputs, inputs) where there is one.
+// Of ONNX: vectors, and a matrix (outputs, inputs) where there is one. The smallest module of
+// onnxruntime-web (1.30) has 14 MB, half of what the whole site may have; this needs none.
 const each = (f) => (a, b) => a.map((value, i) => f(value, b.length > 1 ? b[i] : b[0]));
 const operations = {
   Cast: (x) => x,
