@@ -40,13 +40,13 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
         raise ValueError(f"{path.name} must have a section {DEFAULT!r} of hyperparameters")
     chosen = {**sections[DEFAULT], **(sections.get(task_id) or {})}
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for what, names in (
+    for fault, names in (
         ("unknown", set(chosen) - set(fields)),
         ("missing", set(fields) - set(chosen)),
     ):
         if names:
             raise ValueError(
-                f"{path.name}: {what} hyperparameters {sorted(names)}; there are {sorted(fields)}"
+                f"{path.name}: {fault} hyperparameters {sorted(names)}; there are {sorted(fields)}"
             )
     return kind(
         **{name: _checked(path, name, field.type, chosen[name]) for name, field in fields.items()}

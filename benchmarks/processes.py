@@ -162,8 +162,7 @@ def main(
         row["projected"] = {str(cores): projected(row, cores) for cores in CORES}
         tasks[task_id] = row
         typer.echo(f"{task_id} {row}")
-    if task is None:
-        write_results("processes", {"processes": cpus(), "rounds": rounds, "tasks": tasks})
+    write_results("processes", {"processes": cpus(), "rounds": rounds, "tasks": tasks})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class IntentionPolicy(nn.Module):
     def __call__(self, observation: jax.Array, noise: jax.Array) -> Gaussian:
         """Observations (..., D) and noise (..., `LATENT`) -> the distribution of actions."""
         bottleneck = network.Bottleneck(self.own, self.sizes, self.decoder, name="bottleneck")
-        x, kl = bottleneck(observation, noise)
+        x, kl, _ = bottleneck(observation, noise)
         if self.decoder is None:
             action = mean_head(x, self.action_size)
         else:

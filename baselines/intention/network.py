@@ -37,24 +37,27 @@ class Bottleneck(nn.Module):
     decoder: Decoder | None = None
 
     @nn.compact
-    def __call__(self, observation: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, observation: jax.Array, noise: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Observations (..., D) and noise (..., `LATENT`) -> the input of the decoder's last layer,
-        and the latent's divergence from the prior (...,), nats.
+        the latent's divergence from the prior (...,), nats, and its mean (..., `LATENT`).
         """
         own = observation[..., : self.own]
         encoded = nn.Dense(2 * LATENT, name="latent")(
             Torso(self.sizes, name="encoder")(observation)
         )
         added, log_variance = jnp.split(encoded, 2, axis=-1)
-        mean, prior_log_variance = jnp.split(self._prior(own), 2, axis=-1)
-        latent = mean + added + jnp.exp(0.5 * log_variance) * noise
+        prior, prior_log_variance = jnp.split(self._prior(own), 2, axis=-1)
+        mean = prior + added
+        latent = mean + jnp.exp(0.5 * log_variance) * noise
         x = jnp.concatenate([latent, own], axis=-1)
         if self.decoder is None:
             for i, size in enumerate(self.sizes):
                 x = jnp.tanh(nn.Dense(size, name=f"decoder_{i}")(x))
         else:
             x = _hidden(self.decoder.layers, x)
-        return x, divergence(added, log_variance, prior_log_variance)
+        return x, divergence(added, log_variance, prior_log_variance), mean
 
     def _prior(self, own: jax.Array) -> jax.Array:
         if self.decoder is not None:

@@ -39,9 +39,9 @@ class IntentionActor(nn.Module):
         (..., `LATENT`).
         """
         bottleneck = network.Bottleneck(self.own, self.sizes, name="bottleneck")
-        x, kl = bottleneck(observation, noise)
+        x, kl, latent = bottleneck(observation, noise)
         action = with_deviation(self, mean_head(x, self.action_size), self.sigma)
-        return action._replace(latent_kl=kl)
+        return action._replace(latent_kl=kl, latent=latent)
 
 
 class Intention(ppo.Network):

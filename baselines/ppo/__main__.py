@@ -33,6 +33,10 @@ def main(
     init_from: Annotated[
         Path | None, typer.Option(help="folder of a run whose networks this one begins with")
     ] = None,
+    neural: Annotated[
+        Path | None, typer.Option(help="session whose neurons the latent also predicts")
+    ] = None,
+    neural_weight: Annotated[float, typer.Option(min=0, help="weight of their loss")] = 1.0,
     resume: Resume = False,
     hyperparams: HyperparameterFile = None,
     option: TaskOptions = None,
@@ -42,8 +46,9 @@ def main(
         made = network_class(network)
         h = hyperparameters.load(Hyperparameters, made.file, task, hyperparams)
         options = parse_options(task, option)
+        neurons = (neural, neural_weight) if neural else None
         training = Training(
-            task, seed, impl, out, resume, h, made, expert or (), options, init_from
+            task, seed, impl, out, resume, h, made, expert or (), options, init_from, neurons
         )
         run.finish(training, steps)
     except (ValueError, OSError) as error:

@@ -16,6 +16,7 @@ import optax
 
 from baselines.ppo.hyperparameters import Hyperparameters
 from baselines.ppo.networks import Critic, Gaussian, Network
+from baselines.ppo.neurons import Neurons
 from baselines.ppo.starts import BINS, FAILURES_KEPT, failed, preferring
 from baselines.statistics import Statistics
 
@@ -33,7 +34,7 @@ class TrainState(NamedTuple):
     """The complete state of training.
 
     Attributes:
-        params: parameters of "actor" and "critic".
+        params: parameters of "actor" and "critic"; with neurons also of "readout".
         adam: Adam's moments.
         learning_rate: () the actor's learning rate, which follows the KL divergence.
         observed: statistics of observations (D,).
@@ -62,6 +63,7 @@ class Rollout(NamedTuple):
         observation: (D,) observation before the step.
         noise: noise input of the network.
         target: the teacher's action at this observation; zeros without a teacher.
+        spikes: (U,) spikes of the neurons at this observation; U is 0 without neurons.
         action: sampled action, before it is applied to the body.
         policy: distribution from which the action was drawn.
         reward: reward, including what training adds to it.
@@ -72,6 +74,7 @@ class Rollout(NamedTuple):
     observation: jax.Array
     noise: jax.Array
     target: jax.Array
+    spikes: jax.Array
     action: jax.Array
     policy: Gaussian
     reward: jax.Array
@@ -86,7 +89,7 @@ class Batch(NamedTuple):
     Attributes:
         raw: (D,) observations.
         observation: (D,) normalised observations, the input of the networks.
-        noise, target, action, policy: as in `Rollout`.
+        noise, target, spikes, action, policy: as in `Rollout`.
         advantage: advantages, zero mean and unit deviation.
         value: targets of the critic, zero mean and unit deviation.
     """
@@ -95,6 +98,7 @@ class Batch(NamedTuple):
     observation: jax.Array
     noise: jax.Array
     target: jax.Array
+    spikes: jax.Array
     action: jax.Array
     policy: Gaussian
     advantage: jax.Array
@@ -110,6 +114,7 @@ class PPO:
         network: network of the actor.
         teacher: function from the batch of environments to the actions (B, nu) that `clone`
             teaches, or None.
+        neurons: neurons that a read-out of the network's latent predicts, or None.
 
     Attributes:
         init: function from a seed, () uint32, to a state before learning.
@@ -118,10 +123,17 @@ class PPO:
     """
 
     def __init__(
-        self, env: Any, h: Hyperparameters, network: Network, teacher: Teacher | None = None
+        self,
+        env: Any,
+        h: Hyperparameters,
+        network: Network,
+        teacher: Teacher | None = None,
+        neurons: Neurons | None = None,
     ) -> None:
-        self.env, self.h, self.network, self.teacher = env, h, network, teacher
+        self.env, self.h, self.network = env, h, network
+        self.teacher, self.neurons = teacher, neurons
         self.critic: Any = Critic(tuple(h.critic_layers))
+        self.readout: Any = neurons.readout() if neurons else None
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(h.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
@@ -141,6 +153,9 @@ class PPO:
             "actor": self.network.actor.init(actor_key, raw, raw, noise),
             "critic": self.critic.init(critic_key, raw),
         }
+        if self.neurons:
+            policy = self.network.actor.apply(params["actor"], raw, raw, noise)
+            params["readout"] = self.readout.init(key, policy.latent)
         state = TrainState(
             params,
             self.optimizer.init(params),
@@ -199,10 +214,12 @@ class PPO:
             after = self.env.step(envs, self.network.applied(envs.obs, action))
             terminated = after.done * (1.0 - after.info["truncation"])
             target = self.teacher(envs) if self.teacher else jnp.zeros_like(action)
+            spikes = self.neurons(envs) if self.neurons else jnp.zeros((h.num_envs, 0))
             reward, last = after.reward + h.survival, after.info["final_obs"]
             taken = Rollout(
-                envs.obs, noise, target, action, policy, reward, terminated, after.done, last
-            )
+                envs.obs, noise, target, spikes, action, policy, reward, terminated, after.done,
+                last,
+            )  # fmt: skip
             return after, (taken, {**_episode_sums(after), **failed(after, terminated)})
 
         key, own = jax.random.split(state.key)
@@ -237,6 +254,7 @@ class PPO:
             observation,
             rollout.noise,
             rollout.target,
+            rollout.spikes,
             rollout.action,
             rollout.policy,
             (advantage - advantage.mean()) / (advantage.std() + 1e-8),
@@ -278,7 +296,7 @@ class PPO:
         gradient, figures = jax.grad(self.loss, has_aux=True)(params, batch, cloning)
         change, adam = self.optimizer.update(gradient, adam)
         constant = self.h.critic_learning_rate
-        rates = {"actor": constant if cloning else learning_rate, "critic": constant}
+        rates = {**dict.fromkeys(params, constant), "actor": constant if cloning else learning_rate}
         params = {
             name: jax.tree.map(lambda p, d, rate=rate: p - rate * d, params[name], change[name])
             for name, rate in rates.items()
@@ -290,7 +308,8 @@ class PPO:
     def loss(
         self, params: Any, batch: Batch, cloning: bool
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The sum of the actor's loss and the critic's squared error, and figures to log.
+        """The sum of the actor's loss, the critic's squared error and the read-out's loss, and
+        figures to log.
 
         In cloning, the actor's loss is a variational bound as in Merel et al. 2019: squared error
         in units of the action's deviation. The states are the actor's own (DAgger, Ross et al.
@@ -314,6 +333,10 @@ class PPO:
             "explained": 1.0 - error.var() / (batch.value.var() + 1e-8),
             "cloning_error": jnp.abs(new.mean - batch.target).mean(),
         }
+        if self.neurons:
+            log_rate = self.readout.apply(params["readout"], new.latent)
+            loss += self.neurons.weight * self.neurons.loss(log_rate, batch.spikes).mean()
+            figures["bits_per_spike"] = self.neurons.bits_per_spike(log_rate, batch.spikes)
         return loss, figures
 
 

@@ -25,11 +25,13 @@ class Gaussian(NamedTuple):
     Attributes:
         mean, deviation: (..., nu) mean and standard deviation.
         latent_kl: (...,) divergence of a latent from its prior, nats; 0 without a latent.
+        latent: (..., L) the latent's mean; L is 0 without a latent.
     """
 
     mean: jax.Array
     deviation: jax.Array
     latent_kl: jax.Array
+    latent: jax.Array
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-likelihood (...,) of actions (..., nu), up to a constant."""
@@ -96,7 +98,7 @@ def with_deviation(module: nn.Module, mean: jax.Array, sigma: float) -> Gaussian
     start = nn.initializers.constant(math.log(sigma))
     log_sigma = module.param("log_sigma", start, mean.shape[-1:])
     deviation = jnp.broadcast_to(jnp.exp(log_sigma), mean.shape)
-    return Gaussian(mean, deviation, jnp.zeros(mean.shape[:-1]))
+    return Gaussian(mean, deviation, jnp.zeros(mean.shape[:-1]), mean[..., :0])
 
 
 class Critic(nn.Module):

@@ -20,6 +20,7 @@ from baselines.ppo.algorithm import LEARNING_RATES, PPO, TERM, Teacher, TrainSta
 from baselines.ppo.export import acting_state, export_state
 from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
 from baselines.ppo.networks import Network
+from baselines.ppo.neurons import Neurons
 from baselines.ppo.starts import FailureStarts
 from baselines.ppo.variants import merged, variant
 from vnl_envs import FunctionalEnv, make_task, wrap_for_training
@@ -48,11 +49,12 @@ class Training(run.Training):
             tracking policy is cloned.
         options: options of the task.
         init_from: folder of a run whose networks and statistics this one begins with.
+        neurons: session file whose neurons the latent also predicts, and the loss's weight.
 
     Raises:
         ValueError: an id, option or implementation is unknown, the network does not support the
-            task, experts are given without `h.cloning_steps`, the folder has another run, or the
-            networks in `init_from` have other sizes.
+            task, experts are given without `h.cloning_steps`, the folder has another run, the
+            networks in `init_from` have other sizes, or the neurons do not belong to the clips.
         FileNotFoundError: there is no run in `init_from`.
     """
 
@@ -68,11 +70,13 @@ class Training(run.Training):
         experts: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
         init_from: Path | None = None,
+        neurons: tuple[Path, float] | None = None,
     ) -> None:
         if experts and not h.cloning_steps:
             raise ValueError("experts are cloned for `cloning_steps`, which is 0")
         options = dict(options or {})
         self._made, self._experts = (task_id, impl, network, options), experts
+        self._recorded = neurons
         self.h, self.level = h, 0
         new = not (resume and (folder / run.CHECKPOINT).is_file())
         self._init = _learnt(init_from) if init_from and new else {}
@@ -87,10 +91,12 @@ class Training(run.Training):
             "experts": [folder.name for folder in experts],
             **self.network.identity,
             **({"init_from": init_from.name} if init_from else {}),
+            **(self.neurons.identity if self.neurons else {}),
         }
         terms = [run.term_column(name) for name in env.task.reward_terms]
         metrics = [metric.name for metric in STANDARD + env.task.metrics]
-        columns = [*_EPISODES, *_FIGURES, *terms, *metrics]
+        self._figures = (*_FIGURES, *(("bits_per_spike",) if self.neurons else ()))
+        columns = [*_EPISODES, *self._figures, *terms, *metrics]
         super().__init__(task_id, seed, h, identity, folder, columns, resume, options)
 
     def _enter(self, level: int) -> FunctionalEnv:
@@ -100,7 +106,10 @@ class Training(run.Training):
         env = made(self._task_of(level), impl, **options)
         self.network = network(env.task, env.layout, self.h)
         teacher = _teacher(env, self._experts) if self.h.cloning_steps else None
-        self.algorithm = PPO(wrap_for_training(env), self.h, self.network, teacher)
+        self.neurons = Neurons(env, *self._recorded) if self._recorded else None
+        if self.neurons and not self.network.noise_size:
+            raise ValueError("neurons are predicted from a latent, which this network has not")
+        self.algorithm = PPO(wrap_for_training(env), self.h, self.network, teacher, self.neurons)
         self._mean_action = jax.jit(self.algorithm.mean_action)
         self.level = level
         return env
@@ -178,7 +187,7 @@ class Training(run.Training):
             "training_length": sums["episode_length"] / episodes if episodes else math.nan,
             "training_episodes": episodes,
             "level": self.level,
-            **{name: sums[name] / len(rows) for name in _FIGURES},
+            **{name: sums[name] / len(rows) for name in self._figures},
             **{
                 run.term_column(name.removeprefix(TERM)): value / len(rows)
                 for name, value in terms.items()

@@ -47,12 +47,12 @@ def sharing_programs() -> Iterator[None]:
     programs: dict[str, Any] = {}
     make = training.PPO
 
-    def shared(env: Any, h: Any, network: Any, teacher: Any = None) -> Any:
+    def shared(env: Any, h: Any, network: Any, teacher: Any = None, neurons: Any = None) -> Any:
         about = env.unwrapped._arguments, h, network.name, dict(network.identity)
         # The tracking policy is the same for all; experts are not.
         key = repr((*about, getattr(teacher, "__qualname__", None)))
-        if "experts" in key or key not in programs:
-            programs[key] = make(env, h, network, teacher)
+        if "experts" in key or neurons or key not in programs:
+            programs[key] = make(env, h, network, teacher, neurons)
         return programs[key]
 
     with pytest.MonkeyPatch.context() as patched:

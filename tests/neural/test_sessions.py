@@ -71,6 +71,25 @@ def test_active_units_and_names_of_clusters(
         np.testing.assert_array_equal(found.read("labels"), expected)
 
 
+def test_a_part_of_a_recording(published: Path, session_file: Path, tmp_path: Path) -> None:
+    """So that a network can be trained on one part and compared on another."""
+    out = tmp_path / "part.h5"
+    assert "350 frames" in told("import", published, "--out", out, "--start", 2, "--stop", 9)
+    with opened_session(session_file) as whole, opened_session(out) as part:
+        for table in TABLES:
+            np.testing.assert_array_equal(part.read(table), whole.read(table, 100, 450))
+        assert part.names == whole.names
+        assert part.text["source"] == "rat.h5 from 2 s to 9 s"
+    for span in (("--start", 12), ("--start", 3, "--stop", 2), ("--stop", 13)):
+        result = CliRunner().invoke(
+            app, ["neural", "import", str(published), "--out", str(tmp_path / "x.h5"),
+                  *map(str, span)]
+        )  # fmt: skip
+        assert "there is no part from" in result.stderr
+        assert result.exit_code == 2
+    assert not (tmp_path / "x.h5").exists()
+
+
 def test_clips_of_a_session(published: Path, tmp_path: Path, body: BodyModel) -> None:
     """They remember their frames, and are those that `data import` reads."""
     text = told("import", published, "--out", tmp_path / "s.h5", "--clips", tmp_path / "c.h5")

@@ -48,6 +48,8 @@ def import_recording(
     ] = "",
     subject: Annotated[str, typer.Option(help="name of the animal")] = "",
     licence: Annotated[str, typer.Option(help="licence, such as ODC-By-1.0")] = "unknown",
+    start: Annotated[float, typer.Option(min=0, help="where the imported part begins, s")] = 0.0,
+    stop: Annotated[float | None, typer.Option(help="where it ends, s [default: the end]")] = None,
     clips: Annotated[
         Path | None, typer.Option(help="also write the motion as a clip file, for training")
     ] = None,
@@ -67,6 +69,8 @@ def import_recording(
             region=region,
             subject=subject,
             licence=licence,
+            start=start,
+            stop=stop,
             progress=True,
         )
         if clips is not None:

@@ -18,7 +18,7 @@ from vnl_envs.motion.readers.sessions import CLIP_FRAMES, clip, finite_runs
 from vnl_envs.neural import session
 from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.session import naming, opened_session
-from vnl_envs.neural.sources import Source, opened_source
+from vnl_envs.neural.sources import Source, opened_source, part_of
 from vnl_envs.neural.unfinished import mark_done, unfinished
 from vnl_envs.utils.files import check_writable
 
@@ -59,6 +59,8 @@ def import_session(
     region: str = "",
     subject: str = "",
     licence: str = "unknown",
+    start: float = 0.0,
+    stop: float | None = None,
     progress: bool = False,
 ) -> Imported:
     """Write a recording's session file, whole or not at all.
@@ -71,6 +73,7 @@ def import_session(
         body: body of the motion.
         region: region of units for which the recording has none.
         subject, licence: subject and licence of the recording.
+        start, stop: the part of the recording to import, s; by default all of it.
         progress: whether to show a bar.
 
     Raises:
@@ -86,7 +89,12 @@ def import_session(
         "source": path.name,
         "licence": licence,
     }
-    with opened_source(path, body) as source:
+    if start or stop is not None:
+        end = "" if stop is None else f" to {stop:g} s"
+        about["source"] += f" from {start:g} s{end}"
+    with opened_source(path, body) as recording:
+        with naming(path):
+            source = part_of(recording, start, stop)
         regions = [found or region or "unknown" for found in source.regions]
         key = _key(path, {**about, "regions": "\n".join(regions)})
 

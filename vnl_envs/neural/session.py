@@ -21,6 +21,7 @@ import numpy as np
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.errors import ClipError
+from vnl_envs.motion.readers.sessions import clip_name
 from vnl_envs.neural.errors import NeuralError
 
 FORMAT, VERSION = "vnl_envs-session", 1
@@ -74,6 +75,10 @@ class Session:
     def read(self, table: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Frames [start, stop) of one of `TABLES`, as stored."""
         return np.asarray(self._tables[table][start:stop])
+
+    def clip_name(self, start: int) -> str:
+        """Name of the clip that begins at a frame, see `write_session_clips`."""
+        return clip_name(self.text["session"], start)
 
     @property
     def has_keypoints(self) -> bool:

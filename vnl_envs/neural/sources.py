@@ -12,6 +12,7 @@ import numpy as np
 
 from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5
+from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.fitting.markers import marker_set
 from vnl_envs.motion.readers import sessions
 from vnl_envs.motion.readers.sessions import UNCLASSIFIED, Poses, check_frames, names_of
@@ -112,6 +113,47 @@ class Published:
         # Clusters without a name, and frames without a cluster, have no label.
         code = np.append(self._code, UNLABELLED)
         return code[np.minimum(found, len(self._code))]
+
+
+class Part:
+    """The frames [start, stop) of another recording; see `Source`."""
+
+    def __init__(self, source: Source, start: int, stop: int) -> None:
+        self._source, self._start = source, start
+        self.frames = stop - start
+        self.unit_ids, self.regions = source.unit_ids, source.regions
+        self.keypoint_names, self.label_names = source.keypoint_names, source.label_names
+        self.has_poses = source.has_poses
+
+    def spikes(self, start: int, stop: int) -> np.ndarray:
+        """See `Source`."""
+        return self._source.spikes(self._start + start, self._start + stop)
+
+    def qpos(self, start: int, stop: int) -> np.ndarray:
+        """See `Source`."""
+        return self._source.qpos(self._start + start, self._start + stop)
+
+    def keypoints(self, start: int, stop: int) -> np.ndarray:
+        """See `Source`."""
+        return self._source.keypoints(self._start + start, self._start + stop)
+
+    def labels(self, start: int, stop: int) -> np.ndarray:
+        """See `Source`."""
+        return self._source.labels(self._start + start, self._start + stop)
+
+
+def part_of(source: Source, start: float, stop: float | None) -> Source:
+    """The part of a recording from `start` to `stop`, s; None is its end.
+
+    Raises:
+        NeuralError: the part is empty, or longer than the recording.
+    """
+    seconds = source.frames / RATE
+    first, last = round(start * RATE), round((seconds if stop is None else stop) * RATE)
+    if not 0 <= first < last <= source.frames:
+        end = "the end" if stop is None else f"{stop:g} s"
+        raise NeuralError(f"there is no part from {start:g} s to {end} of {seconds:g} s")
+    return source if (first, last) == (0, source.frames) else Part(source, first, last)
 
 
 def checked_counts(spikes: np.ndarray, start: int) -> np.ndarray:

@@ -48,15 +48,15 @@ def _rung_means(
     that some resamples lack a rung.
     """
     drawn = counts @ of_rung.T
-    there = drawn > 0
-    return (counts * score) @ of_rung.T / np.where(there, drawn, 1), there
+    known = drawn > 0
+    return (counts * score) @ of_rung.T / np.where(known, drawn, 1), known
 
 
-def _crossing(rungs: np.ndarray, fractions: np.ndarray, there: np.ndarray) -> np.ndarray:
+def _crossing(rungs: np.ndarray, fractions: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Widths (R,) at which logistic curves through fractions (R, W) at widths (W,) pass 1/2.
 
     The curves are quasi-likelihood fits (Papke and Wooldridge 1996) of the fractions marked by
-    `there` (R, W), by damped Newton steps. A curve that does not fall crosses at +inf if its mean
+    `known` (R, W), by damped Newton steps. A curve that does not fall crosses at +inf if its mean
     is at least 1/2, else at -inf.
     """
     middle, half = (rungs[0] + rungs[-1]) / 2, (rungs[-1] - rungs[0]) / 2
@@ -64,8 +64,8 @@ def _crossing(rungs: np.ndarray, fractions: np.ndarray, there: np.ndarray) -> np
     beta = np.zeros((len(fractions), 2))
     for _ in range(_NEWTON_STEPS):
         p = expit(beta @ design.T)
-        gradient = (there * (fractions - p)) @ design - _RIDGE * beta
-        information = np.einsum("rw,wi,wj->rij", there * p * (1 - p), design, design)
+        gradient = (known * (fractions - p)) @ design - _RIDGE * beta
+        information = np.einsum("rw,wi,wj->rij", known * p * (1 - p), design, design)
         curvature = information + _RIDGE * np.eye(2)
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         decrement = np.sqrt(np.maximum((step * gradient).sum(axis=1, keepdims=True), 0))
@@ -73,6 +73,6 @@ def _crossing(rungs: np.ndarray, fractions: np.ndarray, there: np.ndarray) -> np
     falls = beta[:, 1] < 0
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = middle - half * beta[:, 0] / beta[:, 1]
-    mean = fractions.mean(axis=1, where=there)
+    mean = fractions.mean(axis=1, where=known)
     beyond = np.where(mean >= 0.5, np.inf, -np.inf)
     return np.where(falls, crossing, beyond)

@@ -138,8 +138,8 @@ class Escape(Task):
         """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
         own = frame(self.body, physics)
-        here = physics.qpos[..., :2]
-        away = here - carry["origin"]
+        position = physics.qpos[..., :2]
+        away = position - carry["origin"]
         distance = xp.sqrt((away * away).sum(axis=-1))
         fraction = xp.minimum(distance / self.radius, 1.0)
         reward = fraction * rewards.upright_within(own, UPRIGHT)
@@ -147,7 +147,7 @@ class Escape(Task):
         carry = {
             "step": step,
             "origin": carry["origin"],
-            "hills": self._hills(here, episode),
+            "hills": self._hills(position, episode),
             "escape_time": xp.where(
                 distance >= self.radius,
                 xp.minimum(carry["escape_time"], step * self.dt),
@@ -176,15 +176,15 @@ class Escape(Task):
         """Observe origin (2, m to the start, forward and left of the heading) and ground
         (`DIRECTIONS` per distance, m above the ground under the root, counterclockwise from ahead).
         """
-        here = physics.qpos[..., :2]
+        position = physics.qpos[..., :2]
         heading = own.heading()
         left = columns(-heading[..., 1], heading[..., 0])
         offset = (
             self._points[:, :1] * heading[..., None, :] + self._points[:, 1:] * left[..., None, :]
         )
-        around = self._ground(here[..., None, :] + offset, carry)
+        around = self._ground(position[..., None, :] + offset, carry)
         return {
-            "origin": own.level(carry["origin"] - here),
+            "origin": own.level(carry["origin"] - position),
             "ground": around - self.elevation(physics, carry)[..., None],
         }
 
@@ -222,21 +222,21 @@ class Escape(Task):
         top = carry["hills"][..., None, :, 2] + xp.sqrt(xp.maximum(square, 0.0))
         return xp.maximum(xp.where(square > 0, top, 0.0).max(axis=-1), 0.0)
 
-    def _hills(self, here: Array, episode: Episode) -> Array:
+    def _hills(self, position: Array, episode: Episode) -> Array:
         """Centres of the spheres around a place (..., 2), (..., WIDTH², 3), m.
 
         A hill stays in its slot, see `window`, so no sphere moves while a limb can touch it. Where
         there is no hill the sphere lies deep.
         """
-        xp = namespace(here)
-        site = window(xp.astype(xp.round(here / self.spacing), xp.int32), WIDTH)
+        xp = namespace(position)
+        site = window(xp.astype(xp.round(position / self.spacing), xp.int32), WIDTH)
         index = site + self._half
         inside = ((index >= 0) & (index < self._side)).all(axis=-1)
         index = xp.minimum(xp.maximum(index, 0), self._side - 1)
         height = pick(episode["heights"], index[..., 0] * self._side + index[..., 1])
         sunk = xp.where(inside & (height > 0), height - self.curvature, -2 * self.curvature)
         x, y = site[..., 0] * self.spacing, site[..., 1] * self.spacing
-        return xp.astype(xp.stack([x, y, sunk], axis=-1), here.dtype)
+        return xp.astype(xp.stack([x, y, sunk], axis=-1), position.dtype)
 
 
 def bowl(radius: np.ndarray) -> np.ndarray:

@@ -142,8 +142,8 @@ class Forage(Task):
     ) -> tuple[Carry, Outcome]:
         """See `Task.evaluate`; the class describes the reward."""
         xp = namespace(physics.qpos)
-        here = physics.qpos[..., :2]
-        new = self._near(here, episode) & (carry["gone"] == 0)
+        position = physics.qpos[..., :2]
+        new = self._near(position, episode) & (carry["gone"] == 0)
         reward = xp.where(new.any(axis=-1), 1.0, 0.0)
         step = carry["step"] + 1
         first = new.any(axis=-1) & (carry["found"] == 0)
@@ -152,7 +152,7 @@ class Forage(Task):
             "found": carry["found"] + xp.astype(new.sum(axis=-1), xp.int32),
             "gone": xp.maximum(carry["gone"], xp.astype(new, xp.int32)),
             "first_time": xp.where(first, step * self.dt, carry["first_time"]),
-            "blocks": self._blocks(here, episode),
+            "blocks": self._blocks(position, episode),
         }
         fallen = self.body.fallen(physics)
         return carry, Outcome(
@@ -176,14 +176,14 @@ class Forage(Task):
         1) and treat_position (2, m to the nearest treat in sight, forward and left; 0 if none is).
         """
         xp = namespace(physics.qpos)
-        here = physics.qpos[..., :2]
+        position = physics.qpos[..., :2]
         heading = own.heading()
         left = columns(-heading[..., 1], heading[..., 0])
         rays = self._rays[:, :1] * heading[..., None, :] + self._rays[:, 1:] * left[..., None, :]
-        away = self._treats(episode) - here[..., None, :]
+        away = self._treats(episode) - position[..., None, :]
         distance = xp.sqrt((away * away).sum(axis=-1))
         towards = away / xp.maximum(distance, 1e-6)[..., None]
-        walls, cells = episode["walls"] > 0, here / self.cell + mazes.CELLS / 2
+        walls, cells = episode["walls"] > 0, position / self.cell + mazes.CELLS / 2
         free = self.cell * mazes.free_distance(walls, cells, xp.concat([rays, towards], axis=-2))
         seen = (free[..., RAYS:] > distance) & (carry["gone"] == 0)
         far = xp.where(seen, distance, xp.inf)
@@ -220,26 +220,26 @@ class Forage(Task):
         treats = episode["treats"]
         return treats.reshape((*treats.shape[:-1], TREATS, 2))
 
-    def _near(self, here: Array, episode: Episode) -> Array:
+    def _near(self, position: Array, episode: Episode) -> Array:
         """Which treats are within the radius of a place (..., 2), (..., TREATS)."""
-        away = self._treats(episode) - here[..., None, :]
+        away = self._treats(episode) - position[..., None, :]
         return (away * away).sum(axis=-1) < self.radius**2
 
     def _metres(self, cells: Array) -> Array:
         """Middles of cells, m; the origin is the middle of the maze."""
         return (cells - mazes.CELLS // 2) * self.cell
 
-    def _blocks(self, here: Array, episode: Episode) -> Array:
+    def _blocks(self, position: Array, episode: Episode) -> Array:
         """Middles of the blocks around a place (..., 2), (..., WIDTH², 3), m.
 
         A cell's block stays in its slot, see `window`. Where there is no wall the block lies deep.
         """
-        xp = namespace(here)
-        middle = xp.astype(xp.round(here / self.cell), xp.int32) + mazes.CELLS // 2
+        xp = namespace(position)
+        middle = xp.astype(xp.round(position / self.cell), xp.int32) + mazes.CELLS // 2
         cell = window(middle, WIDTH)
         inside = ((cell >= 0) & (cell < mazes.CELLS)).all(axis=-1)
         index = xp.minimum(xp.maximum(cell, 0), mazes.CELLS - 1)
         wall = pick(episode["walls"], index[..., 0] * mazes.CELLS + index[..., 1]) > 0
         z = xp.where(inside & wall, self._half[2], self._sunk)
         x, y = (self._metres(cell[..., axis]) for axis in (0, 1))
-        return xp.astype(xp.stack([x, y, z], axis=-1), here.dtype)
+        return xp.astype(xp.stack([x, y, z], axis=-1), position.dtype)

@@ -233,7 +233,7 @@ class Imitation(Task):
         step = carry["step"] + 1
         carry = {"step": step}
         available = self.available(episode)
-        now = self._frame(episode, step)
+        now = self.frame(episode, step)
         distance, limbs = self._distances(physics, now)
         joint_l2 = distance[..., 2]
         terminated = (
@@ -272,7 +272,7 @@ class Imitation(Task):
             ones), reference_bodies (3 per tracked body, m, from the root).
         """
         xp = namespace(physics.qpos)
-        ahead = self._frame(episode, carry["step"][..., None] + self.reference_frames)
+        ahead = self.frame(episode, carry["step"][..., None] + self.reference_frames)
         batch = physics.qpos.shape[:-1]
         # One stacked product for the points of all frames.
         points = _rows(self._points, ahead).reshape((*batch, -1, 4))
@@ -289,7 +289,7 @@ class Imitation(Task):
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """The reference pose of this instant."""
-        return [Ghost(self.reference.qpos[self._frame(episode, carry["step"])])]
+        return [Ghost(self.reference.qpos[self.frame(episode, carry["step"])])]
 
     def label(self, episode: Episode) -> str:
         """The behaviour of the clip."""
@@ -321,14 +321,14 @@ class Imitation(Task):
         if not self.body.servos:
             raise ValueError(f"the policy {kind!r} needs actuation='position'")
         controls = self._load_controls if kind == "feedforward" else self.reference.servo
-        return self.body.action(controls[self._frame(episode, carry["step"] + 1)])
+        return self.body.action(controls[self.frame(episode, carry["step"] + 1)])
 
     @functools.cached_property
     def _load_controls(self) -> np.ndarray:
         """See `load_controls`."""
         return load_controls(self.reference, self.body)
 
-    def _frame(self, episode: Episode, step: Array) -> Array:
+    def frame(self, episode: Episode, step: Array) -> Array:
         """Index of the frame `step` (..., *) steps after the start, at most the clip's last."""
         xp = namespace(step)
         start, clip = episode["start"], episode["clip"]

@@ -450,9 +450,9 @@ def _series(clip: Clip, body: BodyModel, bar: tqdm) -> Series:
         reference = derive_reference([dataclasses.replace(clip, qpos=clip.qpos[window])], body)
         inside = slice(start - first, stop - first)
         part = {k: v[inside] for k, v in _measure(reference, body).items()}
-        here = loaded[(loaded >= start) & (loaded < stop)]
-        deficit = actuator_loads(reference, body, here - first).deficit
-        parts.append({**part, "loaded": here, "deficit": deficit.astype(np.float32)})
+        nearby = loaded[(loaded >= start) & (loaded < stop)]
+        deficit = actuator_loads(reference, body, nearby - first).deficit
+        parts.append({**part, "loaded": nearby, "deficit": deficit.astype(np.float32)})
         bar.update(stop - start)
     whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     return Series(names=tuple(body.body.touch), **whole)

@@ -36,14 +36,14 @@ def paw_target(motion: Course, leg: str, home: np.ndarray, time: float) -> tuple
     if not motion.moves:
         return home, 0.0
     step, u = motion.stride(leg, time)
-    here = foothold(motion, leg, home, step)
+    current = foothold(motion, leg, home, step)
     if u < 0:
-        return here, 0.0
-    there = foothold(motion, leg, home, step + 1)
+        return current, 0.0
+    following = foothold(motion, leg, home, step + 1)
     # At rest at both ends, but with an early rise, because the trunk moves on.
     forward = (1 - np.cos(np.pi * u)) / 2
     up = (4 * u * (1 - u)) ** 1.5
-    return here + forward * (there - here), motion.clearance * up
+    return current + forward * (following - current), motion.clearance * up
 
 
 def grip(motion: Course, leg: str, time: float) -> float:

@@ -54,10 +54,15 @@ def read(path: Path, body: BodyModel, rate: float | None) -> Iterator[Clip]:
                 yield clip(qpos[span], start + span.start, path.stem, path.name)
 
 
+def clip_name(session: str, start: int) -> str:
+    """Name of the clip that begins at frame `start` of a session."""
+    return f"{session}_{start:07d}"
+
+
 def clip(qpos: np.ndarray, start: int, session: str, file: str) -> Clip:
     """A clip of poses (T, nq) that begin at frame `start` of a session."""
     return Clip(
-        name=f"{session}_{start:07d}",
+        name=clip_name(session, start),
         qpos=qpos.astype(np.float32),
         label="unlabelled",
         split="train",

@@ -147,9 +147,9 @@ def make_cell(task_id: str, cell: Cell) -> Task:
     from vnl_envs.registry import make_task
 
     task = make_task(task_id, **cell.options)
-    here = env_hash(task_id, task)
-    if here != cell.env_hash:
-        message = f"the suite was made with env_hash {cell.env_hash}, here it is {here}"
+    current = env_hash(task_id, task)
+    if current != cell.env_hash:
+        message = f"the suite was made with env_hash {cell.env_hash}, here it is {current}"
         raise problem(Code.VERSION, f"{task_id}/{cell.id}", message)
     return task
 

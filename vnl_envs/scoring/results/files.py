@@ -89,8 +89,8 @@ def _flags() -> list[str]:
     except OSError:
         return []
     lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
-    here = set(lines[0].partition(":")[2].split()) if lines else set()
-    return [flag for flag in FLAGS if flag in here]
+    columns = set(lines[0].partition(":")[2].split()) if lines else set()
+    return [flag for flag in FLAGS if flag in columns]
 
 
 def records_name(result: str) -> str:

@@ -110,10 +110,10 @@ def believed(result: Result, suite: Suite, anchors: Anchors) -> Result:
 
 def _other_suite(result: Result, suite: Suite) -> Problem | None:
     claimed = f"{result.suite.name} with SHA-256 {result.suite.sha256}"
-    here = f"{suite.name} with SHA-256 {suite.sha256}"
-    if claimed == here:
+    expected = f"{suite.name} with SHA-256 {suite.sha256}"
+    if claimed == expected:
         return None
-    return Problem(Code.VERSION, "suite", f"is {claimed}, here is {here}")
+    return Problem(Code.VERSION, "suite", f"is {claimed}, here is {expected}")
 
 
 def scope_of(result: Result, suite: Suite) -> Suite:
