@@ -49,7 +49,7 @@ class Table(NamedTuple):
 
 def scores() -> str:
     """The scores of every committed baseline."""
-    heads = ["baseline", "task", "split", "million steps", *_UNTRAINED, "trained", "kept"]
+    heads = ["baseline", "task", "split", "million steps", *_UNTRAINED, "trained", "at half step"]
     rows = (cells for row in records() for cells in _score_cells(*row))
     return markdown([*heads, "length", "besides"], rows)
 

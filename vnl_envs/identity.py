@@ -45,9 +45,10 @@ _DIGITS = 6
 
 
 def env_hash(task_id: str, task: Task) -> str:
-    """Hash of a task's model, observation layout, constants and version: 16 hexadecimal digits.
+    """Hash of a task's model, constants, data and version: 16 hexadecimal digits.
 
-    The hash changes with everything that affects a policy. `docs/versioning.md` says which of
+    The hash changes with everything that affects a policy but the code of observations and
+    rewards, which golden rollouts guard. `docs/versioning.md` says which of
     these changes bump the version in the id. Numbers are rounded to 6 significant digits, so that
     the same task has the same hash on every machine.
 

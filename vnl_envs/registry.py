@@ -193,8 +193,8 @@ def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
 
     Args:
         id: registered id.
-        num_agents: number of animals, for tasks with several; they are named "body_0", "body_1",
-            ...
+        num_agents: number of animals, for tasks with several; they are named after the body:
+            "rodent_0", "rodent_1", ...
         options: options among `task_options(id)`.
 
     Raises:

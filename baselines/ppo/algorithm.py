@@ -63,7 +63,7 @@ class Rollout(NamedTuple):
         observation: (D,) observation before the step.
         noise: noise input of the network.
         target: the teacher's action at this observation; zeros without a teacher.
-        spikes: (U,) spikes of the neurons at this observation; U is 0 without neurons.
+        spikes: (U,) spikes in 0.1 s around this observation; U is 0 without neurons.
         action: sampled action, before it is applied to the body.
         policy: distribution from which the action was drawn.
         reward: reward, including what training adds to it.
@@ -91,7 +91,7 @@ class Batch(NamedTuple):
         observation: (D,) normalised observations, the input of the networks.
         noise, target, spikes, action, policy: as in `Rollout`.
         advantage: advantages, zero mean and unit deviation.
-        value: targets of the critic, zero mean and unit deviation.
+        value: targets of the critic, normalised by the statistics of returns.
     """
 
     raw: jax.Array

@@ -23,7 +23,7 @@ FRAMES = (
      {"clips": ["walk"], "split": "all", "start": 30}),
     ("vnl/RodentJumpGap-v0", "checkpoints/ppo/RodentJumpGap-v0.onnx", 38, {}),
     ("vnl/RodentGoalReaching-v0", "checkpoints/ppo/RodentGoalReaching-v0.onnx", 10, {}),
-    ("vnl/HumanoidImitation-v0", "kept/humanoid-walk-0/policy.onnx", 20,
+    ("vnl/HumanoidImitation-v0", "checkpoints/humanoid-walk-0.onnx", 20,
      {"clips": ["walk"], "split": "all", "start": 60}),
     ("vnl/HumanoidJumpGap-v0", "checkpoints/ppo/HumanoidJumpGap-v0.onnx", 100, {}),
     ("vnl/HumanoidGoalReaching-v0", "checkpoints/ppo/HumanoidGoalReaching-v0.onnx", 16, {}),

@@ -1,4 +1,4 @@
-"""A task joined to an engine for a number of simulations, the basis of all environments."""
+"""A task joined to C MuJoCo for a number of simulations; on MJX see `backends`."""
 
 from __future__ import annotations
 
@@ -175,7 +175,8 @@ class Core:
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """One control step of simulations `ids` (all if None) with actions (num, nu) float32.
 
-        Results of the other simulations are meaningless.
+        Results of the other simulations are meaningless, and so are their carry and metrics: they
+        need a reset before their next step.
         """
         task, engine = self.task, self.engine
         engine.set_inputs(task.body, *task.external_inputs(self.episode, self.carry))
@@ -377,7 +378,7 @@ def flat(observed: Observation) -> Array:
 
 
 def flat_privileged(observed: Observation) -> Array:
-    """The privileged observations, concatenated, (..., P) float32; P is 0 without perturbations."""
+    """The privileged observations, concatenated, (..., P) float32; P is 0 if nothing is hidden."""
     if PRIVILEGED in observed:
         return _side_by_side(list(observed[PRIVILEGED].values()))
     some = next(iter(observed[GROUPS[0]].values()))

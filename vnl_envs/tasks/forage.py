@@ -172,8 +172,9 @@ class Forage(Task):
     def observe_task(
         self, physics: Physics, own: Frame, episode: Episode, carry: Carry
     ) -> dict[str, Array]:
-        """Observe wall_distance (`RAYS`, m, counterclockwise from ahead), treat_in_sight (1, 0 or
-        1) and treat_position (2, m to the nearest treat in sight, forward and left; 0 if none is).
+        """Observe wall_distance (`RAYS`, m, counterclockwise from ahead), treat_in_sight (1: 1 if
+        one is in sight, else 0) and treat_position (2, m to the nearest treat in sight, forward and
+        left; 0 if none is).
         """
         xp = namespace(physics.qpos)
         position = physics.qpos[..., :2]

@@ -54,7 +54,7 @@ class Start(NamedTuple):
 
 
 class ExternalInputs(NamedTuple):
-    """External influences on a simulation during a control step; None changes nothing.
+    """External influences on a simulation during a control step; None if a task has none.
 
     Attributes:
         mocap_pos: (..., nmocap, 3) positions of movable scenery, m.
