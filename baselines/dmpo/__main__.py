@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from baselines import hyperparameters, run
-from baselines.dmpo.settings import MLP, NAMES, Network, network_class
+from baselines.dmpo.registered import NAMES, network_class
+from baselines.dmpo.settings import MLP, Network
 from baselines.dmpo.training import Training
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from vnl_envs.cli.terminal import TaskOptions, parse_options

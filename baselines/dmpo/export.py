@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from baselines.dmpo.settings import MLP, network_class
+from baselines.dmpo.registered import network_class
+from baselines.dmpo.settings import MLP
 from baselines.dmpo.state import LearnerState
 from baselines.export import write_acting
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -94,17 +93,3 @@ class Network:
 
 
 MLP, INTENTION, DECODER = "mlp", "intention", "decoder"
-NAMES = (MLP, INTENTION)
-
-
-def network_class(name: str) -> type[Network]:
-    """The class of a network by its name in a run's record.
-
-    Raises:
-        ValueError: there is no network of that name.
-    """
-    if name == MLP:
-        return Network
-    if name not in (INTENTION, DECODER):
-        raise ValueError(f"network must be one of {NAMES}, got {name!r}")
-    return importlib.import_module("baselines.intention.dmpo").NETWORK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from vnl_envs.motion.fitting import keypoints as fitting
 from vnl_envs.motion.readers.sessions import CLIP_FRAMES, clip, finite_runs
 from vnl_envs.neural import session
 from vnl_envs.neural.errors import NeuralError
-from vnl_envs.neural.session import naming, opened_session
-from vnl_envs.neural.sources import Source, opened_source, part_of
+from vnl_envs.neural.session import guarded, naming, opened_session
+from vnl_envs.neural.sources import Published, Source, part_of
 from vnl_envs.neural.unfinished import mark_done, unfinished
 from vnl_envs.utils.files import check_writable
 
@@ -92,7 +93,7 @@ def import_session(
     if start or stop is not None:
         end = "" if stop is None else f" to {stop:g} s"
         about["source"] += f" from {start:g} s{end}"
-    with opened_source(path, body) as recording:
+    with _opened(path, body) as recording:
         with naming(path):
             source = part_of(recording, start, stop)
         regions = [found or region or "unknown" for found in source.regions]
@@ -130,6 +131,27 @@ def session_clips(found: session.Session, spans: np.ndarray) -> Iterator[Clip]:
         label = names[np.bincount(known).argmax()] if len(known) else made.label
         texts = {key: found.text[key] for key in ("licence", "subject")}
         yield Clip(**{**vars(made), **texts, "label": label})
+
+
+@contextlib.contextmanager
+def _opened(path: Path, body: BodyModel) -> Iterator[Source]:
+    """Open a recording in the published layout or in NWB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NeuralError: the file is neither, damaged or incomplete; the message names the file.
+    """
+    with guarded(path, lambda file: "nwb_version" in file.attrs) as is_nwb:
+        pass
+    if not is_nwb:
+        with guarded(path, lambda file: Published(file, body)) as source:
+            yield source
+        return
+    # Imported here: NWB's library takes seconds.
+    from vnl_envs.neural.nwb import opened_nwb
+
+    with naming(path), opened_nwb(path, body) as recorded:
+        yield recorded
 
 
 def _key(path: Path, about: dict[str, str]) -> str:

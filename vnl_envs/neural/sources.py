@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 import h5py
@@ -17,7 +14,7 @@ from vnl_envs.motion.fitting.markers import marker_set
 from vnl_envs.motion.readers import sessions
 from vnl_envs.motion.readers.sessions import UNCLASSIFIED, Poses, check_frames, names_of
 from vnl_envs.neural.errors import NeuralError
-from vnl_envs.neural.session import UNLABELLED, guarded, naming
+from vnl_envs.neural.session import UNLABELLED
 
 MOST_COUNT = 1000
 """Greatest possible count of spikes of one neuron in 20 ms."""
@@ -170,26 +167,6 @@ def checked_counts(spikes: np.ndarray, start: int) -> np.ndarray:
             f"expected a count of 0 to {MOST_COUNT}"
         )
     return spikes.astype(np.uint16)
-
-
-@contextlib.contextmanager
-def opened_source(path: Path, body: BodyModel) -> Iterator[Source]:
-    """Open a recording in the published layout or in NWB.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        NeuralError: the file is neither, damaged or incomplete; the message names the file.
-    """
-    with guarded(path, lambda file: "nwb_version" in file.attrs) as is_nwb:
-        pass
-    if not is_nwb:
-        with guarded(path, lambda file: Published(file, body)) as source:
-            yield source
-        return
-    from vnl_envs.neural.nwb import opened_nwb
-
-    with naming(path), opened_nwb(path, body) as recorded:
-        yield recorded
 
 
 def _two(group: h5py.Group, name: str) -> tuple[None, int]:
