@@ -10,7 +10,8 @@ from scipy import stats
 
 from benchmarks import interval_coverage
 from vnl_envs.statistics import intervals
-from vnl_envs.statistics.intervals import bootstrap, bootstrap_ratio, resamples, wilson
+from vnl_envs.statistics.intervals import bootstrap, bootstrap_ratio, wilson
+from vnl_envs.statistics.resampling import resamples
 
 
 def _data(seed: int, units: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

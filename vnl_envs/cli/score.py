@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vnl_envs.cli import board
 from vnl_envs.cli.problems import Group, print_json, reported_errors
+from vnl_envs.cli.score_files import (
+    SeasonKey,
+    SuiteFile,
+    candidate_of,
+    note,
+    read_believed,
+    run_of,
+)
 from vnl_envs.cli.terminal import AsJson, console
 from vnl_envs.problems import Code, ScoringError
-from vnl_envs.utils.texts import shown
 
 if TYPE_CHECKING:
-    from vnl_envs.scoring.documents.schema.board import Anchors
     from vnl_envs.scoring.documents.schema.result import Result
-    from vnl_envs.scoring.documents.schema.suite import Suite
-    from vnl_envs.scoring.run.plan import Candidate, Run
+    from vnl_envs.scoring.run.plan import Run
     from vnl_envs.scoring.run.verification import Rerun
     from vnl_envs.scoring.submission.bundles import Bundle
 
@@ -28,7 +34,6 @@ app = typer.Typer(
 )
 
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="a .zip from `score pack`")]
-SuiteFile = Annotated[str | None, typer.Option(help="a .json file; default by its name")]
 
 
 @app.command()
@@ -86,8 +91,8 @@ def compare(
         from vnl_envs.scoring.board import printed
         from vnl_envs.scoring.results.compare import compare as differences
 
-        first, of, anchors = _shown(a, suite)
-        second, _, _ = _shown(b, suite or first.suite.name)
+        first, of, anchors = read_believed(a, suite)
+        second, _, _ = read_believed(b, suite or first.suite.name)
         found = differences(first, second, of, anchors)
         if as_json:
             print_json({"ok": True, "exit_code": int(Code.OK)} | found.record())
@@ -129,9 +134,6 @@ def _print_bundle(checked: Bundle, as_json: bool) -> None:
 _INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 
-SeasonKey = Annotated[
-    Path | None, typer.Option(help="file with the key of a season, for split test")
-]
 Workers = Annotated[
     int, typer.Option(min=1, help="number of processes, each with one episode at a time")
 ]
@@ -177,14 +179,14 @@ def run(
         from vnl_envs.scoring.run import runner
         from vnl_envs.scoring.run.plan import part_of
 
-        candidate = _candidate(bundle, reference, split)
-        plan = _run(candidate, suite or candidate.suite, split, season_key, workers, ray_address)
+        candidate = candidate_of(bundle, reference, split)
+        plan = run_of(candidate, suite or candidate.suite, split, season_key, workers, ray_address)
         part = part_of(plan.suite, engine, task or (), episodes)
         plan = dataclasses.replace(plan, engine=engine, part=part)
         try:
-            result, problems = runner.run(plan, out, _note, progress=not as_json)
+            result, problems = runner.run(plan, out, note, progress=not as_json)
         except KeyboardInterrupt:
-            _note(f"interrupted; the same command resumes from {out}")
+            note(f"interrupted; the same command resumes from {out}")
             raise typer.Exit(_INTERRUPTED) from None
         if not as_json:
             console.print(summary(result, plan.suite))
@@ -243,12 +245,12 @@ def verify(
         elif not (sample or every):
             why_not = "--sample is 0"
         if bundle is not None or kind == "reference":
-            candidate = _candidate(bundle, name if bundle is None else None, claimed.split)
+            candidate = candidate_of(bundle, name if bundle is None else None, claimed.split)
             problems = verification.entrant_problems(claimed, candidate)
             if problems:
                 raise ScoringError(problems)
         if why_not is None:
-            plan = _run(
+            plan = run_of(
                 candidate, suite or of.name, claimed.split, season_key, workers, ray_address
             )
             part = verification.scope_of(claimed, of)
@@ -293,7 +295,7 @@ def _run_again(
     if count is not None:
         seed = verification.drawn_seed() if seed is None else seed
         specs = verification.sample(specs, count, seed)
-        _note(f"{len(specs)} of {report['playable']} episodes, drawn with --seed {seed}")
+        note(f"{len(specs)} of {report['playable']} episodes, drawn with --seed {seed}")
     report["seed"] = seed
     again = verification.run_again(claimed, plan, specs, progress=progress)
     report |= {
@@ -306,205 +308,5 @@ def _run_again(
     return again, seed
 
 
-def _candidate(bundle: Path | None, reference: str | None, split: str) -> Candidate:
-    """The policies to score: those of a bundle, or a reference policy."""
-    from vnl_envs.scoring.run import plan
-
-    if (bundle is None) == (reference is None):
-        raise ValueError("give either a bundle or --reference")
-    return plan.entry(bundle, split) if bundle is not None else plan.reference(str(reference))
-
-
-def _run(
-    candidate: Candidate,
-    suite: str | None,
-    split: str,
-    season_key: Path | None,
-    workers: int,
-    ray_address: str | None,
-) -> Run:
-    """The run with its settings; prints warnings about it."""
-    from vnl_envs.scoring.documents import suites
-    from vnl_envs.scoring.run import plan
-
-    if suite is None:
-        raise ValueError(f"give --suite, one of {', '.join(suites.suite_names())}")
-    of = suites.load_suite(suite)
-    season = plan.season_of(of, split, season_key)
-    isolated = plan.isolation(candidate, season, _note)
-    plan.check_versions(of, season, _note)
-    anchors = suites.load_anchors(of, suite)
-    return plan.Run(candidate, of, anchors, season, isolated, workers, ray_address)
-
-
-def _note(line: str) -> None:
-    typer.echo(shown(line, None), err=True)
-
-
-# Showing
-
-ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="a result.json")]
-
-
-@app.command()
-def report(
-    result: ResultFile,
-    suite: SuiteFile = None,
-    html: Annotated[Path | None, typer.Option(help="also write a page with plots")] = None,
-    replays: Annotated[
-        Path | None,
-        typer.Option(help="folder of `score replays`; the page links the replays in it"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a result: scores with intervals, retention under perturbations, failures."""
-    with reported_errors(as_json):
-        from vnl_envs.scoring.board import report as reports
-
-        if replays is not None and html is None:
-            raise ValueError("--replays needs --html")
-        loaded, of, _ = _shown(result, suite)
-        if html is not None:
-            _write_report(html, result.stem, loaded, of, replays)
-        if as_json:
-            print_json({"ok": True, "exit_code": int(Code.OK)} | reports.record(loaded, of))
-        else:
-            console.print(reports.summary(loaded, of))
-        if html is not None:
-            _note(f"wrote {html}")
-
-
-def _write_report(html: Path, key: str, result: Result, suite: Suite, folder: Path | None) -> None:
-    """Write the page of a result, and the pages of its replays into a folder beside it.
-
-    Raises:
-        ValueError: the given folder has no replays of the result.
-    """
-    from vnl_envs.scoring.board import replays, report
-    from vnl_envs.utils.files import written_whole
-
-    beside = html.with_name(f"{html.stem}_{replays.FOLDER}")
-    shown = replays.read_replays(folder, key, result) if folder is not None else []
-    if folder is not None:
-        if not shown:
-            raise ValueError(f"{folder / key} has no replays: `score replays` writes them")
-        beside.mkdir(exist_ok=True)
-        files = replays.pages(folder, key, shown, key, result.entrant.name, f"../{html.name}")
-        for name, data in files:
-            with written_whole(beside / name) as partial:
-                partial.write_bytes(data)
-    with written_whole(html) as partial:
-        partial.write_text(report.page(result, suite, shown, beside.name, key), "utf-8")
-
-
-@app.command()
-def site(
-    out: Annotated[Path, typer.Option(help="folder of the pages; made if it is missing")],
-    board: Annotated[
-        Path, typer.Option(help="folder with board.json, results, suites, anchors")
-    ] = Path("leaderboard"),
-    as_json: AsJson = False,
-) -> None:
-    """Build the leaderboard as static pages, from the results in its board.json.
-
-    Results with problems are left out and reported, and set the exit code.
-    """
-    with reported_errors(as_json) as known:
-        from vnl_envs.scoring.board.site import build
-
-        pages, problems = build(board, out)
-        known |= {"pages": pages, "out": str(out)}
-        if not as_json:
-            typer.echo(f"wrote {pages} pages: open {out / 'index.html'}")
-        if problems:
-            raise ScoringError(problems)
-        if as_json:
-            print_json({"ok": True, "exit_code": int(Code.OK), **known})
-
-
-ResultBundle = Annotated[
-    Path | None, typer.Argument(metavar="[BUNDLE]", help="bundle of the result; none for zero, ...")
-]
-
-
-@app.command()
-def videos(
-    result: ResultFile,
-    bundle: ResultBundle = None,
-    out: Annotated[Path, typer.Option(help="the board's folder of videos")] = Path(
-        "leaderboard/videos"
-    ),
-    suite: SuiteFile = None,
-    season_key: SeasonKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the best, median and worst nominal episode of each task again, and write videos."""
-    with reported_errors(as_json):
-        from vnl_envs.scoring.board.videos import write_videos
-
-        loaded, plan = _again(result, bundle, suite, season_key)
-        made = write_videos(loaded, plan, out, result.stem)
-        if as_json:
-            rows = [video.model_dump(mode="json") for video in made]
-            print_json({"ok": True, "exit_code": int(Code.OK), "videos": rows})
-        else:
-            typer.echo(f"wrote {len(made)} videos to {out / result.stem}")
-
-
-@app.command()
-def replays(
-    result: ResultFile,
-    bundle: ResultBundle = None,
-    out: Annotated[Path, typer.Option(help="the board's folder of replays")] = Path(
-        "leaderboard/replays"
-    ),
-    suite: SuiteFile = None,
-    season_key: SeasonKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Record the episodes of `videos` as interactive replays for the site."""
-    with reported_errors(as_json):
-        from vnl_envs.scoring.board.replays import write_replays
-
-        loaded, plan = _again(result, bundle, suite, season_key)
-        made = write_replays(loaded, plan, out, result.stem)
-        if as_json:
-            files = [str(path) for path in made]
-            print_json({"ok": True, "exit_code": int(Code.OK), "replays": files})
-        else:
-            typer.echo(f"wrote replays of {len(made)} tasks to {out / result.stem}")
-
-
-def _again(
-    result: Path, bundle: Path | None, suite: str | None, season_key: Path | None
-) -> tuple[Result, Run]:
-    """A result, and the run that runs its episodes again.
-
-    Raises:
-        ValueError: there is no bundle, and the result is not that of a reference policy.
-        ScoringError: the result is not of this bundle, suite or season.
-    """
-    from vnl_envs.scoring.run import verification
-
-    loaded, of, _ = _shown(result, suite)
-    kind, _, name = loaded.entrant.identity.partition(":")
-    if bundle is None and kind != "reference":
-        raise ValueError("give the bundle of the result")
-    candidate = _candidate(bundle, name if bundle is None else None, loaded.split)
-    plan = _run(candidate, suite or of.name, loaded.split, season_key, 1, None)
-    problems = verification.run_problems(loaded, plan)
-    if problems:
-        raise ScoringError(problems)
-    return loaded, plan
-
-
-def _shown(path: Path, suite: str | None) -> tuple[Result, Suite, Anchors]:
-    """A result without contradictions, with its suite and anchors."""
-    from vnl_envs.scoring.documents import suites
-    from vnl_envs.scoring.results.files import read_result
-    from vnl_envs.scoring.run import verification
-
-    result = read_result(path)
-    of = suites.load_suite(suite or result.suite.name)
-    anchors = suites.load_anchors(of, suite)
-    return verification.believed(result, of, anchors), of, anchors
+for command in (board.report, board.site, board.videos, board.replays):
+    app.command()(command)

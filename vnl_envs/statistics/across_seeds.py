@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vnl_envs.statistics.intervals import RESAMPLES, percentiles
+from vnl_envs.statistics.intervals import percentiles
+from vnl_envs.statistics.resampling import RESAMPLES
 
 MIN_SEEDS = 5
 """With fewer runs there are too few different resamples for a percentile interval."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from vnl_envs.statistics.intervals import percentiles, resamples
+from vnl_envs.statistics.intervals import percentiles
+from vnl_envs.statistics.resampling import resamples
 
 # Ridge penalty on the curve. It makes the estimate unique where one rung is always cleared and the
 # next never, and is too weak to matter elsewhere.

@@ -2,19 +2,15 @@
 
 A step sends a message of a few bytes to each process and back. Actions and results are in shared
 memory. Processes are spawned, not forked: a fork would copy locks of threads, and contexts of
-OpenGL, CUDA and JAX. They run this module's program instead of the user's, so that scripts need no
+OpenGL, CUDA and JAX. They run a program of their own instead of the user's, so that scripts need no
 `if __name__ == "__main__"`. The task is sent to them, so that they need no registration.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +25,7 @@ from vnl_envs.envs import block
 from vnl_envs.envs.block import Results
 from vnl_envs.envs.core import Rows
 from vnl_envs.envs.gym_core import GymCore
+from vnl_envs.envs.processes.process import LocalWorker, WorkerProcess, end
 from vnl_envs.envs.processes.shared_memory import Field, Layout, Memory, Parcel
 from vnl_envs.envs.processes.worker import (
     ACTION,
@@ -39,14 +36,12 @@ from vnl_envs.envs.processes.worker import (
     FINAL,
     FLAGS,
     FORWARDED,
-    MESSAGE,
     NUMBERS,
     OBSERVE,
     OVER,
     PING,
     STEP,
     Plan,
-    Worker,
 )
 from vnl_envs.utils import checks
 
@@ -55,127 +50,8 @@ SLOTS = 3
 and these are handed out without a copy: users hold those of a step or two. The last slot is never
 handed out, but copied."""
 
-_PROGRAM = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from vnl_envs.envs.processes.worker import serve
-serve(*map(int, sys.argv[2:]))
-"""
-# Task code needs no threads of its own.
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_END_TIMEOUT = 10.0
 # Least number of simulations per process: with fewer, threads are faster, see docs/speed.md.
 _LEAST = 64
-
-
-class WorkerProcess:
-    """Another process: its program, pipes and mailbox.
-
-    Args:
-        memory: memory of the arrays.
-        task: memory of the pickled task.
-        asked: processes to which it forwards requests.
-    """
-
-    def __init__(self, memory: Memory, task: Memory, asked: Sequence[WorkerProcess]) -> None:
-        self.mailbox = Memory()
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
-        others = (process._requests for process in asked)
-        files = (requests, replies, self.mailbox.fd, memory.fd, task.fd, *others)
-        try:
-            self._program = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *map(str, files)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=files,
-                env={**_ONE_THREAD, **os.environ},
-            )
-        finally:
-            os.close(requests)
-            os.close(replies)
-
-    def post(self, number: int, kind: int, value: int) -> None:
-        """Send a request, see `worker.PING`.
-
-        Raises:
-            EOFError: the process has ended.
-        """
-        try:
-            os.write(self._requests, MESSAGE.pack(number, kind, value))
-        except BrokenPipeError:
-            raise EOFError from None
-
-    def wait(self, number: int) -> tuple[int, int]:
-        """Wait for the status, and the size of the data in the mailbox.
-
-        Raises:
-            EOFError: the process has ended.
-        """
-        while True:
-            message = os.read(self._replies, MESSAGE.size)
-            if not message:
-                raise EOFError
-            answered, status, value = MESSAGE.unpack(message)
-            # Other numbers are answers to interrupted requests.
-            if answered == number:
-                return status, value
-
-    def end(self) -> None:
-        """Kill the process, whose state is not needed any more."""
-        self._program.kill()
-        self._program.wait()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close this process's ends of pipes and the mailbox."""
-        for file in (self._requests, self._replies, self.mailbox.fd):
-            os.close(file)
-
-    def fate(self) -> str:
-        """How the process ended, after it has closed its pipes."""
-        try:
-            code = self._program.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return "closed its pipe"
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
-
-
-class LocalWorker:
-    """The interface of `WorkerProcess` in this process, which steps a block while the others do.
-
-    This process would otherwise only wait, and one process less has to be woken.
-
-    Args:
-        memory, task: see `WorkerProcess`.
-    """
-
-    def __init__(self, memory: Memory, task: Memory) -> None:
-        self.mailbox = Memory()
-        self._worker = Worker(self.mailbox, memory, task)
-        self._asked = PING, 0
-
-    def post(self, number: int, kind: int, value: int) -> None:
-        """Keep a request for `wait`."""
-        self._asked = kind, value
-
-    def wait(self, number: int) -> tuple[int, int]:
-        """Handle the request; see `WorkerProcess`."""
-        return self._worker.answer(*self._asked)
-
-    def end(self) -> None:
-        """Free the block and the mailbox."""
-        self._worker.close()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close the mailbox."""
-        self.mailbox.close()
-
-    def fate(self) -> str:
-        """Description of this process for errors."""
-        return "is this one"
 
 
 class Workers:
@@ -246,7 +122,7 @@ class Workers:
         self._number, self._settled = 0, True
         self._gone = ""
         self._processes: list[LocalWorker | WorkerProcess] = []
-        self._end = weakref.finalize(self, _end, self._processes, self._task, os.getpid())
+        self._end = weakref.finalize(self, end, self._processes, self._task, os.getpid())
         try:
             self._add_processes(memory)
             self._ask(BEGIN, dict(enumerate(self._plans)))
@@ -514,14 +390,6 @@ def _nothing() -> None:
 def _somebody() -> bool:
     """Reference for a slot whose arrays may be held for ever."""
     return True
-
-
-def _end(processes: list[LocalWorker | WorkerProcess], task: Memory, pid: int) -> None:
-    """End processes and close their task's memory, only in the process that started them."""
-    if os.getpid() == pid:
-        while processes:
-            processes.pop().end()
-        task.close()
 
 
 _ALL: weakref.WeakSet[Workers] = weakref.WeakSet()

@@ -26,7 +26,8 @@ from vnl_envs.bodies.body import BodyModel
 from vnl_envs.motion import hdf5, texts
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.errors import MotionWarning
-from vnl_envs.motion.fitting.keypoints import Fit, fit_keypoints, spread, standing_markers
+from vnl_envs.motion.fitting.keypoints import Fit, fit_keypoints, standing_markers
+from vnl_envs.motion.fitting.marker_solver import spread
 from vnl_envs.motion.fitting.markers import Marker, marker_set
 from vnl_envs.motion.resample import checked_rate, resample
 from vnl_envs.utils import checks
