@@ -23,7 +23,6 @@ from scipy import stats
 
 from vnl_envs.statistics import across_seeds
 from vnl_envs.statistics.intervals import (
-    RESAMPLES,
     Z,
     bootstrap,
     bootstrap_ratio,
@@ -32,6 +31,7 @@ from vnl_envs.statistics.intervals import (
     percentiles,
     wilson,
 )
+from vnl_envs.statistics.resampling import RESAMPLES
 
 Draw = Callable[[np.random.Generator, int], dict[str, Any]]
 UNIT = (0.0, 1.0)

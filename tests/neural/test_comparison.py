@@ -18,7 +18,7 @@ from vnl_envs.neural.importing import import_session
 from vnl_envs.neural.session import opened_session
 from vnl_envs.neural.synthetic import planted_spikes, projections, tiled_motion, write_published
 
-for needed in ("sklearn", "himalaya", "rsatoolbox"):
+for needed in ("sklearn", "rsatoolbox"):
     pytest.importorskip(needed)
 
 FRAMES = 4000

@@ -45,28 +45,27 @@ def test_poisson_regression_agrees_with_nemos() -> None:
     np.testing.assert_allclose([intercept[2], *coef[:, 2]], oracle.fit().params, atol=1e-5)
 
 
-def test_ridge_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ridge_regression_agrees_with_statsmodels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The penalty is chosen on the inner split and the fit is on all of the training rows."""
-    pytest.importorskip("himalaya")
-    from sklearn.linear_model import Ridge
-
+    statsmodels = pytest.importorskip("statsmodels.api")
     x, y = population(1, 1200)
     train, _ = LAYOUT.split(0)
     fit, choose = LAYOUT.inner(0)
     alphas = (1.0, 100.0, 1e4)
     monkeypatch.setattr(encoding, "ALPHAS", alphas)
     predicted = encoding.ridge(x, y, train, fit, choose)
+
+    def oracle(rows: np.ndarray, i: int, alpha: float) -> np.ndarray:
+        mean, centre = x[rows].mean(axis=0), y[rows, i].mean()
+        model = statsmodels.OLS(y[rows, i] - centre, x[rows] - mean)
+        # Its penalty is of means, not of sums.
+        weights = model.fit_regularized(alpha=alpha / rows.sum(), L1_wt=0).params
+        return (x - mean) @ weights + centre
+
     for i in range(3):
-        # Centred on the training rows, as himalaya's are.
-        mean, centre = x[train].mean(axis=0), y[train, i].mean()
-
-        def error(alpha: float, i: int = i, mean: np.ndarray = mean, c: float = centre) -> float:
-            model = Ridge(alpha=alpha, fit_intercept=False).fit(x[fit] - mean, y[fit, i] - c)
-            return float(((model.predict(x[choose] - mean) - y[choose, i] + c) ** 2).sum())
-
-        model = Ridge(alpha=min(alphas, key=error), fit_intercept=False)
-        model.fit(x[train] - mean, y[train, i] - centre)
-        np.testing.assert_allclose(predicted[:, i], model.predict(x - mean) + centre, atol=1e-6)
+        errors = [np.square((oracle(fit, i, a) - y[:, i])[choose]).sum() for a in alphas]
+        expected = oracle(train, i, alphas[int(np.argmin(errors))])
+        np.testing.assert_allclose(predicted[:, i], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("fold", range(4))

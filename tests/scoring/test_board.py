@@ -48,7 +48,7 @@ from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import read_result, records_name, write_result
 from vnl_envs.scoring.run.plan import part_of
-from vnl_envs.statistics import intervals
+from vnl_envs.statistics import resampling
 
 JUMP = "task-core-v2-dev-vnl-RodentJumpGap-v0.html"
 RANKED = ".board tbody.ranked tr"
@@ -59,7 +59,7 @@ ENTRIES = len(MAKERS)
 def few_resamples() -> Iterator[None]:
     """Coarse intervals: their ends are not what is tested here."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(intervals, "RESAMPLES", 100)
+        patched.setattr(resampling, "RESAMPLES", 100)
         yield
 
 

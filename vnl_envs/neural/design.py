@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,22 +123,3 @@ def components(features: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray
     axes = axes * kept / np.sqrt(np.where(kept, variance, 1.0))
     scores = (np.clip((features - mean) / scale, -MOST, MOST) - centre) @ axes
     return np.asarray(np.clip(scores, -MOST, MOST))
-
-
-class OneSplit:
-    """A splitter as scikit-learn's, with one given split.
-
-    Args:
-        fit, choose: indices of the rows for training and for validation.
-    """
-
-    def __init__(self, fit: np.ndarray, choose: np.ndarray) -> None:
-        self._pair = fit, choose
-
-    def split(self, *_: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The split."""
-        yield self._pair
-
-    def get_n_splits(self, *_: object) -> int:
-        """The number of splits, 1."""
-        return 1

@@ -1,4 +1,4 @@
-"""Encoding models of one fold: a Poisson GLM (scikit-learn) and ridge regression (himalaya).
+"""Encoding models of one fold: a Poisson GLM and ridge regression, both of scikit-learn.
 
 Both choose the penalty of every neuron on blocks of the training set. Their gain over the training
 set's mean rate is summed by held-out block, for intervals over blocks.
@@ -7,10 +7,11 @@ set's mean rate is summed by held-out block, for intervals over blocks.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
-from vnl_envs.neural.design import Layout, OneSplit, components
+from vnl_envs.neural.design import Layout, components
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 30.0)
 """Penalties of the GLM, in units of a neuron's mean count. For features of variance 1, this is the
@@ -152,16 +153,14 @@ def ridge(
     choose: np.ndarray,
 ) -> np.ndarray:
     """Predicted counts (B, U); each neuron has its own penalty."""
-    from himalaya.ridge import solve_ridge_cv_svd
+    from sklearn.linear_model import Ridge
 
-    place = np.cumsum(train) - 1
-    split = OneSplit(place[fit], place[choose])
-    # Centred here, as the solver fits no intercept.
-    centre, mean = spikes[train].mean(axis=0), design[train].mean(axis=0)
-    _, coef, _ = solve_ridge_cv_svd(
-        design[train] - mean, spikes[train] - centre, alphas=np.array(ALPHAS), cv=split, warn=False
-    )
-    return np.asarray((design - mean) @ np.asarray(coef) + centre)
+    def predicted(alpha: Any, rows: np.ndarray) -> np.ndarray:
+        model = Ridge(alpha=alpha, solver="cholesky").fit(design[rows], spikes[rows])
+        return np.asarray(model.predict(design)).reshape(spikes.shape)
+
+    errors = [((predicted(alpha, fit) - spikes)[choose] ** 2).sum(axis=0) for alpha in ALPHAS]
+    return predicted(np.array(ALPHAS)[np.argmin(errors, axis=0)], train)
 
 
 def _entropy(y: np.ndarray) -> np.ndarray:
