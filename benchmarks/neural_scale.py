@@ -4,7 +4,8 @@ python -m benchmarks.neural_scale WORK --policy P.onnx > benchmarks/results/neur
 
 Makes a session of three hours, imports it, records a policy along it, and compares it with eight
 feature sets (keypoints, joint angles, joint velocities, latent and action of the policy and of its
-untrained control, the shifted latent) on two cores. Peak memory is of the largest process.
+untrained control, the shifted latent) on two cores. Peak memory is of the largest process. A step
+whose file is there is not run again; its figures are those in WORK/steps.json, or null.
 """
 
 from __future__ import annotations
@@ -54,20 +55,28 @@ def main(
         str(work / name) for name in ("raw.h5", "s.h5", "a.h5", "c.json")
     )
     vnl = ("vnl_envs", "neural")
-    made = {
-        "generate": ("benchmarks.neural_session", raw, f"--frames={frames}", f"--units={units}"),
-        "import": (*vnl, "import", raw, "--out", session),
-        "record": (*vnl, "record", session, f"--policy=p={policy}", "--units=latent",
-                   f"--workers={workers}", "--out", activity),
-        "compare": (*vnl, "compare", session, activity, f"--workers={workers}", "--out", out),
+    steps = {
+        "generate": (raw, ("benchmarks.neural_session", raw, f"--frames={frames}",
+                           f"--units={units}")),
+        "import": (session, (*vnl, "import", raw, "--out", session)),
+        "record": (activity, (*vnl, "record", session, f"--policy=p={policy}", "--units=latent",
+                              f"--workers={workers}", "--out", activity)),
+        "compare": (out, (*vnl, "compare", session, activity, f"--workers={workers}",
+                          "--out", out)),
     }  # fmt: skip
+    known = work / "steps.json"
+    figures = json.loads(known.read_text()) if known.exists() else {}
+    for name, (made, arguments) in steps.items():
+        if not Path(made).exists():
+            figures[name] = step(*arguments)
+            known.write_text(json.dumps(figures))
     record = {
         "frames": frames,
         "units": units,
         "sets": SETS,
         "workers": workers,
         "load_before": os.getloadavg()[0],
-        "steps": {name: step(*arguments) for name, arguments in made.items()},
+        "steps": {name: figures.get(name) for name in steps},
     }
     print(json.dumps({**record, "machine": machine()}, indent=1))
 

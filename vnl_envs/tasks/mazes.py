@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vnl_envs.physics import Array, namespace
+from vnl_envs.physics import Array, namespace, pick
 
 CELLS = 11
 """Number of cells along a side, with the outer walls."""
@@ -125,14 +125,16 @@ def _lines(walls: Array, place: Array, direction: Array, axis: int) -> Array:
     # A direction along the lines meets none of them.
     slow = xp.abs(along) < 1e-6
     way = (_LINES - place[..., None, axis, None]) / xp.where(slow, 1.0, along)
-    beyond = _LINES - (along < 0)
-    beside = xp.astype(xp.floor(place[..., None, 1 - axis, None] + way * across), xp.int32)
-    here = xp.minimum(xp.maximum(beyond, 0), CELLS - 1)
+    beyond = xp.where(along < 0, _BEFORE, _BEHIND)
+    # Rounding towards 0 is rounding down here, as cells below 0 are put to 0.
+    beside = xp.astype(place[..., None, 1 - axis, None] + way * across, xp.int32)
     beside = xp.minimum(xp.maximum(beside, 0), CELLS - 1)
-    index = here * CELLS + beside if axis == 0 else beside * CELLS + here
-    batch = index.shape[:-2]
-    found = xp.take_along_axis(walls, index.reshape((*batch, -1)), axis=-1).reshape(index.shape)
+    index = beyond * CELLS + beside if axis == 0 else beside * CELLS + beyond
+    found = pick(walls, index.reshape((*index.shape[:-2], -1))).reshape(index.shape)
     return xp.where(found & (way > 0) & ~slow, way, 2.0 * CELLS).min(axis=-1)
 
 
 _LINES = np.arange(CELLS + 1)
+# The cells before and behind each line, within the grid.
+_BEFORE = np.maximum(_LINES - 1, 0).astype(np.int32)
+_BEHIND = np.minimum(_LINES, CELLS - 1).astype(np.int32)
