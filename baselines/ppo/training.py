@@ -136,7 +136,8 @@ class Training(run.Training):
             self._enter(saved["level"])
         seed = jnp.asarray(self.seed, jnp.uint32)
         if not saved:
-            self.state = _with_parts(self.algorithm.init(seed), self._init)
+            state = self.algorithm.init(seed)
+            self.state = _with_parts(state, _completed(self._init, state))
             return
         kept = saved["state"]
         complete = set(TrainState._fields) <= set(kept)
@@ -220,6 +221,16 @@ def _learnt(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not set(LEARNT) <= set(state):
         raise ValueError(f"{str(folder)!r} holds no run of baselines.ppo to begin with")
     return {name: state[name] for name in LEARNT}
+
+
+def _completed(parts: dict[str, Any], state: TrainState) -> dict[str, Any]:
+    """The parts of `_learnt`, with a new read-out of neurons if the other run had none."""
+    readout = leaves_of(state.params.get("readout", {}))
+    lacking = len(leaves_of(state.params)) - len(parts.get("params", ()))
+    if parts and readout and lacking == len(readout):
+        # Arrays are in the order of names, of which "readout" is the last.
+        return {**parts, "params": [*parts["params"], *readout]}
+    return parts
 
 
 def _with_parts(state: TrainState, parts: Mapping[str, Sequence[np.ndarray]]) -> TrainState:

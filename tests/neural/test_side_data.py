@@ -44,11 +44,13 @@ def settings(**changes: Any) -> ppo.Hyperparameters:
     return ppo.Hyperparameters(**{**default, **SMALL, **changes})
 
 
-def trained(folder: Path, clips: Path, updates: int, *more: Any) -> ppo.Training:
+def trained(
+    folder: Path, clips: Path, updates: int, *more: Any, init_from: Path | None = None
+) -> ppo.Training:
     """A run on the session's clips; `more` is the session and the weight."""
     training = ppo.Training(
         TASK, 0, "native", folder, folder.exists(), settings(), Intention,
-        options={"clips": str(clips)}, neurons=more or None,
+        options={"clips": str(clips)}, neurons=more or None, init_from=init_from,
     )  # fmt: skip
     assert training(updates * UPDATE)
     return training
@@ -86,6 +88,10 @@ def test_the_latent_learns_neurons(session_file: Path, clips: Path, tmp_path: Pa
     # Rounding differs between the two programs.
     close = functools.partial(np.testing.assert_allclose, atol=1e-5)
     jax.tree.map(close, unweighted.state.params["actor"], without.state.params["actor"])
+    further = trained(
+        tmp_path / "further", clips, 1, session_file, 1.0, init_from=tmp_path / "without"
+    )
+    assert float(further.state.observed.number) > float(without.state.observed.number)
     assert with_weight.run.identity["neural_weight"] == 1.0
     assert "neurons" not in without.run.identity
 
