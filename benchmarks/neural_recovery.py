@@ -70,7 +70,7 @@ def _figure(features: np.ndarray, spikes: np.ndarray, data: Data, usable: np.nda
         design = layout.design(components(features, train, SETTINGS.components))
         gain += encoding.glm_sums(design, spikes, layout, usable, fold)["glm_gain"]
     counts = encoding.by_block(spikes[usable], layout.block_of[usable], layout.blocks)
-    return ratio_mean(gain / math.log(2), counts, "s")
+    return ratio_mean(gain / math.log(2), counts, "s", layout.folds)
 
 
 def recovery(job: tuple[str, str, int]) -> dict[str, Any]:

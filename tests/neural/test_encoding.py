@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -224,6 +225,28 @@ def test_intervals_of_ratios_hold() -> None:
         low, high = ratio_mean(gain, scale, "s").interval()
         held += low <= 0.1 <= high
     assert 0.9 <= held / 200 <= 0.985
+
+
+def test_intervals_of_useless_features_hold() -> None:
+    """Folds share models and training data: without that, a quarter of the intervals misses 0."""
+    layout = Layout(bins=360, block=20, gap=4, folds=3, lags=(0,))
+    usable, held, narrow = np.ones(360, bool), 0, 0
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        spikes = rng.poisson(1.0, (360, 3)).astype(float)
+        figures = []
+        for _ in range(2):
+            x = rng.normal(size=(360, 8))
+            sums = [encoding.ridge_sums(x, spikes, layout, usable, fold) for fold in range(3)]
+            gain, null = (sum(s[k] for s in sums) for k in ("ridge_gain", "ridge_null"))
+            figures.append(ratio_mean(gain, null, "s", layout.folds))
+        apart = figures[0].less(figures[1])
+        low, high = apart.interval()
+        held += low <= 0 <= high
+        low, high = dataclasses.replace(apart, folds=None).interval()
+        narrow += low <= 0 <= high
+    print(held, narrow)
+    assert held >= 54 > narrow
 
 
 def test_figures_of_several_sessions() -> None:

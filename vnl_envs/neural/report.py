@@ -132,7 +132,8 @@ def figure(
             else:
                 gain, scale = 2 * gain, np.array(table["glm_null"])[rows]
         if len(gain):
-            parts.append((ratio_mean(gain, scale, c["session"]["identity"]), len(gain)))
+            folds = c["settings"]["folds"]
+            parts.append((ratio_mean(gain, scale, c["session"]["identity"], folds), len(gain)))
     return pooled(parts)
 
 
