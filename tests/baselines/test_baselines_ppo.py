@@ -527,7 +527,7 @@ def test_advantages_are_the_sums_that_define_them() -> None:
     done, terminated = np.zeros((2, steps, 3))
     done[2, 0] = terminated[2, 0] = done[3, 1] = 1
     blank = jnp.zeros(())
-    rollout = Rollout(blank, blank, blank, blank, blank, reward, terminated, done, blank)
+    rollout = Rollout(*[blank] * 6, reward, terminated, done, blank)
     h = SimpleNamespace(gamma=0.9, gae_lambda=0.8)
     expected = np.zeros((steps, 3))
     for t, i in np.ndindex(steps, 3):
@@ -544,7 +544,7 @@ def test_the_divergence_and_the_likelihood_are_a_gaussians() -> None:
     rng = np.random.default_rng(0)
     means, deviations = rng.normal(size=(2, 4, 3)), rng.uniform(0.5, 2, (2, 4, 3))
     one, other = (
-        Gaussian(jnp.asarray(m), jnp.asarray(d), 0.0)
+        Gaussian(jnp.asarray(m), jnp.asarray(d), 0.0, None)
         for m, d in zip(means, deviations, strict=True)
     )
     normals = [
