@@ -16,6 +16,7 @@ from vnl_envs.bodies.body import BodyModel
 from vnl_envs.cli.main import app
 from vnl_envs.motion.clip import read_clips
 from vnl_envs.motion.fitting import keypoints as fitting
+from vnl_envs.motion.fitting import marker_solver
 from vnl_envs.motion.readers import read_motion
 from vnl_envs.neural import importing
 from vnl_envs.neural.session import TABLES, opened_session
@@ -124,7 +125,7 @@ def test_nwb_without_poses_is_fitted(
     """Poses come from keypoints, part by part, and put the markers where they were."""
     monkeypatch.setattr(fitting, "SAMPLE", 20)
     monkeypatch.setattr(fitting, "SIZE_SAMPLE", 10)
-    monkeypatch.setattr(fitting, "STEPS", 6)
+    monkeypatch.setattr(marker_solver, "STEPS", 6)
     pytest.importorskip("pynwb")
     from vnl_envs.neural.nwb import write_nwb
 
