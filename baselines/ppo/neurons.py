@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.session import opened_session
 from vnl_envs.tasks.imitation import Imitation
 
@@ -57,7 +58,7 @@ class Neurons:
                 start = begins.get(clip.name)
                 stop = start + len(clip.qpos) if start is not None else 0
                 if start is None or not _same(session.read("qpos", start, stop), clip.qpos):
-                    raise ValueError(f"clip {clip.name!r} is not of the session {str(path)!r}")
+                    raise NeuralError(f"clip {clip.name!r} is not of the session {str(path)!r}")
                 rows.append(counts[start:stop])
             self.identity = {"neurons": session.text["identity"], "neural_weight": weight}
         table = np.concatenate(rows)

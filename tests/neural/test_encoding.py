@@ -249,6 +249,16 @@ def test_intervals_of_useless_features_hold() -> None:
     assert held >= 54 > narrow
 
 
+def test_a_share_has_an_interval_within_its_bounds() -> None:
+    """Few blocks make studentised intervals wide; a difference has no such bounds."""
+    right = np.array([[0.4, 1, 1, 1, 1, 0.9]])
+    share = ratio_mean(right, np.ones_like(right), "s", 2)
+    assert share.interval()[1] > 1
+    bounded = dataclasses.replace(share, bounds=(0, 1))
+    assert bounded.interval()[1] == 1
+    assert bounded.less(bounded).bounds != (0, 1)
+
+
 def test_figures_of_several_sessions() -> None:
     """Sessions count by their neurons; the difference of a figure and itself is nothing."""
     rng = np.random.default_rng(0)

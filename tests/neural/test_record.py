@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from vnl_envs.cli.main import app
+from vnl_envs.neural import activity
 from vnl_envs.neural.activity import opened_activity
 from vnl_envs.neural.policies import ExposedProcess, expose
 from vnl_envs.neural.record import record
@@ -51,6 +53,16 @@ def test_what_is_told_is_what_the_network_computes() -> None:
     assert 0.5 < np.arctanh(np.clip(drawn, -0.999, 0.999)).std() < 2
 
 
+def test_layers_keep_the_networks_order(tmp_path: Path) -> None:
+    """From the observation to the action, also where names sort otherwise."""
+    layers = (("encoder/0", 3), ("latent", 2), ("decoder/0", 3), ("action", 1))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        activity.create(file, "s")
+        activity.add_policy(file, "p", 5, layers, {"untrained": -1})
+    with opened_activity(tmp_path / "a.h5") as found:
+        assert tuple(found.policies["p"].layers.items()) == layers
+
+
 def test_record(session_file: Path, tmp_path: Path) -> None:
     """The same bytes for any number of workers; frames of falls are masked."""
     out = tmp_path / "a.h5"
@@ -71,7 +83,7 @@ def test_record(session_file: Path, tmp_path: Path) -> None:
 
 
 BAD = {
-    "no/such": ("no units match", ["--units", "no/such", "--policy", str(POLICY)]),
+    "no/such": ("has no units", ["--units", "no/such", "--policy", str(POLICY)]),
     "two": ("again", ["--policy", str(POLICY), "--policy", str(POLICY)]),
     "none": ("no policy", ["--policy", "nowhere.onnx"]),
     "other": ("maps", ["--policy", str(POLICY.with_name("HumanoidImitation-v0.onnx"))]),

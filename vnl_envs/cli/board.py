@@ -39,9 +39,12 @@ def report(
     """Show a result: scores with intervals, retention under perturbations, failures."""
     with reported_errors(as_json):
         from vnl_envs.scoring.board import report as reports
+        from vnl_envs.utils.files import check_writable
 
         if replays is not None and html is None:
             raise ValueError("--replays needs --html")
+        if html is not None:
+            check_writable(html, result)
         loaded, of, _ = read_believed(result, suite)
         if html is not None:
             _write_report(html, result.stem, loaded, of, replays)

@@ -177,7 +177,7 @@ def import_motion(
         _clip_file(out)
         if test is not None and split_by is None:
             raise ValueError("--test needs --split-by session or --split-by subject")
-        check_writable(out)
+        check_writable(out, labels, *files)
         labels_of = _read_labels(labels) if labels else {}
         model = _world(body).body
         start = time.monotonic()
@@ -276,7 +276,7 @@ def check(
 
     with one_line_errors():
         if html is not None:
-            check_writable(html)
+            check_writable(html, file)
         world, clips = _clips(file)
         reports = check_clips(clips, world.body, progress=sys.stderr.isatty())
         if html is not None:

@@ -61,7 +61,7 @@ def import_recording(
     with _one_line():
         model = _body(body)
         if clips is not None:
-            check_writable(clips)
+            check_writable(clips, recording, out)
         found = import_session(
             recording,
             out,
@@ -168,7 +168,7 @@ def report(
 
     with _one_line():
         if html is not None:
-            check_writable(html)
+            check_writable(html, *comparisons)
         summary = summarise(read(comparisons))
         if html is not None:
             title = ", ".join(s["session"]["session"] for s in summary["sessions"])
@@ -215,7 +215,7 @@ def export(
     with _one_line():
         if out.suffix != ".nwb":
             raise ValueError(f"an NWB file's name ends in .nwb, got {out.name!r}")
-        check_writable(out)
+        check_writable(out, file)
         if activity.is_activity(file):
             with activity.opened_activity(file) as found:
                 write_activity_nwb(out, file.stem, found.tables())

@@ -47,7 +47,9 @@ def pack(
     """Write a bundle from ONNX policies, and check it."""
     with reported_errors(as_json):
         from vnl_envs.scoring.submission.bundles import pack as write
+        from vnl_envs.utils.files import check_writable
 
+        check_writable(out, entry)
         _print_bundle(write(entry, out), as_json)
         if not as_json:
             typer.echo(f"wrote {out}")

@@ -15,7 +15,7 @@ from vnl_envs.evaluation.policies import make_policy
 from vnl_envs.identity import env_hash
 from vnl_envs.registry import make_task
 from vnl_envs.utils import checks
-from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.files import check_writable, written_whole
 
 _ONLY = np.array([0])
 
@@ -45,6 +45,7 @@ def record(
     """
     episodes = checks.integer("episodes", episodes, 1)
     seed = checks.integer("seed", seed, 0)
+    check_writable(Path(path), policy if isinstance(policy, str | Path) else None)
     core = Core(make_task(task_id, **options), 1, 1)
     actor = make_policy(policy, core)
     steps = 0

@@ -46,7 +46,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         ClipError: the file is not HDF5 or is damaged.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no motion file {str(path)!r}")
+        raise FileNotFoundError(f"no file {str(path)!r}")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -77,6 +77,10 @@ class Activity:
                 found[path] = item.shape[1]
 
         hdf5.subgroup(group, LAYERS).visititems(visit)
+        names = hdf5.names_attribute(group, LAYERS) or []
+        if sorted(names) != sorted(found):
+            raise NeuralError(f"{name!r} has the layers {sorted(found)}, but names {names}")
+        found = {layer: found[layer] for layer in names}
         untrained = (hdf5.number(group, "untrained") or 0) >= 0
         return PolicyActivity(name, untrained, found, len(usable))
 
@@ -128,6 +132,8 @@ def add_policy(
     """Create the tables of a policy, with all frames unusable."""
     group = file.create_group(name)
     group.attrs.update(about)
+    # HDF5 lists its members by name.
+    group.attrs.create(LAYERS, [name for name, _ in layers], dtype=h5py.string_dtype())
     group.create_dataset("usable", (frames,), np.uint8, track_times=False)
     group.create_dataset("root_error", (frames,), np.float32, fillvalue=np.nan, track_times=False)
     for layer, size in layers:

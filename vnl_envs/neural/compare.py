@@ -156,7 +156,7 @@ def compare(
         NeuralError: a file cannot be used, the session is too short, or too much of it is masked.
     """
     out = Path(out)
-    check_writable(out)
+    check_writable(out, session, *files)
     problem, data = _problem(Path(session), tuple(map(Path, files)), settings)
     jobs = _jobs(problem, data)
     journal = out.with_name(f".{out.stem}.comparing.jsonl")

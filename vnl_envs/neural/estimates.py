@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vnl_envs.statistics.intervals import around, bootstrap
+from vnl_envs.statistics.intervals import UNBOUNDED, around, bootstrap
 
 LEAST_SESSIONS = 5
 
@@ -35,12 +35,14 @@ class Figure:
         parts: (N,) value plus influence of each block; the mean is `value`.
         session: (N,) session of each block.
         folds: number of folds of the cross-validation; None without one.
+        bounds: least and greatest possible value; the interval stays within.
     """
 
     value: float
     parts: np.ndarray
     session: np.ndarray
     folds: int | None = None
+    bounds: tuple[float, float] = UNBOUNDED
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
         """The 95 % interval; NaN with too few blocks."""
@@ -51,14 +53,14 @@ class Figure:
         ends = bootstrap(self.parts, units, strata, seed=seed)
         # Sessions have models of their own.
         factor = widening(self.folds) if self.folds and not many else 1.0
-        low, high = (self.value + factor * (end - self.value) for end in ends)
+        wide = [self.value + factor * (end - self.value) for end in ends]
+        low, high = np.clip(wide, *self.bounds).tolist()
         return around(self.value, (low, high))
 
     def less(self, other: Figure) -> Figure:
         """The paired difference, this figure minus the other."""
-        return dataclasses.replace(
-            self, value=self.value - other.value, parts=self.parts - other.parts
-        )
+        value, parts = self.value - other.value, self.parts - other.parts
+        return dataclasses.replace(self, value=value, parts=parts, bounds=UNBOUNDED)
 
     def record(self) -> dict[str, float | None]:
         """Value and interval for JSON."""
@@ -110,10 +112,13 @@ def pooled(figures: list[tuple[Figure, int]]) -> Figure:
     ]
     sessions = np.concatenate([f.session for f, _ in known])
     if len(known) < LEAST_SESSIONS:
-        return Figure(value, np.concatenate(parts), sessions, known[0][0].folds)
+        return dataclasses.replace(
+            known[0][0], value=value, parts=np.concatenate(parts), session=sessions
+        )
     # Resampled sessions also differ in their values.
     levels = [value + (f.value - value) * (w / total) * len(known) for f, w in known]
-    return Figure(value, np.array(levels), np.array([f.session[0] for f, _ in known]))
+    names = np.array([f.session[0] for f, _ in known])
+    return dataclasses.replace(known[0][0], value=value, parts=np.array(levels), session=names)
 
 
 def _plain(value: float) -> float | None:

@@ -82,7 +82,7 @@ def import_session(
         NeuralError: the recording is damaged or impossible. Nothing is kept.
     """
     path, out = Path(path), Path(out)
-    check_writable(out)
+    check_writable(out, path)
     about = {
         "body": body.body.name,
         "session": path.stem,

@@ -102,7 +102,7 @@ def record(
         NeuralError: a file cannot be used, a policy fails, or it is for another body.
     """
     out = Path(out)
-    check_writable(out)
+    check_writable(out, session, *policies.values())
     networks = [
         Network(name, expose(path, units), expose(path, units, seed))
         for name, path in policies.items()

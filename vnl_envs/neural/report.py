@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from rich.text import Text
 from vnl_envs.neural.compare import FORMAT as COMPARISON
 from vnl_envs.neural.errors import NeuralError
 from vnl_envs.neural.estimates import Figure, pooled, ratio_mean
+from vnl_envs.statistics.intervals import UNBOUNDED
 from vnl_envs.utils.html import environment
 
 if TYPE_CHECKING:
@@ -134,7 +136,8 @@ def figure(
         if len(gain):
             folds = c["settings"]["folds"]
             parts.append((ratio_mean(gain, scale, c["session"]["identity"], folds), len(gain)))
-    return pooled(parts)
+    # A share of bins is neither negative nor above 1.
+    return dataclasses.replace(pooled(parts), bounds=(0, 1) if metric == "probe" else UNBOUNDED)
 
 
 def _ranked(
@@ -238,8 +241,8 @@ def tables(summary: Mapping[str, Any]) -> Group:
 def _about(session: Mapping[str, Any]) -> str:
     return (
         f"{session['session']['session']}: {session['units']} units "
-        f"({session['left_out']} left out), {session['usable']:.1%} of the bins used, "
-        f"{1 - session['upright']:.1%} masked, {session['blocks']} blocks"
+        f"({session['left_out']} left out), {session['usable']:.1%} of the bins used (for all "
+        f"sets, lags and shifts), {1 - session['upright']:.1%} masked, {session['blocks']} blocks"
     )
 
 

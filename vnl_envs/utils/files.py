@@ -35,13 +35,20 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *inputs: str | Path | None) -> None:
     """Check that a file can be written, before hours of work for it.
+
+    Args:
+        path: the file.
+        inputs: files that are read, or written as well; None is none.
 
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
         PermissionError: the folder is not writable.
+        ValueError: the file is one of the inputs.
     """
+    if any(Path(other).resolve() == path.resolve() for other in inputs if other is not None):
+        raise ValueError(f"{str(path)!r} has two uses: give the output a name of its own")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} in")
     if not os.access(path.parent, os.W_OK):

@@ -161,7 +161,7 @@ def exposed(
     chosen = [name for name in chosen if name in named or name in patterns]
     if not chosen:
         known = ", ".join(f"{n} ({sizes[available[n]]})" for n in list(available)[:_LISTED])
-        return {"problems": [f"no units match {' '.join(patterns)!r}; there are {known}"]}, b""
+        return {"problems": [f"has no units {' '.join(patterns)!r}; it has {known}"]}, b""
     chosen = [*(name for name in chosen if name != ACTION), ACTION]
     if untrained is not None:
         _redraw(model, np.random.default_rng(untrained))
