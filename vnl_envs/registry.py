@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import importlib
 import inspect
 import re
@@ -148,7 +149,9 @@ def get_row(id: str) -> Row:
         ValueError: the id is not registered; the message lists the registered ones.
     """
     if id not in _ROWS:
-        raise ValueError(f"no task with id {id!r}; there are {', '.join(_ROWS)}")
+        close = difflib.get_close_matches(id, _ROWS, 1)
+        meant = f", did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no task with id {id!r}{meant}; there are {', '.join(_ROWS)}")
     return _ROWS[id]
 
 
@@ -235,7 +238,7 @@ def _check_options(id: str, options: Mapping[str, Any]) -> None:
         # Python's own wording, which TorchRL, for one, looks for.
         raise UnknownArgumentError(
             f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
-            f"beside the environment's own there are {sorted(known)}"
+            f"the task has the options {sorted(known)}, and all others belong to the environment"
         )
 
 

@@ -44,7 +44,7 @@ class Player {
     this.contactsBefore = [0];
     for (const count of columns.contact_count.values) this.contactsBefore.push(this.contactsBefore.at(-1) + count);
     this.at("episode").value = index;
-    this.at("ghost").closest("label").hidden = !this.ghosts.length;
+    for (const part of [this.at("ghost").closest("label"), this.at("ghost-key")]) part.hidden = !this.ghosts.length;
     this.curves.show(states.terms, columns, states.frames);
     this.place();
     this.stage.look(states.camera, this.focus());

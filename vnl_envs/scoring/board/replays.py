@@ -147,7 +147,8 @@ def pages(
     """
     for of_task in replays:
         name = f"{key}-{slug(of_task.task)}"
-        episodes = ", ".join(episode.episode for episode in of_task.episodes)
+        own = f"{of_task.task}/"
+        episodes = ", ".join(episode.episode.removeprefix(own) for episode in of_task.episodes)
         heading = f"{title(of_task.task)}, {policy}"
         page = page_text(name, of_task.content, heading, episodes, (back, policy))
         yield f"{name}.html", page.encode()
