@@ -33,6 +33,12 @@ _PART = 8192
 # Session files have no date, which NWB requires.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NONE = np.empty(0)
+_SERIES = {
+    "qpos": ("m, rad", "root position (m), its quaternion (w, x, y, z), angles of joints (rad)"),
+    "keypoints": ("m", "positions of keypoints"),
+    "labels": ("1", f"index of the behaviour; {UNLABELLED} in frames without one"),
+}
+"""Unit and description of each series; names of its numbers are in `comments`."""
 
 
 def write_nwb(path: str | Path, session: Session) -> None:
@@ -52,9 +58,14 @@ def write_nwb(path: str | Path, session: Session) -> None:
     if session.has_keypoints:
         tables["keypoints"] = session.names["keypoint_names"]
     for name, names in tables.items():
-        rows = _chunks(session, name)
+        unit, about = _SERIES[name]
         series = pynwb.TimeSeries(
-            name=name, data=rows, rate=RATE, unit="m, rad", comments=json.dumps(names)
+            name=name,
+            data=_chunks(session, name),
+            rate=RATE,
+            unit=unit,
+            description=f"{about}; names in comments",
+            comments=json.dumps(names),
         )
         behavior.add(series)
     _write(path, file)
