@@ -10,6 +10,7 @@ machine can continue.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import subprocess
@@ -145,11 +146,10 @@ def keep(row: Row, seed: int, runs: Path) -> None:
     tree = read_tree(folder / CHECKPOINT)
     state = {k: v for k, v in tree["state"].items() if k not in tree["renewed"]}
     kept.mkdir(parents=True, exist_ok=True)
-    write_tree(kept / CHECKPOINT, {**tree, "state": state})
-    # The best policy so far is not made again unless a better one comes.
-    for name in (LOG, RECORD, POLICY):
-        if (folder / name).is_file():
-            shutil.copy(folder / name, kept / name)
+    # The policy is half as large as the networks. The next evaluation writes it anew.
+    write_tree(kept / CHECKPOINT, {**tree, "state": state, "best": -math.inf})
+    for name in (LOG, RECORD):
+        shutil.copy(folder / name, kept / name)
 
 
 def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
@@ -180,7 +180,6 @@ def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
         partial.write_text(json.dumps(record, indent=2) + "\n")
     if seed == row.seeds[0] and row.needed(others):
         keep(row, seed, runs)
-        (KEPT / stem / POLICY).unlink()  # It is published.
     else:
         shutil.rmtree(KEPT / stem, ignore_errors=True)
 
