@@ -65,7 +65,7 @@ class Neurons:
         active = table.sum(axis=0) > 0
         if not active.any():
             raise ValueError(f"no unit of {str(path)!r} has spikes in the task's clips")
-        self._table = table[:, active].astype(np.uint8)
+        self._table = table[:, active].astype(np.uint16)
         self.units = int(active.sum())
         self._log_mean = np.log(self._table.mean(axis=0, dtype=np.float64)).astype(np.float32)
 

@@ -132,13 +132,20 @@ def test_clips_of_another_part_are_refused(
         Neurons(env, part, 1.0)
 
 
-def test_silent_units_are_left_out(session_file: Path, clips: Path, tmp_path: Path) -> None:
+def test_silent_units_are_left_out_and_busy_ones_counted(
+    session_file: Path, clips: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "s.h5"
     path.write_bytes(session_file.read_bytes())
     env = make_functional(TASK, "native", clips=clips)
     with h5py.File(path, "r+") as file:
         file["spikes"][:, 1] = 0
-    assert Neurons(env, path, 1.0).units == 3
+        file["spikes"][:, 0] = 300
+    neurons = Neurons(env, path, 1.0)
+    assert neurons.units == 3
+    # A bin of five frames has more spikes than a byte holds.
+    envs = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 4))
+    assert np.asarray(neurons(envs))[:, 0].max() == BIN * 300
     with h5py.File(path, "r+") as file:
         file["spikes"][()] = 0
     with pytest.raises(ValueError, match=r"no unit of .* has spikes"):

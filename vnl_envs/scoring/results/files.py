@@ -89,8 +89,8 @@ def _flags() -> list[str]:
     except OSError:
         return []
     lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
-    columns = set(lines[0].partition(":")[2].split()) if lines else set()
-    return [flag for flag in FLAGS if flag in columns]
+    present = set(lines[0].partition(":")[2].split()) if lines else set()
+    return [flag for flag in FLAGS if flag in present]
 
 
 def records_name(result: str) -> str:
