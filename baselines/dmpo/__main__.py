@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from baselines import hyperparameters, run
-from baselines.dmpo.registered import NAMES, network_class
-from baselines.dmpo.settings import MLP, Network
+from baselines.dmpo.settings import Network
 from baselines.dmpo.training import Training
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
+from baselines.registered import MLP, SELECTABLE, selected_class
 from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 
@@ -31,7 +31,7 @@ def main(
     ray_address: Annotated[
         str | None, typer.Option(help="address of a Ray cluster; default: this machine")
     ] = None,
-    network: Annotated[str, typer.Option(help=f"one of {', '.join(NAMES)}")] = MLP,
+    network: Annotated[str, typer.Option(help=f"one of {', '.join(SELECTABLE)}")] = MLP,
     decoder: Annotated[
         Path | None, typer.Option(help="bundle of a decoder, reused in an intention network")
     ] = None,
@@ -57,10 +57,9 @@ def network_of(name: str, decoder: Path | None) -> Network:
         FileNotFoundError: there is no such bundle.
         ValueError: there is no network of that name, or the file is not a bundle.
     """
-    if name not in NAMES:
-        raise ValueError(f"network must be one of {NAMES}, got {name!r}")
+    made = selected_class("dmpo", name)()
     if decoder is None:
-        return network_class(name)()
+        return made
     from baselines.intention.dmpo import Intention
     from baselines.transfer.bundle import Decoder
 

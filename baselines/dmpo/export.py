@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from baselines.dmpo.registered import network_class
-from baselines.dmpo.settings import MLP
 from baselines.dmpo.state import LearnerState
 from baselines.export import write_acting
+from baselines.registered import MLP, network_class
 
 
 def acting_state(state: LearnerState, steps: int) -> dict[str, Any]:
@@ -33,6 +32,6 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
         path: file to write, with the suffix .onnx.
         identity: record of the run, kept in the file's metadata.
     """
-    network = network_class(identity.get("network", MLP))
+    network = network_class("dmpo", identity.get("network", MLP))
     layers = network.layers(acting, identity["hyperparameters"]["normalise"])
     write_acting(path, layers, acting, identity)

@@ -90,6 +90,3 @@ class Network:
         """The mean action of a checkpoint's "model", for `write_onnx`."""
         scaling = normaliser(acting["mean"], acting["deviation"], MOST_DEVIATIONS)
         return layers_of(acting["policy"], scaling if normalise else ())
-
-
-MLP, INTENTION, DECODER = "mlp", "intention", "decoder"

@@ -15,6 +15,7 @@ from baselines.dmpo import settings
 from baselines.dmpo.networks import Gaussian, deviation_head, mean_head
 from baselines.export import Chain
 from baselines.intention import LATENT, network
+from baselines.registered import DECODER, INTENTION
 from baselines.transfer.bundle import Decoder, describe
 
 
@@ -72,9 +73,9 @@ class Intention(settings.Network):
 
     def __init__(self, decoder: Decoder | None = None) -> None:
         self._decoder = decoder
-        self.identity = {"network": settings.INTENTION}
+        self.identity = {"network": INTENTION}
         if decoder is not None:
-            self.identity = {"network": settings.DECODER, "decoder": decoder.digest}
+            self.identity = {"network": DECODER, "decoder": decoder.digest}
 
     def policy(self, task: Any, layout: Mapping[str, slice], h: Settings) -> IntentionPolicy:
         """The network for a task.
@@ -110,9 +111,6 @@ class Intention(settings.Network):
         modules = acting["policy"]["params"]["bottleneck"]
         statistics = acting["mean"], acting["deviation"]
         return network.policy_layers(modules, decoder, statistics, reused)
-
-
-NETWORK = Intention
 
 
 def decoder_of(acting: Mapping[str, Any], origin: Mapping[str, Any]) -> Decoder:

@@ -16,6 +16,7 @@ from baselines import ppo
 from baselines.export import Chain
 from baselines.intention import LATENT, network
 from baselines.ppo.networks import Gaussian, mean_head, with_deviation
+from baselines.registered import INTENTION
 from baselines.transfer.bundle import Decoder, describe
 
 
@@ -47,7 +48,7 @@ class IntentionActor(nn.Module):
 class Intention(ppo.Network):
     """See `baselines.intention`."""
 
-    name = "intention"
+    name = INTENTION
     file = "ppo_intention.yml"
     noise_size = LATENT
 
@@ -67,9 +68,6 @@ class Intention(ppo.Network):
         modules = acting["actor"]["params"]["bottleneck"]
         statistics = acting["mean"], acting["deviation"]
         return network.policy_layers(modules, decoder_of(acting, {}), statistics, reused=False)
-
-
-NETWORK = Intention
 
 
 def decoder_of(acting: Mapping[str, Any], origin: Mapping[str, Any]) -> Decoder:

@@ -14,9 +14,8 @@ import typer
 from baselines import hyperparameters, run
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.ppo.hyperparameters import Hyperparameters
-from baselines.ppo.networks import Network
-from baselines.ppo.registered import NAMES, network_class
 from baselines.ppo.training import Training
+from baselines.registered import MLP, SELECTABLE, selected_class
 from vnl_envs.cli.terminal import TaskOptions, parse_options
 
 
@@ -26,7 +25,7 @@ def main(
     steps: Steps = 3_000_000,
     seed: Seed = 0,
     impl: Annotated[str, typer.Option(help="auto, native, warp or jax")] = "auto",
-    network: Annotated[str, typer.Option(help=f"one of {', '.join(NAMES)}")] = Network.name,
+    network: Annotated[str, typer.Option(help=f"one of {', '.join(SELECTABLE)}")] = MLP,
     expert: Annotated[
         list[Path] | None, typer.Option(help="folder of a run to clone first; may be repeated")
     ] = None,
@@ -43,7 +42,7 @@ def main(
 ) -> None:
     """Train a policy by PPO."""
     try:
-        made = network_class(network)
+        made = selected_class("ppo", network)
         h = hyperparameters.load(Hyperparameters, made.file, task, hyperparams)
         options = parse_options(task, option)
         neurons = (neural, neural_weight) if neural else None

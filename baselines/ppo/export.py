@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.export import write_acting
 from baselines.ppo.algorithm import TrainState
-from baselines.ppo.registered import network_class
+from baselines.registered import network_class
 
 
 def acting_state(state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,5 +38,5 @@ def export_state(acting: Mapping[str, Any], path: Path, identity: Mapping[str, A
         path: file to write, with the suffix .onnx.
         identity: record of the run, kept in the file's metadata.
     """
-    layers = network_class(identity["network"]).layers(acting)
+    layers = network_class("ppo", identity["network"]).layers(acting)
     write_acting(path, layers, acting, identity)

@@ -13,6 +13,7 @@ from flax import linen as nn
 from baselines.export import Chain, Layer, added, layer_of, normaliser
 from baselines.ppo.base import Track
 from baselines.ppo.hyperparameters import TRACK, Hyperparameters
+from baselines.registered import MLP
 from baselines.statistics import MOST_DEVIATIONS
 
 _FIRST_MEAN = 0.01
@@ -138,7 +139,7 @@ class Network:
         identity: other fields of the network in a run's record.
     """
 
-    name = "mlp"
+    name = MLP
     file = "ppo.yml"
     noise_size = 0
     identity: Mapping[str, Any] = {}

@@ -14,6 +14,7 @@ from baselines.export import Branches, Chain, Layer, added, clip, normaliser, pa
 from baselines.intention import LATENT
 from baselines.intention.network import prior_mean
 from baselines.ppo.networks import Actor, mlp_layers
+from baselines.registered import DECODER
 from baselines.transfer.bundle import Decoder
 from baselines.transfer.wrappers import REACH
 
@@ -29,7 +30,7 @@ class Decoded(ppo.Network):
         BundleError: the decoder does not fit the task.
     """
 
-    name = "decoder"
+    name = DECODER
 
     def __init__(
         self, task: Any, layout: Mapping[str, slice], h: ppo.Hyperparameters, decoder: Decoder
@@ -58,9 +59,6 @@ class Decoded(ppo.Network):
         own = [part(slice(0, decoder.own)), *scaled]
         latent = added(actor, [*own, *prior_mean(decoder)], LATENT)
         return [Branches((latent, own)), *perceptron(decoder.layers)]
-
-
-NETWORK = Decoded
 
 
 def network_of(decoder: Decoder) -> Any:
