@@ -13,6 +13,7 @@ import json
 import math
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -152,6 +153,21 @@ def keep(row: Row, seed: int, runs: Path) -> None:
         shutil.copy(folder / name, kept / name)
 
 
+def call(arguments: list[str]) -> int:
+    """The exit status of a command, which is waited for when Ctrl-C or SIGTERM comes.
+
+    The terminal sends Ctrl-C to the command as well; SIGTERM is passed on.
+    """
+    child = subprocess.Popen(arguments)
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: child.terminate()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     """Run a row to its end, continuing an earlier run or kept networks.
 
@@ -161,8 +177,7 @@ def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     folder, learnt = row.folder(runs, seed), row.learnt(runs, seed)
     if learnt != folder:
         shutil.copytree(learnt, folder, dirs_exist_ok=True)
-    code = subprocess.call(row.arguments(runs, seed, others))
-    if code:
+    if code := call(row.arguments(runs, seed, others)):
         sys.exit(code)
 
 

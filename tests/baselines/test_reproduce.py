@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from baselines.transfer.__main__ import main as transfer_main
 from vnl_envs.testing.comparison import assert_same
 
 TASK = "vnl/RodentGoalReaching-v0"
+ROOT = Path(__file__).parents[2]
 SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 1, "minibatch_size": 16, "layers": [8],
          "critic_layers": [8], "log_every": 1, "evaluate_every": 2, "evaluation_episodes": 1,
          "cloning_steps": 0}  # fmt: skip
@@ -79,7 +84,7 @@ def test_a_campaign_runs_from_start_to_table(
         called.append(arguments)
         return inside(arguments)
 
-    monkeypatch.setattr(reproduce.subprocess, "call", call)
+    monkeypatch.setattr(reproduce, "call", call)
     command = ("--table", campaign, "--runs", tmp_path / "runs")
     before = invoke(reproduce.main, *command, "--list")
     assert before.output.count("missing") == 3
@@ -106,7 +111,7 @@ def test_another_machine_goes_on_from_what_is_kept(
     campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log, the counts and what was learnt; without the environments, a smaller file."""
-    monkeypatch.setattr(reproduce.subprocess, "call", inside)
+    monkeypatch.setattr(reproduce, "call", inside)
     rows = reproduce.read_table(campaign)
     whole = rows["rat-imitation"]
     half = dataclasses.replace(whole, steps=16)
@@ -130,7 +135,7 @@ def test_what_others_begin_with_is_kept(
     campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another machine, which has none of the runs, clones it or goes on from it."""
-    monkeypatch.setattr(reproduce.subprocess, "call", inside)
+    monkeypatch.setattr(reproduce, "call", inside)
     rows = reproduce.read_table(campaign)
     first = rows["rat-imitation"]
     other = dataclasses.replace(first, command=f"{first.command} --init-from {{rat-imitation}}")
@@ -148,9 +153,37 @@ def test_what_others_begin_with_is_kept(
 def test_what_fails_ends_the_campaign(
     campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce.subprocess, "call", lambda arguments: 3)
+    monkeypatch.setattr(reproduce, "call", lambda arguments: 3)
     result = invoke(reproduce.main, "--table", campaign, "--runs", tmp_path / "runs")
     assert result.exit_code == 3
+
+
+SLOW_TO_SAVE = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(1)
+    pathlib.Path("saved").touch()
+    sys.exit(5)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("started").touch()
+time.sleep(60)
+"""
+
+
+def test_a_run_that_is_stopped_may_save_first(tmp_path: Path) -> None:
+    """SIGTERM reaches the run, and the campaign ends with it."""
+    code = (
+        "import sys\nfrom baselines.reproduce import call\n"
+        f"sys.exit(call([sys.executable, '-c', {SLOW_TO_SAVE!r}]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as campaign:
+        while not (tmp_path / "started").is_file():
+            time.sleep(0.05)
+        campaign.terminate()
+        assert campaign.wait(30) == 5
+    assert (tmp_path / "saved").is_file()
 
 
 def test_unknown_rows_and_parts_are_named(campaign: Path, tmp_path: Path) -> None:
