@@ -33,7 +33,7 @@ MODULE = FOLDER / "dist" / "mujoco.js"
 TASK = "vnl/RodentGoalReaching-v0"
 POLICY = Path(__file__).parents[1] / "baselines/checkpoints/ppo/RodentGoalReaching-v0.onnx"
 NAME = "live"
-SCRIPTS = ("codec.js", "kinematics.js", "figure.js", "stage.js")
+SCRIPTS = (page.THEME, "codec.js", "kinematics.js", "figure.js", "stage.js")
 OPTIONS = (
     "timestep",
     "integrator",

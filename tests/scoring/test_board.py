@@ -603,12 +603,11 @@ def test_all_is_there_without_scripts(site, browser, root, at):
     plain.page.context.close()
 
 
-_RATIO = """() => {
-  const style = getComputedStyle(document.documentElement);
+_RATIO = r"""() => {
   const level = (name) => {
-    const hex = style.getPropertyValue(name).trim().slice(1);
-    const [r, g, b] = [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
-      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    document.documentElement.style.color = `var(${name})`;
+    const [r, g, b] = getComputedStyle(document.documentElement).color.match(/\d+/g)
+      .map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
   return ["--ink", "--quiet", "--accent"].flatMap((text) => ["--paper", "--raised"].map(

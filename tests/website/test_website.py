@@ -77,6 +77,23 @@ def test_a_reader_gets_about_by_keyboard_and_search(at):
     assert at.page.url == f"{at.root}/index.html"
 
 
+@browsing
+def test_the_colours_chosen_in_the_documentation_hold_on_all_pages(at):
+    """On a dark system: light is chosen, then dark, then the system's again."""
+    paper = "getComputedStyle(document.body).backgroundColor"
+    pages = ("leaderboard/index.html", f"replays/{slug(SHOWN[0])}.html")
+    light, dark = "rgb(253, 253, 252)", "rgb(19, 23, 22)"
+    for choice, colour in (("light", light), ("dark", dark), ("auto", dark)):
+        at.open("docs/replays.html")
+        at.page.locator(".theme-toggle:visible").first.click()
+        assert at.page.evaluate("localStorage.theme") == choice
+        for name in pages:
+            at.open(name)
+            assert at.page.evaluate(paper) == colour, (choice, name)
+    # The documentation's theme tells its choice.
+    at.faults[:] = [fault for fault in at.faults if not fault.startswith("log: Changed to")]
+
+
 @pytest.mark.parametrize("task_id", [*vnl_envs.task_ids(), *vnl_envs.parallel_ids()])
 def test_a_page_says_all_of_its_task(task_id):
     text = gallery.page(task_id, "somebody")

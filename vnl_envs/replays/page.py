@@ -22,7 +22,11 @@ from vnl_envs.utils.texts import shown
 
 THREE = "three.min.js"
 """The library of the viewer, made by `assets/three`, with its licence at the head."""
-SCRIPTS = ("codec.js", "kinematics.js", "figure.js", "stage.js", "curves.js", "player.js")
+THEME = "theme.js"
+"""The script for the colours that a reader has chosen; other pages of a site load it too."""
+SCRIPTS = (
+    THEME, "codec.js", "kinematics.js", "figure.js", "stage.js", "curves.js", "player.js"
+)  # fmt: skip
 
 
 def write_page(

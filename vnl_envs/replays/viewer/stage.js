@@ -16,7 +16,8 @@ class Stage {
     this.scene.fog = new THREE.Fog(0xffffff, 1, 2);
     this.focus = new THREE.Vector3();
     const scheme = matchMedia("(prefers-color-scheme: dark)");
-    const paint = () => this.paint(scheme.matches);
+    const chosen = document.documentElement.style.colorScheme;
+    const paint = () => this.paint(chosen ? chosen === "dark" : scheme.matches);
     scheme.addEventListener("change", paint);
     paint();
   }

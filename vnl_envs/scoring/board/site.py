@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import vnl_envs
 from vnl_envs.problems import Problem
+from vnl_envs.replays import page as player
 from vnl_envs.scoring.board import charts, replays, report, views
 from vnl_envs.scoring.board.reading import read_board, read_file
 from vnl_envs.scoring.board.records import records, to_csv
@@ -73,6 +74,7 @@ def build(board: Path, out: Path, home: str = "") -> Built:
     templates = resources.files("vnl_envs.scoring.board").joinpath("templates")
     for name in STATIC:
         write(name, templates.joinpath(name).read_text("utf-8"))
+    write(player.THEME, player.file(player.THEME))
     for table in tables:
         rows = records(table)
         write(f"{table.data}.csv", to_csv(rows))
