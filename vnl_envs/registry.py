@@ -7,7 +7,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,12 @@ def parallel_ids() -> tuple[str, ...]:
     return tuple(id for id, row in _ROWS.items() if row.num_agents > 1)
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    """A question after a name that is not known, if a known one is like it."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def get_row(id: str) -> Row:
     """The row of an id.
 
@@ -149,9 +155,7 @@ def get_row(id: str) -> Row:
         ValueError: the id is not registered; the message lists the registered ones.
     """
     if id not in _ROWS:
-        close = difflib.get_close_matches(id, _ROWS, 1)
-        meant = f", did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no task with id {id!r}{meant}; there are {', '.join(_ROWS)}")
+        raise ValueError(f"no task with id {id!r}{_meant(id, _ROWS)}; there are {', '.join(_ROWS)}")
     return _ROWS[id]
 
 
@@ -237,7 +241,8 @@ def _check_options(id: str, options: Mapping[str, Any]) -> None:
     if unknown := sorted(set(options) - set(known)):
         # Python's own wording, which TorchRL, for one, looks for.
         raise UnknownArgumentError(
-            f"{id} got an unexpected keyword argument {', '.join(map(repr, unknown))}; "
+            f"{id} got an unexpected keyword argument "
+            f"{', '.join(repr(name) + _meant(name, known) for name in unknown)}; "
             f"the task has the options {sorted(known)}, and all others belong to the environment"
         )
 

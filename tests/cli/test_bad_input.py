@@ -227,9 +227,9 @@ MAKERS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("maker", MAKERS)
 def test_unknown_arguments(maker: str) -> None:
     """A `TypeError` in Python's words, which TorchRL looks for; it lists what there is."""
-    words = "unexpected keyword argument 'frameskip'.*actuation.*reward"
-    with pytest.raises(TypeError, match=words) as caught:
-        MAKERS[maker](GOAL, frameskip=4)
+    words = r"'actuations' \(did you mean 'actuation'\?\), 'frameskip'; .*actuation.*reward"
+    with pytest.raises(TypeError, match=f"unexpected keyword argument {words}") as caught:
+        MAKERS[maker](GOAL, frameskip=4, actuations="torque")
     one_line(caught.value)
 
 
