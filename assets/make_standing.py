@@ -5,6 +5,7 @@
 The servos are given the constant controls of a nominal pose and the body is simulated with a fine
 step until it rests. The resting state, made left-right symmetric, is the standing pose; the nominal
 pose is what its servos ask for. The file has the fields of `vnl_envs.bodies.body.Standing`.
+`make_cocontraction.py` adds the muscles' one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ threads. Nothing here asserts on time.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -76,6 +77,19 @@ def test_async(report, task_id):
     rates = bench.compare([ours, bench.async_env(task_id, 16)], task, STEPS, rounds=3)
     row = report.setdefault(task_id, {})
     row["vector_over_async"] = ratio(rates["vector"], rates["async"])
+
+
+@pytest.mark.parametrize("task_id", [i for i in vnl_envs.task_ids() if "GoalReaching" in i])
+def test_muscles(report, task_id):
+    """Pairs of muscles against servos, 64 environments on all threads."""
+    task = vnl_envs.make_task(task_id)
+    servos, _ = bench.environments(task_id, NUM_ENVS, 0, bench.actions_for(task, NUM_ENVS, STEPS))
+    pairs = vnl_envs.make_task(task_id, actuation="muscle")
+    actions = bench.actions_for(pairs, NUM_ENVS, STEPS)
+    env, _ = bench.environments(task_id, NUM_ENVS, 0, actions, actuation="muscle")
+    muscles = replace(env, name="muscles", run=lambda _: env.run(actions))
+    rates = bench.compare([servos, muscles], task, STEPS)
+    report.setdefault(task_id, {})["muscles_over_servos"] = ratio(rates["muscles"], rates["vector"])
 
 
 @pytest.mark.parametrize("task_id", vnl_envs.task_ids())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[\w:.-]+/[\w:.-]+-v\d+")
 
 WORLD_OPTIONS = {
-    "actuation": '"position" (default) servos or "torque" motors',
+    "actuation": '"position" (default) servos, "torque" motors or "muscle" pairs',
     "physics": '"fast" (default) whitelisted ground contacts or "full" with self-collisions',
     "timestep_divisor": "divisor of the physics time step, to test a policy on; default 1",
     "solver": '"newton" or "cg", the constraint solver to test a policy with; default the body\'s',

@@ -167,7 +167,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     (JUMP, {"difficulty": None}, "difficulty"),
     (GOAL, {"reward": "dense"}, "reward.*progress.*sparse"),
     (GOAL, {"reward": None}, "reward"),
-    (GOAL, {"actuation": "muscle"}, "actuation.*position.*torque"),
+    (GOAL, {"actuation": "tendon"}, "actuation.*position.*torque.*muscle"),
     (GOAL, {"physics": "fancy"}, "physics.*fast.*full"),
     (GOAL, {"timestep_divisor": 0}, "timestep_divisor"),
     (GOAL, {"timestep_divisor": 1.5}, "timestep_divisor"),

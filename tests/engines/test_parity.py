@@ -122,6 +122,15 @@ def test_perturbations_are_the_same(task_id: str, impl: str) -> None:
     assert np.median(np.abs(plain - native["proprioception/joint_velocity"]).max(axis=1)) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("task_id", "impl"), [("vnl/RodentVelocity-v0", "warp"), ("vnl/HumanoidVelocity-v0", "jax")]
+)
+def test_muscles_are_the_same(task_id: str, impl: str) -> None:
+    sample = sample_states(vnl_envs.make_task(task_id, actuation="muscle"))
+    native, other = (Side(task_id, i, actuation="muscle").after(sample) for i in ("native", impl))
+    check(other, native, AFTER)
+
+
 @pytest.mark.parametrize("impl", ["warp", "jax"])
 def test_limbs_are_refused(impl: str) -> None:
     """What only C simulates is named."""

@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 import mujoco
 import numpy as np
 
+from vnl_envs.bodies.muscles import Muscles, replace_servos
 from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.utils import checks
 
-Actuation = Literal["position", "torque"]
+Actuation = Literal["position", "torque", "muscle"]
 ContactPhysics = Literal["fast", "full"]
 Solver = Literal["newton", "cg"]
 
@@ -94,12 +95,14 @@ class Standing:
         joints: joint angles by name, rad. Other joints are at 0, or at their limit nearest to 0.
         targets: target angles of the servos by name, rad. Other targets are as in `joints`. The
             differences balance gravity and passive springs.
+        cocontraction: activation that both muscles of a pair have in common, if there are muscles.
     """
 
     height: float
     quat: tuple[float, float, float, float]
     joints: Mapping[str, float]
     targets: Mapping[str, float]
+    cocontraction: float = 0.3
 
     @classmethod
     def load(cls, path: Path) -> Standing:
@@ -173,16 +176,18 @@ class Body:
 
         Args:
             actuation: "position" keeps the spec's own servos. "torque" replaces each by a motor
-                whose control ±1 is the upper limit of the servo's force.
+                whose control ±1 is the upper limit of the servo's force. "muscle" replaces each by
+                a pair of muscles, see `vnl_envs.bodies.muscles`.
             physics: "fast" keeps only ground contacts of `contact_geoms`. "full" keeps all of the
                 spec's own collisions, self-collisions included.
             contype, conaffinity: collision bits for contacts with other bodies. Every geom that
                 collides in the spec itself gets them, whatever `physics` is.
 
         Raises:
-            ValueError: an option is unknown, or a named geom does not exist.
+            ValueError: an option is unknown, a named geom does not exist, or a servo cannot be
+                replaced by muscles.
         """
-        checks.choice("actuation", actuation, ("position", "torque"))
+        checks.choice("actuation", actuation, get_args(Actuation))
         checks.choice("physics", physics, ("fast", "full"))
         spec = self.make_spec()
         # The world decides the size of its memory, not the body's file.
@@ -213,6 +218,8 @@ class Body:
                 actuator.gainprm[1] = actuator.gainprm[0]
                 actuator.gainprm[0] = actuator.forcerange[1]
                 actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
+        if actuation == "muscle":
+            replace_servos(spec)
         return spec
 
 
@@ -234,6 +241,7 @@ class BodyModel:
         standing_control: (nu,) controls that hold the standing pose.
         span: (nu,) distance from `standing_control` to the actuator's farther limit.
         servos: whether the actuators are position servos.
+        muscles: the muscles, if the actuators are pairs of muscles.
 
     Raises:
         ValueError: the body has no free joint, or its elements are not contiguous in the world.
@@ -275,6 +283,9 @@ class BodyModel:
         self.ego = np.stack([forward, np.cross(up, forward), up], axis=1)
         biastype = model.actuator_biastype[self.ctrl]
         self.servos = bool((biastype == mujoco.mjtBias.mjBIAS_AFFINE).all())
+        muscular = model.actuator_gaintype[self.ctrl] == mujoco.mjtGain.mjGAIN_MUSCLE
+        first = self.qpos.start + 7
+        self.muscles = Muscles(model, self.ctrl, first) if muscular.all() else None
         self.standing_qpos, self.standing_control = self._stand()
         self._low, self._high = model.actuator_ctrlrange[self.ctrl].T.copy()
         self.span = np.maximum(
@@ -372,22 +383,25 @@ class BodyModel:
         data = mujoco.MjData(self.model)
         free = data.qpos[self.qpos]
         free[:3], free[3:7] = (0.0, 0.0, standing.height), standing.quat
-        free[7:] = self._angles(joints, standing.targets)
-        mujoco.mj_fwdPosition(self.model, data)
-        servo = servo_control(self, data.actuator_length[self.ctrl])
         free[7:] = joints
         mujoco.mj_fwdPosition(self.model, data)
         if self.body.standing is None:
             geoms = data.geom_xpos[self.geoms], data.geom_xmat[self.geoms]
             free[2] = -lowest_point(self, *geoms)
+        qpos, length = free.copy(), data.actuator_length[self.ctrl].copy()
+        targets = self._angles(joints, standing.targets)
+        if self.muscles is not None:
+            return qpos, self.muscles.standing(joints, targets, standing.cocontraction)
+        free[7:] = targets
+        mujoco.mj_fwdPosition(self.model, data)
+        servo = servo_control(self, data.actuator_length[self.ctrl])
         if self.servos:
-            return free.copy(), servo
+            return qpos, servo
         # A motor that replaces a servo holds the pose with the force that the servo would exert.
         gain, bias = self.model.actuator_gainprm[self.ctrl], self.model.actuator_biasprm[self.ctrl]
-        length = data.actuator_length[self.ctrl]
         force = gain[:, 1] * servo + bias[:, 0] + bias[:, 1] * length
         low, high = self.model.actuator_ctrlrange[self.ctrl].T
-        return free.copy(), np.clip(force / gain[:, 0], low, high)
+        return qpos, np.clip(force / gain[:, 0], low, high)
 
     def _angles(self, base: np.ndarray, named: Mapping[str, float]) -> np.ndarray:
         angles = base.copy()
@@ -409,8 +423,10 @@ class BodyModel:
 def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
     """Controls (..., nu) at which servos at these lengths (..., nu) exert no force, within limits.
 
-    The control of an actuator that is a motor in the body's own spec is 0.
+    The control of a muscle, or of an actuator that is a motor in the body's own spec, is 0.
     """
+    if body.muscles is not None:
+        return np.zeros_like(actuator_length)
     rows = body.ctrl
     gain = body.model.actuator_gainprm[rows, 0 if body.servos else 1]
     bias = body.model.actuator_biasprm[rows]

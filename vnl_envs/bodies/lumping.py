@@ -9,14 +9,17 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from vnl_envs.bodies.muscles import lump_muscle_damping
+
 
 def lump(model: mujoco.MjModel, ground: np.ndarray) -> None:
-    """Make Euler steps of a compiled model implicit in joint damping, and keep contacts stiff.
+    """Make Euler steps of a compiled model implicit in damping, and keep contacts stiff.
 
     Args:
         model: model to change in place; its time step must be final.
         ground: ids of the geoms whose contact stiffness is kept.
     """
+    lump_muscle_damping(model)
     lump_damping(model)
     keep_contact_stiffness(model, ground)
 

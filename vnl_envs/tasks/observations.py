@@ -95,7 +95,8 @@ class Proprioception:
             elevation: height of the ground under the root, (...,), m; None is 0.
 
         Returns:
-            joint_position (nj, rad), joint_velocity (nj, rad/s), actuator_activation (na),
+            joint_position (nj, rad), joint_velocity (nj, rad/s), actuator_activation (na), with
+            muscles muscle_length, muscle_velocity and muscle_force (nu, see `MuscleState`),
             root_height (1, m above the ground), world_up (3, unit vector),
             linear_velocity (3, m/s), angular_velocity (3, rad/s), limb_position (3 per hand, foot
             and head, m), touch (1 per sensor, 0 or 1). Vectors are in the body's own frame.
@@ -116,6 +117,7 @@ class Proprioception:
             "joint_position": qpos[..., 7:],
             "joint_velocity": qvel[..., 6:],
             "actuator_activation": physics.act,
+            **self._muscles(physics),
             "root_height": height if elevation is None else height - elevation[..., None],
             "world_up": own.rotation[..., 2, :],
             "linear_velocity": vectors[..., 0, :],
@@ -123,6 +125,13 @@ class Proprioception:
             "limb_position": vectors[..., 1:, :].reshape((*batch, -1)),
             "touch": self.touch(physics, clearance, self.half, self.radius),
         }
+
+    def _muscles(self, physics: Physics) -> dict[str, Array]:
+        muscles = self._body.muscles
+        if muscles is None:
+            return {}
+        state = muscles.state(physics)._asdict()
+        return {f"muscle_{name}": value for name, value in state.items()}
 
     def touch(
         self, physics: Physics, clearance: Callable[[Array], Array], half: Array, radius: Array
