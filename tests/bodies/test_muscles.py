@@ -81,7 +81,7 @@ def test_action_zero_stands(task_id: str, steps: int) -> None:
     core.reset(np.array([0]), core.draw([np.random.default_rng(0)]))
     for _ in range(steps):
         core.step(np.zeros((1, core.task.body.nu)))
-        assert not core.task.body.fallen(core.physics).any()
+        assert not core.task.fallen(core.physics, core.carry).any()
 
 
 @pytest.mark.parametrize("task_id", IDS)

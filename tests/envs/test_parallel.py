@@ -497,7 +497,7 @@ def test_starts(race_id: str, num: int) -> None:
         goal = race.observe(physics, rows(episode, [i]), rows(carry, [i]))["task"]["goal_position"]
         np.testing.assert_allclose(goal[0, :, 1], 0, atol=1e-3 * distance[0])
         assert (goal[0, :, 0] > 0).all()
-        assert not race.body.fallen(physics).any()
+        assert not race.fallen(physics, carry).any()
         assert (lowest_point(race.body, physics.geom_xpos, physics.geom_xmat) > -0.005).all()
     # Every order comes up.
     assert len(np.unique(episode["place"], axis=0)) == (2 if num == 2 else 6)

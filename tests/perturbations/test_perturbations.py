@@ -19,7 +19,7 @@ from vnl_envs.bodies.constants import DERIVED, derived_fields
 from vnl_envs.cli.main import app
 from vnl_envs.perturbations import Perturbations, PerturbedTask, Push, counter_rng, perturbed
 from vnl_envs.perturbations.configuration import kinds, markdown_table, settings
-from vnl_envs.perturbations.limb_geometry import Limbs
+from vnl_envs.perturbations.limb_geometry import Limbs, Scales
 from vnl_envs.registry import get_row
 from vnl_envs.tasks.task import Carry, Episode, Task
 from vnl_envs.testing import TaskContract
@@ -298,11 +298,66 @@ class TestPhysics:
         """Limbs scaled by f in length and thickness have f³ the mass and f⁵ the inertia."""
         task = perturbed(vnl_envs.make_task(RAT), LIMBS)
         model, f = task.world.model, np.float32(1.25)
-        fields = Limbs(task.body).fields(np.array(f), np.array(f))
+        fields = Limbs(task.body).fields(Scales(*np.full((2, 4), f), np.array(np.float32(1))))
         inside = Limbs(task.body).bodies
         np.testing.assert_allclose(
             fields["body_inertia"][inside], f**5 * model.body_inertia[inside], rtol=1e-5
         )
+
+    @pytest.mark.parametrize("task_id", [RAT, HUMAN])
+    def test_a_body_scaled_in_all_parts_is_similar(self, task_id: str) -> None:
+        """Every place is f times as far from the root; masses f³, inertias f⁵, heights f."""
+        f = 1.25
+        env = make(task_id, limb_length=0.5, limb_size=0.5, torso_size=0.5)
+        begin(env, limb_length=f, limb_size=f, torso_size=f)
+        body, nominal, model = env.task.body, env.task.world.model, env.core.engine.model_of(0)
+        places = []
+        for each in (nominal, model):
+            data = mujoco.MjData(each)
+            data.qpos[body.qpos] = body.standing_qpos
+            mujoco.mj_forward(each, data)
+            places.append(data.xpos[body.bodies] - data.xpos[body.bodies][0])
+        np.testing.assert_allclose(places[1], f * places[0], atol=1e-6)
+        rows = body.bodies
+        np.testing.assert_allclose(model.body_mass[rows], f**3 * nominal.body_mass[rows], rtol=1e-5)
+        np.testing.assert_allclose(
+            model.body_inertia[rows], f**5 * nominal.body_inertia[rows], rtol=1e-5
+        )
+        fallen = env.core.carry["perturbation/fallen_height"]
+        np.testing.assert_allclose(fallen, f * body.body.fallen_height, rtol=1e-2)
+
+    def test_each_limb_has_factors_of_its_own(self) -> None:
+        env = make(limb_length=0.5, per_limb=True)
+        drawn = episode_of(env.task, 1000)["perturbation/limb_length"]
+        assert drawn.shape == (1000, 4)
+        assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.15
+        assert env.task.privileged == tuple(
+            f"limb_length_{name}" for name in (*env.task.body.body.hands, *env.task.body.body.feet)
+        )
+        factors = np.array([1.2, 0.9, 1.1, 0.8], np.float32)
+        begin(env, limb_length=factors)
+        body, nominal, model = env.task.body, env.task.world.model, env.core.engine.model_of(0)
+        limbs = Limbs(body)
+        for factor, name in zip(factors, limbs.names, strict=True):
+            end = body.bodies.start + body.body_index(name)[0]
+            np.testing.assert_allclose(
+                model.body_pos[end], factor * nominal.body_pos[end], rtol=1e-6
+            )
+        with pytest.raises(ValueError, match="'perturbation/limb_length' must have shape"):
+            begin(env, limb_length=np.float32(1.1))
+
+    @pytest.mark.parametrize("task_id", [RAT, HUMAN, "vnl/HumanoidEscape-v0"])
+    def test_what_counts_as_fallen_follows_the_body(self, task_id: str) -> None:
+        """Legs of 0.6 of their length stand lower, and are no fall; of a common body it was one."""
+        env = make(task_id, limb_length=0.5)
+        begin(env, limb_length=0.6)
+        lowest = env.task.inner.body.body.fallen_height
+        height = float(env.core.carry["perturbation/fallen_height"][0])
+        assert 0.4 * lowest < height < 0.9 * lowest
+        for _ in range(3):
+            _, _, terminated, _, _ = env.step(np.zeros(env.action_space.shape, np.float32))
+            assert not terminated
+        assert env.core.carry["perturbation/fallen_height"][0] == height
 
     def test_touch_knows_the_limbs(self) -> None:
         """A standing body with thicker paws feels the ground."""
@@ -452,6 +507,12 @@ def _standing(task: Task, num: int) -> tuple[Any, Any, Any]:
     return physics_at(task, np.tile(task.body.standing_qpos, (num, 1))), episode, carry
 
 
+def example(name: str) -> dict[str, Any]:
+    """A setting at its example, with what it needs."""
+    needed = {"limb_length": 0.2} if name == "per_limb" else {}
+    return {**needed, name: settings()[name].example}
+
+
 class TestTable:
     """What holds of every kind in the table."""
 
@@ -459,9 +520,10 @@ class TestTable:
     def test_example_changes_the_task(self, name: str) -> None:
         """The example is on and shows in a rollout; the default is off."""
         setting = settings()[name]
-        assert Perturbations(**{name: setting.example}).active() == (name,)
+        given = example(name)
+        assert set(Perturbations(**given).active()) == set(given)
         assert Perturbations(**{name: setting.off}) == Perturbations()
-        env, bare = make(**{name: setting.example}), gymnasium.make(RAT)
+        env, bare = make(**given), gymnasium.make(RAT)
         actions = actions_of(env.task, 40, 1, size=0.3)[:, 0]
         env.reset(seed=0)
         episode = env.episode
@@ -516,7 +578,7 @@ class TestIdentity:
 
     def test_every_setting_counts_in_the_hash(self) -> None:
         """Each perturbation, and its size, is another task."""
-        each = [{name: setting.example} for name, setting in settings().items()]
+        each = [example(name) for name in settings()]
         each += [{"mass": 0.3}, {"observation_noise": {"joint_position": 0.1}}]
         hashes = {make(**kwargs).env_hash for kwargs in each}
         assert len(hashes) == len(each)
@@ -784,7 +846,10 @@ class TestEverywhere:
         ({"friction": 1.5}, "friction must be"),
         ({"gain": True}, "gain must be"),
         ({"gravity_tilt": 2.0}, "gravity_tilt must be .* rad"),
-        ({"limb_length": 0.5}, "limb_length must be"),
+        ({"limb_length": 0.6}, "limb_length must be"),
+        ({"torso_size": 0.6}, "torso_size must be"),
+        ({"per_limb": True}, "per_limb needs limb_length or limb_size"),
+        ({"per_limb": 1, "limb_size": 0.1}, "per_limb must be"),
         ({"limb_size": [0.1]}, "limb_size must be"),
         ({"push": 0.3}, "push must be a mapping or a Push"),
         ({"push": {"force": 0.3}}, "push has the keys \\['duration', 'force', 'interval'\\]"),

@@ -415,10 +415,6 @@ class BodyModel:
         w, x, y, z = quat.tolist()
         return w, x, y, z
 
-    def fallen(self, physics: Any) -> Any:
-        """Whether the root is below `Body.fallen_height`, (...,) bool."""
-        return physics.qpos[..., 2] < self.body.fallen_height
-
 
 def servo_control(body: BodyModel, actuator_length: np.ndarray) -> np.ndarray:
     """Controls (..., nu) at which servos at these lengths (..., nu) exert no force, within limits.

@@ -50,6 +50,8 @@ class Perturbations:
     observation_noise: Mapping[str, float] = _row(ObservationNoise)
     action_delay: int = _row(ActionDelay)
     action_repeat: float = _row(ActionRepeat)
+    torso_size: float = _row(LimbScale, "torso_size")
+    per_limb: bool = _row(LimbScale, "per_limb")
 
     def __post_init__(self) -> None:
         for name, setting in settings().items():
@@ -87,7 +89,7 @@ class Perturbations:
     def constants(self) -> dict[str, Any]:
         """The settings that the `env_hash` of a perturbed task covers: name -> plain value."""
         active = self.active()
-        covered = [n for n, kind in kinds().items() if kind.in_every_hash or n in active]
+        covered = [n for n, s in settings().items() if s.in_every_hash or n in active]
         values = dataclasses.asdict(self)
         return {name: values[name] for name in covered}
 

@@ -16,7 +16,7 @@ from vnl_envs.utils import checks
 _LEAST, _GREATEST = 0.05, 20.0
 
 
-def factor(name: str, most: float, text: str) -> Setting:
+def factor(name: str, most: float, text: str, *, in_every_hash: bool = False) -> Setting:
     """A setting x in [0, most] that draws one factor in [1 - x, 1 + x]."""
     return Setting(
         name=name,
@@ -24,6 +24,7 @@ def factor(name: str, most: float, text: str) -> Setting:
         text=text,
         check=lambda name, value: checks.number(name, value, 0.0, most),
         example=0.2,
+        in_every_hash=in_every_hash,
     )
 
 
@@ -47,7 +48,8 @@ class Factors(Kind):
     def check_episode(self, episode: Parts) -> None:
         """Check that factors lie within wide bounds."""
         for name in self._sizes:
-            checks.number(part(name), float(episode[name]), _LEAST, _GREATEST)
+            for value in np.ravel(episode[name]):
+                checks.number(part(name), float(value), _LEAST, _GREATEST)
 
 
 class FieldFactor(Factors):

@@ -29,6 +29,8 @@ class Setting:
         example: a value that changes something, for tests.
         off: the default, which changes nothing.
         on: function that says whether a checked value changes anything.
+        in_every_hash: whether the `env_hash` of every perturbed task covers the setting, even if it
+            is off. True is for the first ones only: with new ones, existing hashes stay.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Setting:
     example: Any
     off: Any = 0.0
     on: Callable[[Any], bool] = bool
+    in_every_hash: bool = False
 
 
 class Kind:
@@ -65,12 +68,6 @@ class Kind:
 
     native_only: ClassVar[bool] = False
     """Whether only the native engine simulates it."""
-
-    in_every_hash: ClassVar[bool] = False
-    """Whether the `env_hash` of every perturbed task covers the settings, even those that are off.
-
-    True is for the first kinds only. New kinds have False, so that existing hashes stay.
-    """
 
     uniforms: int = 0
     privileged: tuple[str, ...] = ()
@@ -101,6 +98,10 @@ class Kind:
     def start(self, start: Start, episode: Parts) -> Start:
         """The state in which an episode starts, changed from `start`."""
         return start
+
+    def known(self, episode: Parts) -> dict[str, Array]:
+        """Parts of the Carry that the inner task reads in place of its own constants."""
+        return {}
 
     def first_carry(self, start: Start) -> dict[str, Array]:
         """Parts of the Carry at the start of an episode."""

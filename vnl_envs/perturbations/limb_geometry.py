@@ -1,8 +1,9 @@
-"""Limbs of other lengths and thicknesses: the model's fields that change, and their values."""
+"""Limbs and trunks of other sizes: the model's fields that change, and their values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -14,92 +15,138 @@ from vnl_envs.physics import Array, namespace
 _NOTHING, _LENGTH, _SIZE = range(3)
 
 
-class Limbs:
-    """The limbs of a body. A limb is the first body with joints that leads to only one hand or
-    foot, and all its descendants.
+class Scales(NamedTuple):
+    """Factors of a body's parts.
 
-    A limb is scaled about the origin of its first body, which stays in place: its segments become
-    `length` times as long and `size` times as thick, at the same density.
+    Attributes:
+        length, size: (..., limbs) of each limb's lengths and thicknesses.
+        torso: (...,) of the trunk with head and tail, in all directions.
+    """
+
+    length: Array
+    size: Array
+    torso: Array
+
+    @property
+    def mean(self) -> Scales:
+        """The same factors for all limbs, their means."""
+        length, size = (
+            factor.mean(axis=-1, keepdims=True) + 0 * factor for factor in (self.length, self.size)
+        )
+        return Scales(length, size, self.torso)
+
+
+class Limbs:
+    """The limbs of a body, and its trunk. A limb is the first body with joints that leads to only
+    one hand or foot, and all its descendants. The trunk is the rest.
+
+    A limb is scaled about the origin of its first body: its segments become `length` times as long
+    and `size` times as thick. The trunk is scaled about the root's origin and takes the limbs'
+    first bodies along. Densities stay.
 
     Args:
         body: body that has the limbs.
+        torso: whether the trunk is scaled too.
 
     Attributes:
         bodies: (nbody,) bool, whether a body of the world belongs to a limb.
+        names: names of the limbs' hands and feet, in the order of `Scales`.
 
     Raises:
-        ValueError: a hand or foot has no limb of its own, or a limb cannot be scaled.
+        ValueError: a hand or foot has no limb of its own, or a part cannot be scaled.
     """
 
-    def __init__(self, body: BodyModel) -> None:
+    def __init__(self, body: BodyModel, torso: bool = False) -> None:
         model = self._model = body.model
+        self.names = (*body.body.hands, *body.body.feet)
         self._attached = _attached(body)
         ids = np.arange(model.nbody)
         self.bodies = self._attached > 0
+        self._limb = _numbers(body, self._attached)
+        own = (ids >= body.bodies.start) & (ids < body.bodies.stop)
+        self._trunk = own & ~self.bodies
         self._carried = self.bodies & (self._attached != ids)
-        self._geoms = self.bodies[model.geom_bodyid]
-        # Joints of a limb's first body stay in place: they belong to the trunk.
-        self._joints = self._carried[model.jnt_bodyid]
-        self._sites = self.bodies[model.site_bodyid]
-        self._columns = np.where(self._geoms[:, None], _columns(model), _NOTHING)
-        self._check(body)
+        # Joints and origins of limbs' first bodies belong to the trunk.
+        self._moved = own & ~self._carried & (ids != body.bodies.start)
+        self._columns = _columns(model)
+        scaled = own if torso else self.bodies
+        self._check(body, scaled[model.geom_bodyid])
         # The principal axis along which a segment's mass scales with its length is the longest
         # one, with the least moment.
         inertia = model.body_inertia
         self._along = inertia.argmin(axis=1)[:, None] == np.arange(3)
         self._spread = (inertia.sum(axis=1) / 2 - inertia.min(axis=1))[:, None]
-        self._contacts = _Contacts(body, self._attached)
+        self._contacts = _Contacts(body, self._attached, self._limb)
 
-    def _check(self, body: BodyModel) -> None:
+    def _check(self, body: BodyModel, geoms: np.ndarray) -> None:
         model, name = self._model, body.body.name
-        meshes = self._geoms & (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
+        meshes = geoms & (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
         if (meshes & ((model.geom_contype | model.geom_conaffinity) > 0)).any():
             raise ValueError(f"body {name!r}: limbs of colliding meshes cannot be scaled")
         if (model.wrap_type != mujoco.mjtWrap.mjWRAP_JOINT).any():
             raise ValueError(f"body {name!r}: limbs with spatial tendons cannot be scaled")
 
-    def fields(self, length: Array, size: Array) -> dict[str, Array]:
-        """Fields of the model with limbs scaled by factors (...,), each (..., *field's shape)."""
-        xp = namespace(length)
+    def fields(self, scales: Scales) -> dict[str, Array]:
+        """Fields of the scaled body's model, each (..., *field's shape)."""
+        xp = namespace(scales.torso)
         model = self._model
-        along, across = length[..., None, None], size[..., None, None]
-        columns = xp.where(self._columns == _LENGTH, along, 1.0)
-        columns = xp.where(self._columns == _SIZE, across, columns)
+        length, size = self._by_body(scales)
+        torso = scales.torso[..., None]
+        place = xp.where(self._carried, length, xp.where(self._moved, torso, 1.0))
+        geoms = model.geom_bodyid
+        along, across = length[..., None], size[..., None]
+        columns = xp.where(self._columns == _LENGTH, along[..., geoms, :], 1.0)
+        columns = xp.where(self._columns == _SIZE, across[..., geoms, :], columns)
         # A scaled distribution of mass has its second moments scaled, axis by axis: S² across,
         # L² along. The moment about an axis is the sum of those of the other two.
         inertia = across**2 * model.body_inertia
         inertia = inertia + xp.where(self._along, 0.0, (along**2 - across**2) * self._spread)
         volume = length * size**2
-        inertia = volume[..., None, None] * inertia
         return {
-            "body_pos": xp.where(self._carried[:, None], along, 1.0) * model.body_pos,
-            "body_ipos": xp.where(self.bodies[:, None], along, 1.0) * model.body_ipos,
-            "body_mass": xp.where(self.bodies, volume[..., None], 1.0) * model.body_mass,
-            "body_inertia": xp.where(self.bodies[:, None], inertia, model.body_inertia),
-            "jnt_pos": xp.where(self._joints[:, None], along, 1.0) * model.jnt_pos,
-            "geom_pos": xp.where(self._geoms[:, None], along, 1.0) * model.geom_pos,
+            "body_pos": place[..., None] * model.body_pos,
+            "body_ipos": along * model.body_ipos,
+            "body_mass": volume * model.body_mass,
+            "body_inertia": volume[..., None] * inertia,
+            "jnt_pos": place[..., model.jnt_bodyid, None] * model.jnt_pos,
+            "geom_pos": along[..., geoms, :] * model.geom_pos,
             "geom_size": columns * model.geom_size,
-            "site_pos": xp.where(self._sites[:, None], along, 1.0) * model.site_pos,
+            "site_pos": along[..., model.site_bodyid, :] * model.site_pos,
         }
 
     def capsules(
-        self, geoms: np.ndarray, half: np.ndarray, radius: np.ndarray, length: Array, size: Array
+        self, geoms: np.ndarray, half: np.ndarray, radius: np.ndarray, scales: Scales
     ) -> tuple[Array, Array]:
         """Scaled half-lengths and radii of spheres and capsules, (..., n) each, m.
 
         Args:
             geoms: (n,) geoms of the world.
             half, radius: (n,) their unscaled half-lengths and radii, m.
-            length, size: (...,) factors of limbs.
+            scales: factors.
         """
-        xp = namespace(length)
-        limb = self._geoms[geoms]
-        half = half * xp.where(limb, length[..., None], 1.0)
-        return half, radius * xp.where(limb, size[..., None], 1.0)
+        owners = self._model.geom_bodyid[geoms]
+        length, size = self._by_body(scales)
+        return half * length[..., owners], radius * size[..., owners]
 
-    def sink(self, qpos: Array, length: Array, size: Array) -> Array:
+    def sink(self, qpos: Array, scales: Scales) -> Array:
         """Depth by which scaling lowers the lowest contact geom of a pose (..., nq), (...,), m."""
-        return self._contacts.sink(qpos, length, size)
+        return self._contacts.sink(qpos, scales)
+
+    def _by_body(self, scales: Scales) -> tuple[Array, Array]:
+        """Factors of lengths and thicknesses of all bodies of the world, (..., nbody) each."""
+        xp = namespace(scales.torso)
+        rest = xp.where(self._trunk, scales.torso[..., None], 1.0)
+        length, size = (
+            xp.where(self.bodies, factor[..., self._limb], rest)
+            for factor in (scales.length, scales.size)
+        )
+        return length, size
+
+
+def _numbers(body: BodyModel, attached: np.ndarray) -> np.ndarray:
+    """The number of the limb of each of the world's bodies, (nbody,); 0 if it is in no limb."""
+    ends = body.body_index(*body.body.hands, *body.body.feet) + body.bodies.start
+    firsts = attached[ends].tolist()
+    return np.array([firsts.index(first) if first else 0 for first in attached.tolist()])
 
 
 def _attached(body: BodyModel) -> np.ndarray:
@@ -190,9 +237,10 @@ class _Contacts:
     Args:
         body: body with the geoms. The bodies that lead to them have only hinges.
         attached: first bodies of limbs, see `_attached`.
+        numbers: numbers of limbs, see `_numbers`.
     """
 
-    def __init__(self, body: BodyModel, attached: np.ndarray) -> None:
+    def __init__(self, body: BodyModel, attached: np.ndarray, numbers: np.ndarray) -> None:
         model = body.model
         geoms, self._half, self._radius = body.capsules(*body.body.contact_geoms)
         geoms = geoms + body.geoms.start
@@ -200,12 +248,12 @@ class _Contacts:
         self._order, self._levels = _levels(body, owners)
         self._owner = np.array([self._order.index(int(i)) for i in owners])
         limb = attached[owners]
-        self._limb = limb > 0
+        self._in_limb, self._limb = limb > 0, numbers[owners]
         self._base = np.array([self._order.index(int(i) or self._order[0]) for i in limb])
         self._place = model.geom_pos[geoms][..., None]
         self._axis = _matrices(model.geom_quat[geoms])[..., 2:]
 
-    def sink(self, qpos: Array, length: Array, size: Array) -> Array:
+    def sink(self, qpos: Array, scales: Scales) -> Array:
         """See `Limbs.sink`."""
         xp = namespace(qpos)
         position, rotation = self._frames(qpos)
@@ -213,13 +261,14 @@ class _Contacts:
         height = position[..., 2]
         centre = height[..., self._owner] + (rotation @ self._place)[..., 2, 0]
         half = xp.abs((rotation @ self._axis)[..., 2, 0]) * self._half
-        # A limb is scaled about its first body's origin.
-        base = height[..., self._base]
-        along = xp.where(self._limb, length[..., None], 1.0)
-        across = xp.where(self._limb, size[..., None], 1.0)
+        # A limb is scaled about its first body's origin, all else about the root's.
+        base, torso = height[..., self._base], scales.torso[..., None]
+        along = xp.where(self._in_limb, scales.length[..., self._limb], torso)
+        across = xp.where(self._in_limb, scales.size[..., self._limb], torso)
         before = centre - half - self._radius
         # Written as a change, so that factors of 1 leave the bits as they are.
         change = (along - 1.0) * (centre - base - half) - (across - 1.0) * self._radius
+        change = change + (torso - 1.0) * (base - height[..., :1])
         return before.min(axis=-1) - (before + change).min(axis=-1)
 
     def _frames(self, qpos: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from vnl_envs.physics import Array, Physics, namespace
 from vnl_envs.scenes.world import Scene
 from vnl_envs.tasks.observations import Frame, frame
 from vnl_envs.tasks.task import (
+    FALLEN_HEIGHT,
     PRIVILEGED,
     Carry,
     Episode,
@@ -114,7 +115,7 @@ class PerturbedTask(Task):
         drawn = _added(episode)
         for kind in self._kinds:
             start = kind.start(start, drawn)
-            first |= kind.first_carry(start)
+            first |= kind.first_carry(start) | kind.known(drawn)
         return start, {**carry, **_prefixed(first)}
 
     def native_only(self) -> tuple[str, ...]:
@@ -210,7 +211,8 @@ class PerturbedTask(Task):
     def _next_carry(self, commands: list[Array], carry: Carry) -> dict[str, Array]:
         """The kinds' parts of the next carry, by name without the prefix."""
         remembered = _added(carry)
-        after = {"step": remembered["step"] + 1} if self._seeded else {}
+        after = {n: remembered[n] for n in (FALLEN_HEIGHT,) if n in remembered}
+        after |= {"step": remembered["step"] + 1} if self._seeded else {}
         for kind, (given, passed) in zip(self._kinds, pairwise(commands), strict=True):
             after |= kind.next_carry(given, passed, remembered)
         return after
@@ -255,8 +257,10 @@ class PerturbedTask(Task):
 
 
 def _inner(rows: Mapping[str, Array]) -> dict[str, Array]:
-    """The parts of an episode or carry that are the task's own."""
-    return {name: value for name, value in rows.items() if not name.startswith(PREFIX)}
+    """The parts of an episode or carry that are the task's own, and those that it must know."""
+    own = {name: value for name, value in rows.items() if not name.startswith(PREFIX)}
+    known = PREFIX + FALLEN_HEIGHT
+    return own | {FALLEN_HEIGHT: rows[known]} if known in rows else own
 
 
 def _added(rows: Mapping[str, Array]) -> dict[str, Array]:

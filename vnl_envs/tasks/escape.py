@@ -144,6 +144,7 @@ class Escape(Task):
         fraction = xp.minimum(distance / self.radius, 1.0)
         reward = fraction * rewards.upright_within(own, UPRIGHT)
         step = carry["step"] + 1
+        lowest = self.fallen_height(carry)
         carry = {
             "step": step,
             "origin": carry["origin"],
@@ -154,7 +155,7 @@ class Escape(Task):
                 carry["escape_time"],
             ),
         }
-        fallen = self._above_ground(physics, carry) < self.body.body.fallen_height
+        fallen = self._above_ground(physics, carry) < lowest
         return carry, Outcome(
             observation=self.observe(physics, episode, carry, own),
             reward=reward,

@@ -147,6 +147,7 @@ class Forage(Task):
         reward = xp.where(new.any(axis=-1), 1.0, 0.0)
         step = carry["step"] + 1
         first = new.any(axis=-1) & (carry["found"] == 0)
+        fallen = self.fallen(physics, carry)
         carry = {
             "step": step,
             "found": carry["found"] + xp.astype(new.sum(axis=-1), xp.int32),
@@ -154,7 +155,6 @@ class Forage(Task):
             "first_time": xp.where(first, step * self.dt, carry["first_time"]),
             "blocks": self._blocks(position, episode),
         }
-        fallen = self.body.fallen(physics)
         return carry, Outcome(
             observation=self.observe(physics, episode, carry),
             reward=reward,

@@ -144,6 +144,7 @@ class GoalReaching(Task):
         target = self.goal(episode, count)
         elapsed = step * self.dt
         closest = xp.minimum(distance, carry["closest"])
+        fallen = self.fallen(physics, carry)
         carry = {
             "step": step,
             "reached": reached,
@@ -151,7 +152,6 @@ class GoalReaching(Task):
             "closest": xp.where(passed, length(target - position), closest),
             "first_time": xp.where(paid & (before == 0), elapsed, carry["first_time"]),
         }
-        fallen = self.body.fallen(physics)
         return carry, Outcome(
             observation=self.observe(physics, episode, carry),
             reward=sum(terms.values()),

@@ -148,7 +148,7 @@ class JumpGap(Task):
         xp = namespace(physics.qpos)
         x, y = physics.qpos[..., 0], physics.qpos[..., 1]
         own = frame(self.body, physics)
-        terminated = self.body.fallen(physics) | (xp.abs(y) > self.half_width)
+        terminated = self.fallen(physics, carry) | (xp.abs(y) > self.half_width)
         gain = rewards.progress(x, carry["furthest"], self.target_speed, self.dt)
         terms = {"progress": gain * rewards.uprightness(own, self.body.body.upright)}
         step = carry["step"] + 1

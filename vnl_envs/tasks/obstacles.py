@@ -185,7 +185,7 @@ class Obstacles(Task):
         before = carry["passed"]
         course = self._course(x, episode)
         height = physics.qpos[..., 2] - self.elevation(physics, course)
-        terminated = (height < self.body.body.fallen_height) | (xp.abs(y) > self.half_width)
+        terminated = (height < self.fallen_height(carry)) | (xp.abs(y) > self.half_width)
         passed = xp.where(terminated, before, xp.maximum(course["passed"], before))
         carry = {
             "step": step,

@@ -29,6 +29,9 @@ Observation = dict[str, dict[str, Array]]
 Tasks that hide something (`Task.hidden`) and perturbed ones add `PRIVILEGED`, which is no part of
 an environment's observation."""
 
+FALLEN_HEIGHT = "fallen_height"
+"""Name in the Carry of the height below which a changed body has fallen, (...,), m."""
+
 ReferenceAction = Literal["track", "feedforward"]
 """Kind of action that follows a pose, see `Task.reference_action`."""
 
@@ -243,6 +246,14 @@ class Task(ABC):
     def elevation(self, physics: Physics, carry: Carry) -> Array | None:
         """Height of the ground under the root, (...,), m; None where it is 0 everywhere."""
         return None
+
+    def fallen_height(self, carry: Carry) -> Array | float:
+        """Height of the root above the ground below which the body has fallen, m."""
+        return carry.get(FALLEN_HEIGHT, self.body.body.fallen_height)
+
+    def fallen(self, physics: Physics, carry: Carry) -> Array:
+        """Whether the body has fallen on a ground at height 0, (...,) bool."""
+        return physics.qpos[..., 2] < self.fallen_height(carry)
 
     def overlays(self, physics: Physics, episode: Episode, carry: Carry) -> list[Overlay]:
         """The overlays to draw for one simulation (no batch axis)."""

@@ -168,6 +168,7 @@ class TwoTouch(Task):
         happened = (now.timed, now.first, now.early, now.late)
         counts = {n: carry[n] + e for n, e in zip(_COUNTED, happened, strict=True)}
         targets = carry["targets"] + now.done
+        fallen = self.fallen(physics, carry)
         carry = {
             "step": step,
             "phase": now.phase,
@@ -176,7 +177,6 @@ class TwoTouch(Task):
             "target": self._target(episode, targets),
             **counts,
         }
-        fallen = self.body.fallen(physics)
         return carry, Outcome(
             observation=self.observe(physics, episode, carry),
             reward=sum(terms.values()),

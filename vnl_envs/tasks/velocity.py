@@ -150,13 +150,13 @@ class Velocity(Task):
         reward = xp.maximum(1.0 - relative, 0.0) * upright
         moving = xp.where(self._size(command) > 0, 1.0, 0.0)
         step = carry["step"] + 1
+        fallen = self.fallen(physics, carry)
         carry = {
             "step": step,
             "earned": carry["earned"] + reward,
             "command_average": wanted,
             "velocity_average": velocity,
         }
-        fallen = self.body.fallen(physics)
         return carry, Outcome(
             observation=self.observe(physics, episode, carry, own),
             reward=reward,

@@ -31,9 +31,9 @@ class ActionDelay(Kind):
             check=_check,
             example=2,
             off=0,
+            in_every_hash=True,
         ),
     )
-    in_every_hash = True
     uniforms = 1
     privileged = ("action_delay",)
 

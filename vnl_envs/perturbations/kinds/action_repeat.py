@@ -24,10 +24,10 @@ class ActionRepeat(Kind):
             "Machado et al. 2018)",
             check=lambda name, value: checks.number(name, value, 0.0, 0.99),
             example=0.2,
+            in_every_hash=True,
         ),
     )
     stream = 2
-    in_every_hash = True
 
     def __init__(self, task: Task, chance: float) -> None:
         self._chance, self._nu = chance, task.body.nu

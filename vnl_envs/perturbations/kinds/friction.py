@@ -17,10 +17,14 @@ class Friction(FieldFactor):
     """
 
     settings = (
-        factor("friction", 0.99, "all friction coefficients of body and ground times one factor"),
+        factor(
+            "friction",
+            0.99,
+            "all friction coefficients of body and ground times one factor",
+            in_every_hash=True,
+        ),
     )
     fields = ("geom_friction",)
-    in_every_hash = True
 
     @staticmethod
     def rows(task: Task) -> np.ndarray[Any, Any]:

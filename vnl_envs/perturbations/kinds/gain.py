@@ -25,10 +25,10 @@ class Gain(FieldFactor):
             "gain",
             0.9,
             "actuators' forces and their bounds times one factor; the target pose of a servo stays",
+            in_every_hash=True,
         ),
     )
     fields = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
-    in_every_hash = True
 
     def __init__(self, task: Task, *sizes: float) -> None:
         super().__init__(task, *sizes)

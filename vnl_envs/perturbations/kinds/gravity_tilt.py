@@ -23,9 +23,9 @@ class GravityTilt(Kind):
             text="gravity turned by up to this angle, in any direction",
             check=lambda name, value: checks.number(name, value, 0.0, math.pi / 4, "rad"),
             example=0.1,
+            in_every_hash=True,
         ),
     )
-    in_every_hash = True
     uniforms = 2
     privileged = ("gravity_tilt_forward", "gravity_tilt_left")
 

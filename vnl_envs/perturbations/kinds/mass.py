@@ -13,9 +13,15 @@ from vnl_envs.tasks.task import Task
 class Mass(FieldFactor):
     """One factor for the masses and inertias of the animal's bodies."""
 
-    settings = (factor("mass", 0.9, "all masses and inertias times one factor in [1 − x, 1 + x]"),)
+    settings = (
+        factor(
+            "mass",
+            0.9,
+            "all masses and inertias times one factor in [1 − x, 1 + x]",
+            in_every_hash=True,
+        ),
+    )
     fields = ("body_mass", "body_inertia")
-    in_every_hash = True
 
     @staticmethod
     def rows(task: Task) -> np.ndarray[Any, Any]:

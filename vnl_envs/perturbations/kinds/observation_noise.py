@@ -33,10 +33,10 @@ class ObservationNoise(Kind):
             example={"joint_position": 0.01},
             off={},
             on=lambda noise: any(noise.values()),
+            in_every_hash=True,
         ),
     )
     stream = 3
-    in_every_hash = True
 
     def __init__(self, task: Task, noise: Mapping[str, float]) -> None:
         self._noise = {k: v for k, v in noise.items() if v > 0}

@@ -66,10 +66,10 @@ class Pushes(Kind):
             check=lambda _, value: None if value is None else Push.from_mapping(value),
             example={"force": 0.3, "duration": 0.1, "interval": 0.5},
             off=None,
+            in_every_hash=True,
         ),
     )
     stream = 1
-    in_every_hash = True
 
     def __init__(self, task: Task, push: Push) -> None:
         self._force = push.force
