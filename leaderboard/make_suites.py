@@ -55,6 +55,15 @@ class Tier:
 
 PUSH = {"force": 0.5, "duration": 0.2, "interval": 2.0}
 NOISE = {"joint_position": 0.01, "joint_velocity": 0.1, "world_up": 0.01, "angular_velocity": 0.1}
+SCALES = (0.1, 0.3, 0.5)
+
+
+def _limbs(most: float) -> dict[str, Any]:
+    """Bodies of the morphology space of DMAP (Chiappa et al. 2022)."""
+    sizes = ("limb_length", "limb_size", "torso_size")
+    return {**dict.fromkeys(sizes, most), "per_limb": True}
+
+
 # Sizes: docs/scoring.md, "Tiers".
 TIERS = {
     NOMINAL: Tier("as trained on", {"": {}}),
@@ -75,6 +84,14 @@ TIERS = {
         "half the physics time step; another constraint solver",
         {"-finer": {"timestep_divisor": 2}, "-cg": {"solver": "cg"}},
     ),
+    **{
+        f"limbs-{100 * most:.0f}": Tier(
+            f"another body in every episode: lengths and thicknesses of each limb, and the trunk, "
+            f"times factors within {most:.0%}".replace("%", " %"),
+            {"": {"perturbations": _limbs(most)}},
+        )
+        for most in SCALES
+    },
 }
 
 
@@ -101,7 +118,7 @@ class Family:
 
     Attributes:
         description: text for people; "{tasks}" stands for the number of tasks.
-        tasks: names of the classes of its tasks; None stands for all that no other family names.
+        tasks: names of the classes of its tasks; None stands for all that are not in `CORE`.
         nominal, others: sizes in the nominal tier and in the others.
         tiers: names of the tiers.
     """
@@ -110,7 +127,7 @@ class Family:
     tasks: tuple[str, ...] | None
     nominal: Size
     others: Size
-    tiers: Sequence[str] = tuple(TIERS)
+    tiers: Sequence[str]
 
 
 CORE = "Imitation", "JumpGap", "GoalReaching"
@@ -124,6 +141,7 @@ FAMILIES = {
         "The leaderboard's suite: {tasks} tasks, five tiers",
         CORE,
         *FULL,
+        tiers=(NOMINAL, "sensors", "dynamics", "pushes", "simulator"),
     ),
     "quick": Family(
         "For trying out: {tasks} tasks, one tier beside the nominal one, within five minutes",
@@ -137,6 +155,12 @@ FAMILIES = {
         None,
         *FULL,
         tiers=(NOMINAL, "dynamics"),
+    ),
+    "bodies": Family(
+        "Bodies that differ: {tasks} tasks, a hundred other bodies in each of three tiers",
+        ("GoalReaching", "Velocity"),
+        *(Size(clip=8, training_clip=0, rung=15, drawn=100),) * 2,
+        tiers=(NOMINAL, *(name for name in TIERS if name.startswith("limbs"))),
     ),
 }
 
@@ -181,12 +205,11 @@ def make_suite(name: str, tasks: Sequence[str], known: Suite | None = None) -> S
 
 def tasks_of(family: Family) -> list[str]:
     """Ids of the family's tasks in the package, not of variants; each has a primary metric."""
-    named = {name for other in FAMILIES.values() for name in other.tasks or ()}
     ids = [id for id in task_ids() if id.startswith("vnl/")]
     names = {id: task_class(get_row(id)).__name__ for id in ids}
     if family.tasks is not None:
         return [id for id, name in names.items() if name in family.tasks]
-    others = [id for id, name in names.items() if name not in named]
+    others = [id for id, name in names.items() if name not in CORE]
     return [id for id in others if make_task(id).unwrapped.primary is not None]
 
 

@@ -54,7 +54,7 @@ def test_a_new_version_is_made_of_what_tasks_declare() -> None:
     assert made.tasks == [next(t for t in published.tasks if t.id == id) for id in (GOALS, GAPS)]
     assert made.description.startswith("For trying out: two tasks")
     assert made.dev_key == published.dev_key != suites.load_suite("core-v2").dev_key
-    with pytest.raises(ValueError, match="core, quick, wide"):
+    with pytest.raises(ValueError, match="core, quick, wide, bodies"):
         make_suite("mine-v1", [GOALS])
 
 
