@@ -74,7 +74,6 @@ def goals(body: str, module: str = "baselines.ppo") -> Variant:
     return Variant(f"vnl/{body}GoalReaching-v0", module=module)
 
 
-SMALL = {"layers": [256, 256], "critic_layers": [256, 256]}
 STUDIES = {
     "walk": Study(
         1_500_000,
@@ -85,8 +84,6 @@ STUDIES = {
             "kl 0.1": walk(target_kl=0.1),
             "failure starts": walk(starts="failures"),
             "own limits": walk(constants={}),
-            "small networks": walk(**SMALL),
-            "small batches": walk(num_envs=256, minibatch_size=2048),
         },
     ),
     "action_map": Study(

@@ -22,7 +22,7 @@ from runs import sharing_programs
 from support import invoke, one_line
 
 import vnl_envs
-from baselines import hyperparameters, ppo
+from baselines import hyperparameters, ppo, reproduce
 from baselines.checkpoint import read_tree, write_tree
 from baselines.dmpo import Hyperparameters as DmpoHyperparameters
 from baselines.dmpo import Learner
@@ -364,6 +364,21 @@ def test_latents_begin_at_the_prior(decoder: Decoder) -> None:
     mean = made.applied(raw, made.actor.apply(params, raw, raw, raw[:, :0]).mean)
     apart = np.zeros((4, LATENT))
     np.testing.assert_allclose(mean, decoder.act(raw, apart), atol=0.1)
+
+
+def test_the_prior_of_a_trained_decoder_stands() -> None:
+    """The mean latent alone, for 4 s, on a task that the decoder has not seen."""
+    bundle = reproduce.CHECKPOINTS / "rodent-imitation-0.safetensors"
+    kept = reproduce.KEPT / "rodent-imitation-0"
+    decoder = Decoder.read(bundle) if bundle.is_file() else from_run(kept)
+
+    env = vnl_envs.VectorEnv(OTHER, 8)
+    observations, _ = env.reset(seed=0)
+    mean = np.zeros((8, LATENT), np.float32)
+    for _ in range(200):
+        observations, _, terminated, _, _ = env.step(decoder.act(observations, mean))
+        assert not terminated.any()
+    env.close()
 
 
 # --- The network under DMPO ---
