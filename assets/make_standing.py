@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from vnl_envs.bodies import RODENT, Body, BodyModel, PhysicsOptions
-from vnl_envs.bodies.body import lowest_point, servo_control
+from vnl_envs.bodies.model import lowest_point, servo_control
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World, build_world

@@ -16,7 +16,7 @@ from rich.table import Table
 
 import vnl_envs
 from baselines.export import OnnxPolicy
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.evaluation.policies import FOLLOWING
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.tasks.cells import EachClip

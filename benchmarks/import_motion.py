@@ -26,7 +26,7 @@ from scipy.spatial.transform import Rotation
 
 import vnl_envs
 from vnl_envs.benchmarking.throughput import machine
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import RATE, Clip, write_clips
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.kinematics import forward_kinematics

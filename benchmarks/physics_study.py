@@ -29,7 +29,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from vnl_envs.bodies import HUMANOID, RODENT, Body, PhysicsOptions, lumping
-from vnl_envs.bodies.body import lowest_point
+from vnl_envs.bodies.model import lowest_point
 from vnl_envs.motion.clip import read_clips
 from vnl_envs.motion.kinematics import Reference, derive_reference
 from vnl_envs.scenes.floor import Floor

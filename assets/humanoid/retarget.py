@@ -11,7 +11,7 @@ from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
 from humanoid.source import SOURCE_ANKLE_HEIGHT, SOURCE_HEEL, SOURCE_LEG, SOURCE_TOE, Motion
-from vnl_envs.bodies.body import lowest_point
+from vnl_envs.bodies.model import lowest_point
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.fitting.feet import RISE, FootPath, plant, without_blips
 from vnl_envs.motion.fitting.humanoid_ik import POSTURE_COST, AboveGround, Humanoid, Solver, Targets

@@ -21,7 +21,7 @@ from humanoid.source import (
 )
 from humanoid.timing import from_origin, sway
 from vnl_envs.bodies import HUMANOID
-from vnl_envs.bodies.body import servo_control
+from vnl_envs.bodies.model import servo_control
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.fitting.feet import FootPath
 from vnl_envs.motion.fitting.humanoid_ik import Humanoid, Solver, Targets

@@ -19,7 +19,7 @@ import pytest
 from support import restored_registry
 
 import vnl_envs
-from vnl_envs.bodies.body import lowest_point
+from vnl_envs.bodies.model import lowest_point
 from vnl_envs.physics import Physics
 from vnl_envs.registry import get_body, get_row, make_task, task_settings
 from vnl_envs.rendering.renderer import following_camera

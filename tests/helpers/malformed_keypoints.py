@@ -21,7 +21,7 @@ import scipy.io
 import scipy.sparse
 
 from vnl_envs.bodies import RODENT
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.fitting.keypoints import standing_markers
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import build_world

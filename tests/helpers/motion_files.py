@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 import vnl_envs
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import Clip
 from vnl_envs.motion.kinematics import forward_kinematics
 from vnl_envs.motion.readers import amc

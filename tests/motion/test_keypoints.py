@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from malformed_keypoints import body, wrong_keypoints
 from support import recording
 
-from vnl_envs.bodies.body import lowest_point
+from vnl_envs.bodies.model import lowest_point
 from vnl_envs.motion.clip import Clip, ClipError, check_clip
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.motion.errors import MotionWarning

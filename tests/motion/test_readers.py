@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from motion_files import TEXTS, body_of, motion, put_walker, write_dm_control, write_stac
 from support import recording
 
-from vnl_envs.bodies.body import BodyModel
 from vnl_envs.bodies.humanoid import HUMANOID
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.bodies.rodent import SCALE
 from vnl_envs.motion.clip import Clip, ClipError, check_clip, read_clips, write_clips
 from vnl_envs.motion.clip import body_of as motion_body

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.neural.importing import import_session
 from vnl_envs.neural.synthetic import planted_spikes, projections, tiled_motion, write_published

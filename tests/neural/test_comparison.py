@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.cli.main import app
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.neural import activity, compare

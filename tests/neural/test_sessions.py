@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.cli.main import app
 from vnl_envs.motion.clip import read_clips
 from vnl_envs.motion.fitting import keypoints as fitting

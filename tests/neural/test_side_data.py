@@ -20,7 +20,7 @@ from baselines.ppo.__main__ import main
 from baselines.ppo.neurons import BIN, Neurons
 from baselines.run import LOG, rows_of
 from vnl_envs import make_functional
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.neural.importing import import_session, write_session_clips
 from vnl_envs.neural.session import opened_session
 from vnl_envs.testing.comparison import assert_same

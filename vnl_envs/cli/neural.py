@@ -13,7 +13,7 @@ import typer
 from vnl_envs.cli.terminal import AsJson, console, one_line_errors
 
 if TYPE_CHECKING:
-    from vnl_envs.bodies.body import BodyModel
+    from vnl_envs.bodies.model import BodyModel
 
 app = typer.Typer(
     help="Neurons: import a session, record a network along it, compare, report.",

@@ -23,7 +23,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     except ImportError as error:
         raise RuntimeError("JAX environments need MJX: pip install vnl_envs[jax]") from error
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.engines.native import MAX_SPEED
 from vnl_envs.engines.tree import Tree
 from vnl_envs.physics import Physics

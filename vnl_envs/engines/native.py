@@ -11,8 +11,8 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-from vnl_envs.bodies.body import BodyModel
 from vnl_envs.bodies.constants import need_constants
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.physics import Physics
 
 # Stage at which a step ends: positions and velocities are current; see `Batch.step`.

@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.errors import ClipError
 from vnl_envs.utils import checks

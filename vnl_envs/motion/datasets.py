@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import Clip, fingerprint, read_clips, select_clips
 from vnl_envs.motion.kinematics import Reference, derive_reference
 from vnl_envs.utils.resources import packaged

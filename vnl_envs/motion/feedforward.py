@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.checking.dynamics import actuator_loads
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.kinematics import Reference

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from vnl_envs.bodies.body import BodyModel, lowest_point, servo_control
+from vnl_envs.bodies.model import BodyModel, lowest_point, servo_control
 from vnl_envs.motion.clip import RATE, Clip
 
 _CHUNK = 4096

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import RATE, Clip, write_clips
 from vnl_envs.motion.fitting import keypoints as fitting
 from vnl_envs.motion.readers.sessions import CLIP_FRAMES, clip, finite_runs

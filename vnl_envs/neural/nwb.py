@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.fitting.markers import marker_set
 from vnl_envs.neural.errors import NeuralError

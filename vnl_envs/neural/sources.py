@@ -7,7 +7,7 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.fitting.markers import marker_set

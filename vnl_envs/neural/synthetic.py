@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import Clip
 from vnl_envs.motion.fitting.markers import marker_set
 from vnl_envs.motion.fitting.rig import Kinematics, Rig

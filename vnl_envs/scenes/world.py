@@ -9,15 +9,9 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from vnl_envs.bodies.body import (
-    GROUND_CONTYPE,
-    Actuation,
-    Body,
-    BodyModel,
-    ContactPhysics,
-    Solver,
-)
+from vnl_envs.bodies.body import GROUND_CONTYPE, Actuation, Body, ContactPhysics, Solver
 from vnl_envs.bodies.lumping import lump
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.utils import checks
 
 # A signed 32-bit integer has 31 collision bits, and the ground takes one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.physics import Array, Physics, columns, namespace
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.physics import Array, Physics, columns, namespace, pick
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World

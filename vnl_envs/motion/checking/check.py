@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.checking.dynamics import actuator_loads, residual, root_wrench
 from vnl_envs.motion.checking.ground import (
     Limits,

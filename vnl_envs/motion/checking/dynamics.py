@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from scipy.optimize import nnls
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.checking.ground import (
     friction_cone,
     near_ground,

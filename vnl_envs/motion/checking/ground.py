@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.bodies.body import GROUND_CONTYPE, BodyModel
+from vnl_envs.bodies.body import GROUND_CONTYPE
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.kinematics import Reference
 

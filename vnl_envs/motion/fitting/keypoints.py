@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import MIN_FRAMES, ClipError
 from vnl_envs.motion.fitting.marker_solver import (
     SAMPLE,

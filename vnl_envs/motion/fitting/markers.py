@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 
 
 @dataclass(frozen=True)

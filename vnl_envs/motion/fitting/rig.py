@@ -9,7 +9,7 @@ import numpy as np
 from mujoco.batch import Batch
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.fitting.markers import Marker
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast
 
 import h5py
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.utils import checks

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vnl_envs.bodies import HUMANOID
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import texts
 from vnl_envs.motion.clip import MIN_FRAMES, Clip, ClipError, check_clip
 from vnl_envs.motion.errors import MotionWarning

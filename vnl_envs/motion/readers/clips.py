@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import FORMAT, RATE, Clip, ClipError, iterate_clips
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion.clip import LARGEST, Clip, ClipError, check_clip
 from vnl_envs.motion.kinematics import ForwardKinematics
 from vnl_envs.motion.resample import resample

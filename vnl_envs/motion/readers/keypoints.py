@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5, texts
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.errors import MotionWarning

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 
-from vnl_envs.bodies.body import BodyModel
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.motion import hdf5
 from vnl_envs.motion.clip import Clip, ClipError
 from vnl_envs.motion.readers.fits import BodyPositions, Fits
