@@ -13,14 +13,15 @@ import pytest
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from vnl_envs.motion.checking import check, ground
-from vnl_envs.motion.checking.check import FIGURES, SPIKES, check_clips
+from vnl_envs.motion.checking import ground, series
+from vnl_envs.motion.checking.check import FIGURES, check_clips
 from vnl_envs.motion.checking.dynamics import (
     actuator_loads,
     force_range,
     root_wrench,
     unsupported_wrench,
 )
+from vnl_envs.motion.checking.faults import SPIKES, Fault
 from vnl_envs.motion.checking.ground import (
     friction_cone,
     limits,
@@ -246,7 +247,7 @@ def test_the_shortest_clips_have_reports(name, frames):
 @pytest.mark.parametrize("name", BODIES)
 def test_long_clips_are_measured_in_parts_with_the_same_result(name, monkeypatch):
     whole = embedded(name)[2]
-    monkeypatch.setattr(check, "_CHUNK", 64)
+    monkeypatch.setattr(series, "_CHUNK", 64)
     parts = check_clips([load_clips(body_of(name))[2]], body_of(name))[0]
     assert parts.verdict == whole.verdict
     for key, value in vars(whole.series).items():
@@ -501,7 +502,7 @@ def test_summary_fits_a_terminal_and_takes_names_as_they_are(reports):
 
 
 def test_many_runs_of_frames_are_counted():
-    many = check.Fault("sunk", "", tuple((i, i) for i in range(0, 40, 2)), 3.0, "mm", 4)
+    many = Fault("sunk", "", tuple((i, i) for i in range(0, 40, 2)), 3.0, "mm", 4)
     assert frames_of(many) == "0, 2, 4, 6, 8, 10 and 14 more"
 
 

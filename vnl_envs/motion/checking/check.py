@@ -5,47 +5,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from vnl_envs.bodies.model import BodyModel
-from vnl_envs.motion.checking.dynamics import actuator_loads, residual, root_wrench
-from vnl_envs.motion.checking.ground import (
-    Limits,
-    limits,
-    near_ground,
-    soles,
-    stance,
-    standing_length,
-)
+from vnl_envs.motion.checking.faults import SPIKES, Fault, find_faults, mark
+from vnl_envs.motion.checking.ground import Limits, limits, standing_length
+from vnl_envs.motion.checking.series import Series, common, measure
 from vnl_envs.motion.clip import RATE, Clip, check_clip
-from vnl_envs.motion.kinematics import Reference, derive_reference
 
 Verdict = Literal["ok", "suspicious", "bad"]
 
 # Speed below which a body moves on the spot, standing heights per second.
 _SHUFFLE = 0.5
-# Number of frames whose kinematics are in memory at a time, and margin on each side.
-_CHUNK, _MARGIN = 4096, 4
 # Number of frames at each end of a clip that are judged separately.
 _ENDS = round(0.2 * RATE)
 # Ordinary acceleration of the centre of mass, m/s²: a tenth of gravity.
 _GENTLE = 1.0
-# Greatest number of evenly spaced frames of a clip in which the actuators' loads are computed,
-# which costs ten times as much as everything else; and number of overloaded actuators to name.
-_LOADED, _NAMED = 100, 3
-# A spike exceeds the 95th percentile of the clip's own values by this factor, ...
-_OUTLIER, _COMMON = 3.0, 95
-# ... or the body's bound by this factor, even if such values are common in the clip.
-_IMPOSSIBLE = 2.0
-# Difference in every coordinate below which a frame repeats the one before (float32 rounding).
-_SAME = 1e-6
 
 
 class Figure(NamedTuple):
@@ -98,64 +78,6 @@ FIGURES: dict[str, Figure] = {
     "deficit": Figure("N m", "what the worst actuator lacks, 95th percentile"),
 }
 """The figures of a report, in order, with the bounds that decide its verdict."""
-
-
-class Fault(NamedTuple):
-    """A fault in some frames of a clip.
-
-    Attributes:
-        kind: kind of fault, such as "joint limit", "joint speed", "sunk", "floating",
-            "implausible".
-        where: name of the joint, foot or hand; empty for the whole body.
-        spans: first and last frame of each run of frames.
-        worst: largest value, in `unit`.
-        unit: unit of `worst`.
-        frame: frame of the largest value.
-    """
-
-    kind: str
-    where: str
-    spans: tuple[tuple[int, int], ...]
-    worst: float
-    unit: str
-    frame: int
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """Measures of each frame of a clip, float32.
-
-    Attributes:
-        root: (T, 3) position of the root, m.
-        travelled: (T,) distance of the centre of mass from the frame before, m.
-        clearance: (T,) height of the lowest contact geom, m.
-        names: names of the K feet and hands.
-        height: (T, K) heights of their lowest points, m.
-        stands: (T, K) whether they stand.
-        slide: (T, K) distance over the ground to the next frame, m.
-        supported: (T,) whether any point is near the ground, in the frame or next to it.
-        wrench: (T, 6) wrench on the root, see `root_wrench`.
-        residual: (T,) part of the wrench without support, see `unsupported_wrench`.
-        joint_speed: (T,) speed of the fastest joint, rad/s.
-        acceleration: (T,) acceleration of the centre of mass by second differences, m/s².
-        loaded: (S,) frames in which the actuators' loads were computed.
-        deficit: (S, nu) force or torque that each actuator lacks there, N or N m, see `Loads`.
-    """
-
-    root: np.ndarray
-    travelled: np.ndarray
-    clearance: np.ndarray
-    names: tuple[str, ...]
-    height: np.ndarray
-    stands: np.ndarray
-    slide: np.ndarray
-    supported: np.ndarray
-    wrench: np.ndarray
-    residual: np.ndarray
-    joint_speed: np.ndarray
-    acceleration: np.ndarray
-    loaded: np.ndarray
-    deficit: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,15 +138,8 @@ def check_clips(
 
 def _check(clip: Clip, body: BodyModel, bar: tqdm) -> ClipReport:
     bound = limits(body)
-    series = _series(clip, body, bar)
-    faults = (
-        *_ground_faults(series, bound),
-        *_root_faults(clip, bound),
-        *_repeats(clip),
-        # The worst joints first, since there may be many.
-        *sorted(_joint_faults(clip, body, bound), key=lambda fault: (fault.kind, -fault.worst)),
-        *sorted(_overloads(series, body), key=lambda fault: -fault.worst)[:_NAMED],
-    )
+    series = measure(clip, body, bar)
+    faults = find_faults(clip, body, series, bound)
     figures = _figures(clip, body, series, faults, bound)
     verdict, reasons = judge(figures)
     return ClipReport(
@@ -306,181 +221,15 @@ def _end_figures(series: Series) -> dict[str, float]:
     between = acceleration[_ENDS:-_ENDS]
     # Less between than at the ends says nothing of what is common.
     known = len(between) >= 2 * _ENDS
-    common = max(_GENTLE, _common(between)) if known else np.inf
+    usual = max(_GENTLE, common(between)) if known else np.inf
     return {
         "start_acceleration": start,
         "end_acceleration": end,
-        "abrupt": max(start, end) / common,
+        "abrupt": max(start, end) / usual,
         "abrupt_residual": float(
             max(series.residual[:_ENDS].max(), series.residual[-_ENDS:].max())
         ),
     }
-
-
-def mark(faults: Iterable[Fault], total: int) -> np.ndarray:
-    """(T,) bool, whether a frame has one of the faults."""
-    out = np.zeros(total, bool)
-    for fault in faults:
-        for first, last in fault.spans:
-            out[first : last + 1] = True
-    return out
-
-
-def _fault(
-    kind: str, where: str, wrong: np.ndarray, value: np.ndarray, unit: str
-) -> Iterator[Fault]:
-    """The fault of the frames marked by `wrong` (T,), if there are any, with its worst value."""
-    if wrong.any():
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], wrong, [False]]).astype(int)))
-        spans = tuple((int(a), int(b) - 1) for a, b in edges.reshape(-1, 2))
-        worst = int(np.where(wrong, value, -np.inf).argmax())
-        yield Fault(kind, where, spans, float(value[worst]), unit, worst)
-
-
-# Frame to frame -----------------------------------------------------------------------------------
-
-SPIKES = {
-    "joint speed": "rad/s",
-    "joint acceleration": "rad/s²",
-    "root speed": "m/s",
-    "root acceleration": "m/s²",
-    "turn speed": "rad/s",
-    "turn acceleration": "rad/s²",
-}
-"""Kinds of spikes and their units; the bounds have the same names in `Limits`."""
-
-
-def _joint_faults(clip: Clip, body: BodyModel, bound: Limits) -> Iterator[Fault]:
-    """Joints out of their range, and spikes of joints."""
-    joints = clip.qpos[:, 7:]
-    common = {k: _common(v) for k, v in _changes(joints[_sample(len(clip))]).items()}
-    for i, (name, (low, high)) in enumerate(zip(body.joint_names, body.joint_range, strict=True)):
-        angle = joints[:, i].astype(float)
-        excess = np.maximum(low - angle, angle - high)
-        yield from _fault("joint limit", name, excess > bound.limit, excess, "rad")
-        for kind, value in _changes(angle).items():
-            yield from _spikes(f"joint {kind}", name, value, common[kind], bound)
-
-
-def _root_faults(clip: Clip, bound: Limits) -> Iterator[Fault]:
-    """Spikes of the root."""
-    for kind, vectors in _changes(clip.qpos[:, :3].astype(float), signed=True).items():
-        value = np.linalg.norm(vectors, axis=1)
-        yield from _spikes(f"root {kind}", "", value, _common(value), bound)
-    pose = Rotation.from_quat(clip.qpos[:, 3:7].astype(float), scalar_first=True)
-    turn = (pose[:-1].inv() * pose[1:]).as_rotvec() * RATE
-    speed, change = np.zeros(len(clip)), np.zeros(len(clip))
-    speed[1:] = np.linalg.norm(turn, axis=1)
-    change[1:-1] = np.linalg.norm(np.diff(turn, axis=0), axis=1) * RATE
-    for kind, value in (("speed", speed), ("acceleration", change)):
-        yield from _spikes(f"turn {kind}", "", value, _common(value), bound)
-
-
-def _changes(values: np.ndarray, signed: bool = False) -> dict[str, np.ndarray]:
-    """Speed since the frame before and acceleration across it, (T, ...) -> (T, ...) each.
-
-    Differences of neighbours, not central ones: these would halve a jump.
-    """
-    speed, acceleration = np.zeros_like(values), np.zeros_like(values)
-    speed[1:] = np.diff(values, axis=0) * RATE
-    acceleration[1:-1] = np.diff(values, 2, axis=0) * RATE**2
-    out = {"speed": speed, "acceleration": acceleration}
-    return out if signed else {k: np.abs(v) for k, v in out.items()}
-
-
-def _common(values: np.ndarray) -> float:
-    """The percentile `_COMMON` of a clip's values."""
-    return float(np.percentile(values, _COMMON))
-
-
-def _sample(total: int) -> slice:
-    """Contiguous frames that represent the distribution of a long clip."""
-    most = 50_000
-    return slice(max(0, (total - most) // 2), (total + most) // 2 + 1)
-
-
-def _spikes(
-    kind: str, where: str, value: np.ndarray, common: float, bound: Limits
-) -> Iterator[Fault]:
-    most = getattr(bound, kind.replace(" ", "_"))
-    outlier = max(most, min(_OUTLIER * common, _IMPOSSIBLE * most))
-    yield from _fault(kind, where, value > outlier, value, SPIKES[kind])
-
-
-def _repeats(clip: Clip) -> Iterator[Fault]:
-    same = np.zeros(len(clip), bool)
-    same[1:] = np.abs(np.diff(clip.qpos, axis=0)).max(axis=1) < _SAME
-    # The worst is the longest run, which ends where the count is highest.
-    run = np.arange(len(same)) - np.maximum.accumulate(np.where(same, 0, np.arange(len(same))))
-    yield from _fault("repeated", "", same, run.astype(float), "frames")
-
-
-# Ground and mechanics -----------------------------------------------------------------------------
-
-
-def _ground_faults(series: Series, bound: Limits) -> Iterator[Fault]:
-    deep = -1e3 * series.clearance
-    yield from _fault("sunk", "", deep > 1e3 * bound.depth, deep, "mm")
-    lift = np.abs(series.wrench[:, 2])
-    floating = ~series.supported & (lift > bound.free)
-    yield from _fault("floating", "", floating, lift, "weights")
-    for i, name in enumerate(series.names):
-        speed = series.slide[:, i] * RATE
-        yield from _fault("sliding", name, speed > bound.stance_speed, speed, "m/s")
-    beyond = series.residual > bound.residual
-    yield from _fault("implausible", "", beyond, series.residual, "weights")
-
-
-def _overloads(series: Series, body: BodyModel) -> Iterator[Fault]:
-    """Actuators that need more force than they have, in the sampled frames."""
-    for name, lack in zip(body.actuator_names, series.deficit.T, strict=True):
-        # Each frame looked at stands for those up to the next.
-        value = lack[np.searchsorted(series.loaded, np.arange(len(series.root)), "right") - 1]
-        yield from _fault("overload", name, value > 0, value, "N m")
-
-
-def _series(clip: Clip, body: BodyModel, bar: tqdm) -> Series:
-    """Measures of each frame, a few thousand frames at a time."""
-    parts = []
-    loaded = np.arange(0, len(clip), -(-len(clip) // _LOADED))
-    for start in range(0, len(clip), _CHUNK):
-        stop = min(start + _CHUNK, len(clip))
-        first = max(0, start - _MARGIN)
-        window = slice(first, min(stop + _MARGIN, len(clip)))
-        reference = derive_reference([dataclasses.replace(clip, qpos=clip.qpos[window])], body)
-        inside = slice(start - first, stop - first)
-        part = {k: v[inside] for k, v in _measure(reference, body).items()}
-        nearby = loaded[(loaded >= start) & (loaded < stop)]
-        deficit = actuator_loads(reference, body, nearby - first).deficit
-        parts.append({**part, "loaded": nearby, "deficit": deficit.astype(np.float32)})
-        bar.update(stop - start)
-    whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-    return Series(names=tuple(body.body.touch), **whole)
-
-
-def _measure(reference: Reference, body: BodyModel) -> dict[str, np.ndarray]:
-    """The arrays of `Series` with a value for each frame, for a clip that fits into memory."""
-    points = soles(reference, body)
-    standing = stance(reference, body, points)
-    near = near_ground(points, reference, body)
-    wrench = root_wrench(reference, body)
-    way = np.zeros(len(wrench))
-    way[1:] = np.linalg.norm(np.diff(reference.com[:, :2], axis=0), axis=1)
-    real = {
-        "root": reference.qpos[:, :3],
-        "travelled": way,
-        "clearance": reference.clearance,
-        "height": standing.height,
-        "slide": standing.slide,
-        "wrench": wrench,
-        "residual": residual(wrench, points.points, near, reference.com, body),
-        "joint_speed": _changes(reference.qpos[:, 7:])["speed"].max(axis=1),
-        "acceleration": np.linalg.norm(
-            _changes(reference.com, signed=True)["acceleration"], axis=1
-        ),
-    }
-    flags = {"stands": standing.stands, "supported": near.any(axis=1)}
-    return {k: v.astype(np.float32) for k, v in real.items()} | flags
 
 
 def _in_place(duration: float, body: BodyModel) -> float:

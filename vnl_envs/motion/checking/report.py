@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vnl_envs.motion.checking.check import FIGURES, ClipReport, Fault, mark
+from vnl_envs.motion.checking.check import FIGURES, ClipReport
+from vnl_envs.motion.checking.faults import Fault, mark
 from vnl_envs.motion.checking.ground import Limits
 from vnl_envs.motion.clip import RATE
 from vnl_envs.utils.html import environment
