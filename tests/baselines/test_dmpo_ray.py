@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from runs import dmpo_settings
 
@@ -77,31 +76,6 @@ def test_learning_goes_on_when_actors_die(cluster: Any, settings: Settings, tmp_
     assert float(rows[-1]["samples_per_insert"]) == pytest.approx(RATIO, rel=0.2)
     assert float(rows[-1]["actors_alive"]) == 1
     assert (tmp_path / "run" / "policy.onnx").is_file()
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_from_its_learner_and_replay(settings: Settings, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="actors need Ray")
-
-    def training(resume: bool) -> Training:
-        return Training(TASK, 0, "auto", tmp_path / "run", resume, settings, None, 1)
-
-    first = training(False)
-    assert first(100)
-    kept, rest = first.driver.get_state(), training(True)
-    assert isinstance(rest.driver, Distributed)
-    try:
-        assert rest.steps == first.steps
-        for one, other in zip(kept["learner"], rest.driver.get_state()["learner"], strict=True):
-            np.testing.assert_array_equal(one, other)
-        # Another life: its episodes are others, and follow on no step of the first one.
-        assert rest.driver.pool.lives == [2]
-        streams = rest.driver.streams
-        assert (streams.steps.ended[0, streams.position[0] - 1] == 1).all()
-    finally:
-        rest.close()
-    with pytest.raises(ValueError, match="its actors is 1, not None"):
-        Training(TASK, 0, "native", tmp_path / "run", True, settings)
 
 
 def test_actors_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
