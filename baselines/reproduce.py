@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -154,15 +155,25 @@ def keep(row: Row, seed: int, runs: Path) -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """The exit status of a command, which is waited for when Ctrl-C or SIGTERM comes.
+    """The exit status of a command, or the negative number of the signal that ended it.
+
+    When Ctrl-C or SIGTERM comes, the command is waited for.
 
     The terminal sends Ctrl-C to the command as well; SIGTERM is passed on.
     """
     child = subprocess.Popen(arguments)
-    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: child.terminate()}
+    stopped = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        if number == signal.SIGTERM:
+            child.terminate()
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM), stop)
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        return child.wait()
+        # A run that was complete by then does not start the next one.
+        return child.wait() or (-stopped[0] if stopped else 0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -178,7 +189,7 @@ def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     if learnt != folder:
         shutil.copytree(learnt, folder, dirs_exist_ok=True)
     if code := call(row.arguments(runs, seed, others)):
-        sys.exit(code)
+        sys.exit(f"error: {row.name}: {signal.Signals(-code).name}" if code < 0 else code)
 
 
 def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:

@@ -144,7 +144,7 @@ def parallel_ids() -> tuple[str, ...]:
 
 def _meant(name: str, known: Iterable[str]) -> str:
     """A question after a name that is not known, if a known one is like it."""
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -212,7 +212,7 @@ def make_task(id: str, num_agents: int | None = None, **options: Any) -> Task:
 
     row = get_row(id)
     bodies = _bodies(row, num_agents)
-    _check_options(id, options)
+    check_options(id, options)
     options = copy.deepcopy(options)
     world_options = {k: options.pop(k) for k in WORLD_OPTIONS if k in options}
     settings = {**task_settings(id), **options}
@@ -236,14 +236,19 @@ def _bodies(row: Row, num_agents: int | None) -> list[Body]:
     return [replace(body, name=f"{body.name}_{i}") for i in range(num_agents)]
 
 
-def _check_options(id: str, options: Mapping[str, Any]) -> None:
+def check_options(id: str, options: Iterable[str]) -> None:
+    """Check the names of options.
+
+    Raises:
+        UnknownArgumentError: the task has no option of that name; the message lists those it has.
+    """
     known = task_options(id)
     if unknown := sorted(set(options) - set(known)):
         # Python's own wording, which TorchRL, for one, looks for.
         raise UnknownArgumentError(
             f"{id} got an unexpected keyword argument "
             f"{', '.join(repr(name) + _meant(name, known) for name in unknown)}; "
-            f"the task has the options {sorted(known)}, and all others belong to the environment"
+            f"the task has the options {sorted(known)}, besides the environment's arguments"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mujoco
@@ -120,6 +121,16 @@ def test_what_muscles_cannot_do_is_refused() -> None:
         vnl_envs.evaluate("vnl/RodentImitation-v0", "track", 1, actuation="muscle")
 
 
+def test_a_servo_without_a_force_limit_makes_no_motor() -> None:
+    def boundless() -> mujoco.MjSpec:
+        spec = RODENT.make_spec()
+        spec.actuators[0].forcelimited, spec.actuators[0].forcerange = False, (0, 0)
+        return spec
+
+    with pytest.raises(ValueError, match="'lumbar_extend' has no force limit"):
+        replace(RODENT, make_spec=boundless).spec("torque")
+
+
 def test_servos_that_no_pair_can_replace_are_named() -> None:
     spec = HUMANOID.make_spec()
     spec.joint("headrx").limited = False
@@ -129,6 +140,12 @@ def test_servos_that_no_pair_can_replace_are_named() -> None:
     spec.actuators[0].set_to_motor()
     with pytest.raises(ValueError, match="'lumbar_extend' is no position servo"):
         replace_servos(spec)
+    spec = RODENT.make_spec()
+    spec.actuators[0].forcelimited, spec.actuators[0].forcerange = False, (0, 0)
+    replace_servos(spec)
+    model = spec.compile()
+    # Its stiffness times its range.
+    assert model.actuator_gainprm[0, 2] == pytest.approx(20 * 1.309, rel=1e-3)
     spec = HUMANOID.make_spec()
     spec.worldbody.add_site(name="spot")
     spec.actuators[3].trntype, spec.actuators[3].target = mujoco.mjtTrn.mjTRN_SITE, "spot"

@@ -596,11 +596,17 @@ def test_play_command(tmp_path: Path, policy: str) -> None:
         (["info", JUMP, "-o", "gaps=wide"], "gaps"),
         (["info", JUMP, "-o", "gap=0.1"], "'gap'.*gaps"),
         *[
-            (["evaluate", GOAL, "-o", option], f"no option '{option.split('=')[0]}'.*reward")
+            (["evaluate", GOAL, "-o", option], f"argument '{option.split('=')[0]}'.*reward")
             for option in ("processes=2", "num_envs=2", "threads=1", "seed=3", "policy=zero")
         ],
-        (["play", GOAL, "-o", "seed=3", "--video", "OUT/a.mp4"], "no option 'seed'"),
-        (["rollout", GOAL, "-o", "seed=3", "--out", "OUT/a.h5"], "no option 'seed'"),
+        (
+            ["play", GOAL, "-o", "seed=3", "--video", "OUT/a.mp4"],
+            "argument 'seed'",
+        ),
+        (
+            ["rollout", GOAL, "-o", "seed=3", "--out", "OUT/a.h5"],
+            "argument 'seed'",
+        ),
         (["evaluate", JUMP, "--policy", "clever"], "policy"),
         (["evaluate", JUMP, "--policy", "track"], "track"),
         (["evaluate", "nonsense"], "nonsense"),

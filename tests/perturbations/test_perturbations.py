@@ -15,6 +15,7 @@ import pytest
 from support import restored_registry
 
 import vnl_envs
+from vnl_envs.bodies import HUMANOID
 from vnl_envs.bodies.constants import DERIVED, derived_fields
 from vnl_envs.cli.main import app
 from vnl_envs.perturbations import Perturbations, PerturbedTask, Push, counter_rng, perturbed
@@ -358,6 +359,14 @@ class TestPhysics:
             _, _, terminated, _, _ = env.step(np.zeros(env.action_space.shape, np.float32))
             assert not terminated
         assert env.core.carry["perturbation/fallen_height"][0] == height
+
+    def test_arms_that_bear_no_weight_do_not_change_the_height_of_a_fall(self) -> None:
+        heights = []
+        for arms in (0.5, 1.0, 1.5):
+            env = make(HUMAN, limb_length=0.5, per_limb=True)
+            begin(env, limb_length=np.array([arms, arms, 0.9, 0.7], np.float32))
+            heights.append(env.core.carry["perturbation/fallen_height"][0])
+        assert heights[0] == heights[1] == heights[2] < HUMANOID.fallen_height
 
     def test_touch_knows_the_limbs(self) -> None:
         """A standing body with thicker paws feels the ground."""

@@ -183,7 +183,7 @@ class Body:
 
         Raises:
             ValueError: an option is unknown, a named geom does not exist, or a servo cannot be
-                replaced by muscles.
+                replaced.
         """
         checks.choice("actuation", actuation, get_args(Actuation))
         checks.choice("physics", physics, ("fast", "full"))
@@ -211,6 +211,8 @@ class Body:
         if actuation == "torque":
             servos = [a for a in spec.actuators if a.biastype == mujoco.mjtBias.mjBIAS_AFFINE]
             for actuator in servos:
+                if not actuator.forcerange[1] > 0:
+                    raise ValueError(f"actuator {actuator.name!r} has no force limit for a motor")
                 # A motor does not use its second gain parameter. It keeps the servo's gain there,
                 # and the bias in biasprm: the standing torques follow from both.
                 actuator.gainprm[1] = actuator.gainprm[0]

@@ -25,8 +25,9 @@ SHORTEST, LONGEST = 0.5, 1.6
 FASTEST = 10.0
 """Speed of shortening without load, L0/s (Zajac 1989)."""
 
-MOST_PASSIVE, MOST_ECCENTRIC = 1.3, 1.2
-"""Passive force at `LONGEST`, and active force in fast lengthening, in F0 (MuJoCo's defaults)."""
+PASSIVE, MOST_ECCENTRIC = 1.3, 1.2
+"""Twice the passive force halfway from L0 to `LONGEST`, and the active force in fast lengthening,
+in F0 (MuJoCo's defaults of `fpmax` and `fvmax`)."""
 
 POSITIVE, NEGATIVE = "_positive", "_negative"
 """Ends of the names of the muscles that pull a servo's length up and down."""
@@ -35,8 +36,9 @@ POSITIVE, NEGATIVE = "_positive", "_negative"
 def replace_servos(spec: mujoco.MjSpec) -> None:
     """Put a pair of muscles in the place of each position servo of a spec, in the same order.
 
-    A muscle's greatest isometric force F0 is the greatest force of the servo within its ranges of
-    force and control. The range of its length is that of the joint, or the sum over the tendon's.
+    A muscle's greatest isometric force F0 is the greatest force of the servo in its direction, with
+    targets within the joint's range. The range of its length is that of the joint, or the sum over
+    the tendon's.
 
     Raises:
         ValueError: a joint has no limits, or a servo moves neither a joint nor a fixed tendon.
@@ -49,13 +51,15 @@ def replace_servos(spec: mujoco.MjSpec) -> None:
             raise ValueError(f"actuator {actuator.name!r} is no position servo: no muscles for it")
         gear, stiffness = model.actuator_gear[row, 0], -model.actuator_biasprm[row, 1]
         span = _range(model, row)
-        force = min(model.actuator_forcerange[row, 1], stiffness * np.ptp(span))
-        for sign, end in ((-1, POSITIVE), (1, NEGATIVE)):
+        limited = model.actuator_forcelimited[row]
+        down, up = model.actuator_forcerange[row] if limited else (-np.inf, np.inf)
+        for sign, most, end in ((-1, up, POSITIVE), (1, -down, NEGATIVE)):
+            force = min(most, stiffness * np.ptp(span))
             muscle = spec.add_actuator(
                 name=actuator.name + end, trntype=actuator.trntype, target=actuator.target
             )
             muscle.set_to_muscle(
-                TIME_CONSTANTS, 0, LENGTHS, force, -1, SHORTEST, LONGEST, FASTEST, MOST_PASSIVE,
+                TIME_CONSTANTS, 0, LENGTHS, force, -1, SHORTEST, LONGEST, FASTEST, PASSIVE,
                 MOST_ECCENTRIC,
             )  # fmt: skip
             muscle.gear[:] = sign * gear, 0, 0, 0, 0, 0
@@ -226,7 +230,7 @@ def passive_force(length: Array) -> Array:
     xp = namespace(length)
     half = (LONGEST - 1) / 2
     place = xp.maximum(length - 1, 0.0) / half
-    return MOST_PASSIVE * xp.where(place < 1, place**2 / 2, place - 0.5)
+    return PASSIVE * xp.where(place < 1, place**2 / 2, place - 0.5)
 
 
 def _interleaved(first: Array, second: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from vnl_envs.registry import task_options
+from vnl_envs.registry import check_options
 from vnl_envs.utils.texts import shown
 
 # Without a terminal tables are 110 columns wide.
@@ -31,18 +31,16 @@ def parse_options(task_id: str, options: list[str] | None) -> dict[str, Any]:
     Raises:
         ValueError: a pair has another form, or the option or the task id is unknown.
     """
-    known = task_options(task_id)
     parsed: dict[str, Any] = {}
     for option in options or []:
         name, separator, value = option.partition("=")
         if not separator:
             raise ValueError(f"an option has the form NAME=VALUE, got {option!r}")
-        if name not in known:
-            raise ValueError(f"{task_id} has no option {name!r}; there are {sorted(known)}")
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:
             parsed[name] = value
+    check_options(task_id, parsed)
     return parsed
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from vnl_envs.bodies.model import BodyModel
 from vnl_envs.physics import Array, namespace
 
+# Height above the lowest point within which a limb bears weight, in heights of the root.
+_NEAR = 0.1
 # Factor of a column of `geom_size`.
 _NOTHING, _LENGTH, _SIZE = range(3)
 
@@ -27,11 +29,11 @@ class Scales(NamedTuple):
     size: Array
     torso: Array
 
-    @property
-    def mean(self) -> Scales:
-        """The same factors for all limbs, their means."""
+    def mean_of(self, limbs: np.ndarray) -> Scales:
+        """The same factors for all limbs, the means over some of them, (limbs,) bool."""
         length, size = (
-            factor.mean(axis=-1, keepdims=True) + 0 * factor for factor in (self.length, self.size)
+            factor[..., limbs].mean(axis=-1, keepdims=True) + 0 * factor
+            for factor in (self.length, self.size)
         )
         return Scales(length, size, self.torso)
 
@@ -51,6 +53,7 @@ class Limbs:
     Attributes:
         bodies: (nbody,) bool, whether a body of the world belongs to a limb.
         names: names of the limbs' hands and feet, in the order of `Scales`.
+        bearing: (limbs,) bool, whether a limb is near the ground in the standing pose.
 
     Raises:
         ValueError: a hand or foot has no limb of its own, or a part cannot be scaled.
@@ -77,6 +80,7 @@ class Limbs:
         self._along = inertia.argmin(axis=1)[:, None] == np.arange(3)
         self._spread = (inertia.sum(axis=1) / 2 - inertia.min(axis=1))[:, None]
         self._contacts = _Contacts(body, self._attached, self._limb)
+        self.bearing = self._contacts.bearing(body.standing_qpos, len(self.names))
 
     def _check(self, body: BodyModel, geoms: np.ndarray) -> None:
         model, name = self._model, body.body.name
@@ -256,11 +260,7 @@ class _Contacts:
     def sink(self, qpos: Array, scales: Scales) -> Array:
         """See `Limbs.sink`."""
         xp = namespace(qpos)
-        position, rotation = self._frames(qpos)
-        rotation = rotation[..., self._owner, :, :]
-        height = position[..., 2]
-        centre = height[..., self._owner] + (rotation @ self._place)[..., 2, 0]
-        half = xp.abs((rotation @ self._axis)[..., 2, 0]) * self._half
+        height, centre, half = self._heights(qpos)
         # A limb is scaled about its first body's origin, all else about the root's.
         base, torso = height[..., self._base], scales.torso[..., None]
         along = xp.where(self._in_limb, scales.length[..., self._limb], torso)
@@ -270,6 +270,24 @@ class _Contacts:
         change = (along - 1.0) * (centre - base - half) - (across - 1.0) * self._radius
         change = change + (torso - 1.0) * (base - height[..., :1])
         return before.min(axis=-1) - (before + change).min(axis=-1)
+
+    def bearing(self, qpos: np.ndarray, limbs: int) -> np.ndarray:
+        """See `Limbs.bearing`; `qpos` is the standing pose."""
+        _, centre, half = self._heights(qpos)
+        bottom = centre - half - self._radius
+        near = self._in_limb & (bottom < bottom.min() + _NEAR * qpos[2])
+        return np.isin(np.arange(limbs), self._limb[near])
+
+    def _heights(self, qpos: Array) -> tuple[Array, Array, Array]:
+        """Heights of the bodies in `_order` (..., bodies), of the geoms' middles, and of their ends
+        above these (..., n) without the radii, m.
+        """
+        xp = namespace(qpos)
+        position, rotation = self._frames(qpos)
+        rotation = rotation[..., self._owner, :, :]
+        height = position[..., 2]
+        centre = height[..., self._owner] + (rotation @ self._place)[..., 2, 0]
+        return height, centre, xp.abs((rotation @ self._axis)[..., 2, 0]) * self._half
 
     def _frames(self, qpos: Array) -> tuple[Array, Array]:
         """Origins (..., n, 3), m, and orientations (..., n, 3, 3) of the bodies in `_order`."""

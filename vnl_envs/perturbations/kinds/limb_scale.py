@@ -88,14 +88,14 @@ class LimbScale(Factors):
     def known(self, episode: Parts) -> dict[str, Array]:
         """The height below which the body has fallen, in proportion to how high it stands.
 
-        A body stands on its limbs' mean.
+        A body stands on the mean of the limbs that bear it.
         """
         standing = self._body.standing_qpos
         batch = episode[next(iter(self._sizes))]
         xp = namespace(batch)
         scales = self._scales(episode)
         qpos = xp.zeros((*scales.torso.shape, 1), dtype=batch.dtype) + standing
-        height = standing[2] + self._limbs.sink(qpos, scales.mean)
+        height = standing[2] + self._limbs.sink(qpos, scales.mean_of(self._limbs.bearing))
         return {FALLEN_HEIGHT: self._body.body.fallen_height * height / standing[2]}
 
     def model_fields(self, episode: Parts) -> dict[str, Array]:

@@ -1,9 +1,10 @@
 // The choice on the documentation's pages holds here; without one the system's does.
-const theme = (() => {
+{
+  let theme = null;
   try {
-    return localStorage.getItem("theme");
+    theme = localStorage.getItem("theme");
   } catch {
-    return null; // a browser that keeps nothing
+    // A browser that keeps nothing.
   }
-})();
-if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
+  if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
+}
