@@ -11,11 +11,11 @@ from typing import Any
 import typer
 
 from baselines.ppo.__main__ import main
-from vnl_envs.bodies.body import Body
+from vnl_envs.bodies.model import BodyModel
 from vnl_envs.physics import namespace
 
 
-def control(self: Body, action: Any) -> Any:
+def control(self: BodyModel, action: Any) -> Any:
     """Convert actions in [-1, 1] to controls, (..., nu) -> (..., nu)."""
     below = self.standing_control - self._low
     above = self._high - self.standing_control
@@ -23,5 +23,5 @@ def control(self: Body, action: Any) -> Any:
 
 
 if __name__ == "__main__":
-    Body.control = control  # type: ignore[method-assign]
+    BodyModel.control = control  # type: ignore[method-assign]
     typer.run(main)
