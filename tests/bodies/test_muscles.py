@@ -121,6 +121,16 @@ def test_what_muscles_cannot_do_is_refused() -> None:
         vnl_envs.evaluate("vnl/RodentImitation-v0", "track", 1, actuation="muscle")
 
 
+@pytest.mark.parametrize("task_id", IDS)
+def test_no_muscle_is_stronger_than_its_servo_declares(task_id: str) -> None:
+    """Also where MuJoCo does not enforce the range, as with the rat's servos."""
+    servos, pairs = make_task(task_id).world.model, muscular(task_id).world.model
+    strength = pairs.actuator_gainprm[:, 2].reshape(-1, 2)
+    assert (strength > 0).all()
+    assert (strength[:, 0] <= servos.actuator_forcerange[:, 1]).all()
+    assert (strength[:, 1] <= -servos.actuator_forcerange[:, 0]).all()
+
+
 def test_a_servo_without_a_force_limit_makes_no_motor() -> None:
     def boundless() -> mujoco.MjSpec:
         spec = RODENT.make_spec()

@@ -36,9 +36,9 @@ POSITIVE, NEGATIVE = "_positive", "_negative"
 def replace_servos(spec: mujoco.MjSpec) -> None:
     """Put a pair of muscles in the place of each position servo of a spec, in the same order.
 
-    A muscle's greatest isometric force F0 is the greatest force of the servo in its direction, with
-    targets within the joint's range. The range of its length is that of the joint, or the sum over
-    the tendon's.
+    A muscle's greatest isometric force F0 is the greatest force of the servo in its direction,
+    within its force range and with targets within the joint's range. The range of its length is
+    that of the joint, or the sum over the tendon's.
 
     Raises:
         ValueError: a joint has no limits, or a servo moves neither a joint nor a fixed tendon.
@@ -51,8 +51,9 @@ def replace_servos(spec: mujoco.MjSpec) -> None:
             raise ValueError(f"actuator {actuator.name!r} is no position servo: no muscles for it")
         gear, stiffness = model.actuator_gear[row, 0], -model.actuator_biasprm[row, 1]
         span = _range(model, row)
-        limited = model.actuator_forcelimited[row]
-        down, up = model.actuator_forcerange[row] if limited else (-np.inf, np.inf)
+        # The rat's servos declare a range that MuJoCo does not enforce; it is their strength too.
+        declared = model.actuator_forcerange[row]
+        down, up = declared if declared.any() else (-np.inf, np.inf)
         for sign, most, end in ((-1, up, POSITIVE), (1, -down, NEGATIVE)):
             force = min(most, stiffness * np.ptp(span))
             muscle = spec.add_actuator(
