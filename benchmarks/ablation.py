@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import typer
 import yaml
 
 from baselines import hyperparameters, ppo
+from baselines.reproduce import call
 from baselines.run import CHECKPOINT, LOG, rows_of
 from benchmarks.measuring import RESULTS, write_results
 
@@ -132,7 +132,7 @@ def train(variant: Variant, steps: int, seed: int, folder: Path) -> None:
     command += ["--hyperparams", str(file)]
     if (folder / CHECKPOINT).is_file():
         command.append("--resume")
-    if code := subprocess.call(command):
+    if code := call(command):
         sys.exit(code)
 
 

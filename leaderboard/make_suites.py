@@ -159,7 +159,8 @@ FAMILIES = {
     "bodies": Family(
         "Bodies that differ: {tasks} tasks, a hundred other bodies in each of three tiers",
         ("GoalReaching", "Velocity"),
-        *(Size(clip=8, training_clip=0, rung=15, drawn=100),) * 2,
+        nominal=FULL[0],
+        others=FULL[0],
         tiers=(NOMINAL, *(name for name in TIERS if name.startswith("limbs"))),
     ),
 }

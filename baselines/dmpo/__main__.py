@@ -57,9 +57,9 @@ def network_of(name: str, decoder: Path | None) -> Network:
         FileNotFoundError: there is no such bundle.
         ValueError: there is no network of that name, or the file is not a bundle.
     """
-    made = selected_class("dmpo", name)()
+    chosen = selected_class("dmpo", name)
     if decoder is None:
-        return made
+        return chosen()
     from baselines.intention.dmpo import Intention
     from baselines.transfer.bundle import Decoder
 

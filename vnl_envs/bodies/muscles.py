@@ -142,7 +142,6 @@ class Muscles:
         model: compiled world.
         rows: the body's actuators.
         joint: address of the body's first scalar joint in `qpos`.
-
     """
 
     def __init__(self, model: mujoco.MjModel, rows: slice, joint: int) -> None:

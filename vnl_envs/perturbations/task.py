@@ -211,7 +211,8 @@ class PerturbedTask(Task):
     def _next_carry(self, commands: list[Array], carry: Carry) -> dict[str, Array]:
         """The kinds' parts of the next carry, by name without the prefix."""
         remembered = _added(carry)
-        after = {n: remembered[n] for n in (FALLEN_HEIGHT,) if n in remembered}
+        known = FALLEN_HEIGHT in remembered
+        after = {FALLEN_HEIGHT: remembered[FALLEN_HEIGHT]} if known else {}
         after |= {"step": remembered["step"] + 1} if self._seeded else {}
         for kind, (given, passed) in zip(self._kinds, pairwise(commands), strict=True):
             after |= kind.next_carry(given, passed, remembered)
