@@ -25,7 +25,7 @@ import typer
 from vnl_envs.benchmarking.throughput import machine
 from vnl_envs.sandbox import launch
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.documents.schema.suite import Spec
 from vnl_envs.scoring.run import plan, runner
 from vnl_envs.utils.files import written_whole
 
@@ -45,7 +45,7 @@ def run(workers: int, episodes: int) -> tuple[plan.Run, list[Spec]]:
     specs = [
         spec
         for task in policies
-        for spec in [s for s in suites.episodes(suite) if s.task == task][:episodes]
+        for spec in [s for s in suite.episodes if s.task == task][:episodes]
     ]
     return plan.Run(candidate, suite, anchors, season, isolated, workers), specs
 

@@ -23,11 +23,19 @@ from vnl_envs.scoring.documents.schema.result import (
     Speed,
 )
 from vnl_envs.scoring.documents.schema.submission import Training
-from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteStamp, SuiteTask
+from vnl_envs.scoring.documents.schema.suite import (
+    Cell,
+    Primary,
+    Spec,
+    Suite,
+    SuiteStamp,
+    SuiteTask,
+)
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
+from vnl_envs.scoring.documents.suites import metric_ranges
 from vnl_envs.scoring.results.episodes import episode_score
-from vnl_envs.scoring.results.files import records_name, restricted, scored, write_result
+from vnl_envs.scoring.results.files import records_name, write_result
+from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.scoring.run.verification import Rerun, write_record
 
@@ -166,12 +174,12 @@ def make_result(suite: Suite, maker: Maker, engine: str = "native") -> Result:
     rng = np.random.default_rng(sum(maker.name.encode()))
     scope = part_of(suite, engine) or suite
     if maker.part > 1:
-        nominal = [spec.id for spec in episodes(suite) if spec.tier == "nominal"]
-        scope = restricted(suite, nominal[:: maker.part])
-    ids = {spec.id for spec in episodes(scope)}
-    made = [_episode(rng, spec, maker) for spec in episodes(suite)]
+        nominal = [spec.id for spec in suite.episodes if spec.tier == "nominal"]
+        scope = suite.restricted(nominal[:: maker.part])
+    ids = {spec.id for spec in scope.episodes}
+    made = [_episode(rng, spec, maker) for spec in suite.episodes]
     made = [episode for episode in made if episode.id in ids]
-    tasks, overall = scored(scope, suite, make_anchors(suite), made)
+    tasks, overall = aggregate(suite, make_anchors(suite), made, scope)
     return Result(
         schema_version=1, suite=_stamp(suite), split="dev", season=None,
         entrant=_entrant(suite, maker), engine=engine,

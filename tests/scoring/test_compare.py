@@ -19,7 +19,6 @@ from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.result import Result
 from vnl_envs.scoring.documents.schema.suite import Suite
-from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.compare import algorithm_board, compare, rank_groups
 from vnl_envs.scoring.results.files import write_result
 from vnl_envs.scoring.results.scores import aggregate
@@ -82,7 +81,7 @@ def _result(
     """Scores around `skill`, drawn by `noise`; times `kept` in the other tier."""
     rng = np.random.default_rng(noise)
     rows = []
-    for spec in episodes(SUITE):
+    for spec in SUITE.episodes:
         score = float(np.clip(skill + rng.normal() / 10, 0, 1))
         rows.append(
             {"id": spec.id, "end": "truncated", "reason": None, "steps": 1, "clipped": 0,

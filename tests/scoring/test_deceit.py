@@ -31,8 +31,8 @@ from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
 from vnl_envs.scoring.documents.schema.result import Result
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.documents.suites import episodes
-from vnl_envs.scoring.results.files import records_name, scored, write_result
+from vnl_envs.scoring.results.files import records_name, write_result
+from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.scoring.submission import archive
 from vnl_envs.utils.texts import shown, skeleton
 
@@ -130,7 +130,7 @@ def cut_time(result: Result) -> Result:
 
 def with_sums(result: Result, made: list[Any]) -> Result:
     """A result of these episodes."""
-    tasks, overall = scored(SUITE, SUITE, make_anchors(SUITE), made)
+    tasks, overall = aggregate(SUITE, make_anchors(SUITE), made)
     return result.model_copy(update={"episodes": made, "tasks": tasks, "overall": overall})
 
 
@@ -462,5 +462,5 @@ def test_files_of_a_board_are_regular_ones_of_its_own(
 
 def test_a_score_is_not_taken_from_a_made_up_episode() -> None:
     """What these tests make up is consistent with itself."""
-    spec = next(s for s in episodes(SUITE) if "Goal" in s.task)
+    spec = next(s for s in SUITE.episodes if "Goal" in s.task)
     assert played(spec, 0.6).score == pytest.approx(0.6)

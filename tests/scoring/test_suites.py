@@ -21,11 +21,18 @@ from vnl_envs.registry import get_row, make_task, task_ids
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchor, Anchors
 from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate, TaskScore
-from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite, SuiteStamp, SuiteTask
+from vnl_envs.scoring.documents.schema.suite import (
+    Cell,
+    Primary,
+    Spec,
+    Suite,
+    SuiteStamp,
+    SuiteTask,
+    seed,
+)
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results import scores
 from vnl_envs.scoring.results.episodes import episode_result, episode_score
-from vnl_envs.scoring.results.files import restricted
 from vnl_envs.statistics.intervals import wilson
 from vnl_envs.tasks.cells import EachClip, Ladder
 from vnl_envs.tasks.metrics import STANDARD
@@ -113,7 +120,7 @@ def test_a_suite_survives_its_file() -> None:
 def test_a_suite_lists_each_of_its_episodes_once(name: str) -> None:
     """Ids are unique, as many as the cells say, and cells differ by more than their name."""
     suite = suites.load_suite(name)
-    specs = suites.episodes(suite)
+    specs = suite.episodes
     for task in suite.tasks:
         assert list(task.tiers) == list(suite.tiers)
         for cells in task.tiers.values():
@@ -174,9 +181,9 @@ def test_seeds_are_hmac_sha256(tmp_path: Any) -> None:
     """Against `printf … | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001…1f`."""
     (tmp_path / "key").write_text(KEY.hex() + "\n")
     key = suites.read_season_key(tmp_path / "key")
-    seed = suites.seed(key, "vnl/RodentGoalReaching-v0", "nominal", "course/7")
+    found = seed(key, "vnl/RodentGoalReaching-v0", "nominal", "course/7")
     digest = "1982055e84a17771cee2321d88ed447f31d8d219b32f981f3dc1ed84d0c3a06c"
-    assert seed.entropy == int(digest, 16)
+    assert found.entropy == int(digest, 16)
 
 
 def test_no_two_episodes_share_a_seed() -> None:
@@ -186,7 +193,7 @@ def test_no_two_episodes_share_a_seed() -> None:
         for name in SUITES
         for suite in [suites.load_suite(name)]
         for key in (suites.dev_key(suite), KEY)
-        for spec in suites.episodes(suite)
+        for spec in suite.episodes
         if key != KEY or name == "core-v2"
     ]
     assert len(set(entropies)) == len(entropies)
@@ -216,21 +223,21 @@ class _FailsIn(Zero):
 
 
 @pytest.fixture(scope="module")
-def jump() -> tuple[suites.Spec, ...]:
+def jump() -> tuple[Spec, ...]:
     """Episodes of the humanoid's corridor, in which a policy that does nothing soon falls."""
     suite = suites.load_suite("quick-v2")
-    specs = [s for s in suites.episodes(suite) if s.task == "vnl/HumanoidJumpGap-v0"]
+    specs = [s for s in suite.episodes if s.task == "vnl/HumanoidJumpGap-v0"]
     return tuple(s for s in specs if s.tier == "dynamics" and s.cell.id == "width-0.4")
 
 
-def _run(specs: Sequence[suites.Spec], policy: Any, num: int) -> list[Finished]:
+def _run(specs: Sequence[Spec], policy: Any, num: int) -> list[Finished]:
     core = Core(suites.make_cell(specs[0].task, specs[0].cell), num, 1)
     policy = make_policy(policy, core) if isinstance(policy, str) else policy
     seeds = [spec.seed(KEY) for spec in specs]
     return sorted(run_episodes(core, policy, seeds), key=lambda f: f.number)
 
 
-def test_episodes_do_not_depend_on_each_other(jump: tuple[suites.Spec, ...]) -> None:
+def test_episodes_do_not_depend_on_each_other(jump: tuple[Spec, ...]) -> None:
     """One simulation or three, in order or not: the same figures to the last bit."""
     one, three = _run(jump, "random", 1), _run(jump, "random", 3)
     assert one == three
@@ -239,9 +246,7 @@ def test_episodes_do_not_depend_on_each_other(jump: tuple[suites.Spec, ...]) -> 
 
 
 @pytest.mark.parametrize("begin", [False, True])
-def test_a_policy_that_fails_ends_its_episode_only(
-    jump: tuple[suites.Spec, ...], begin: bool
-) -> None:
+def test_a_policy_that_fails_ends_its_episode_only(jump: tuple[Spec, ...], begin: bool) -> None:
     """It counts 0 with its reason, and the others are what they are without it."""
     good = _run(jump, "zero", 1)
     mixed = _run(jump, _FailsIn(56, [1], begin), 1)
@@ -255,7 +260,7 @@ def test_a_policy_that_fails_ends_its_episode_only(
 def test_what_an_episode_earned_follows_from_its_figures() -> None:
     """Real episodes: reward over the steps to the clip's end; gaps and goals of five."""
     suite = suites.load_suite("quick-v2")
-    specs = suites.episodes(suite)
+    specs = suite.episodes
     (clip,) = [s for s in specs if s.id.startswith("vnl/HumanoidImitation-v0/nominal/clip-kick/")]
     (finished,) = _run([clip], "track", 1)
     result = episode_result(clip, finished)
@@ -274,7 +279,7 @@ def test_capped_scores_stop_at_their_cap() -> None:
     primary = _primary("gaps_cleared")
     assert episode_score(primary, {"gaps_cleared": 3.0}, 1000) == 0.6
     assert episode_score(primary, {"gaps_cleared": 7.0}, 1000) == 1.0
-    spec = suites.Spec(GAPS, "nominal", _cell("width-1", 1, "1"), 0, primary)
+    spec = Spec(GAPS, "nominal", _cell("width-1", 1, "1"), 0, primary)
     figures = {"length": 9.0, "gaps_cleared": 3.0, "widest_gap": float("inf")}
     finished = Finished(0, "", "", "diverged", False, 1000, figures)
     result = episode_result(spec, finished)
@@ -337,7 +342,7 @@ def _results(suite: Suite, score: dict[str, list[float]]) -> list[EpisodeResult]
             id=spec.id, end="truncated", reason=None, score=value, steps=10, clipped=0,
             metrics={"length": 10.0, "time_to_first_goal": None if value < 0.5 else 2 * value},
         )
-        for spec in suites.episodes(suite)
+        for spec in suite.episodes
         for value in [score[spec.id.rpartition("/")[0]][spec.number]]
     ]  # fmt: skip
 
@@ -393,8 +398,8 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
 def test_an_estimate_lies_in_its_interval_and_one_unit_has_none(score: float) -> None:
     """Whatever rounding makes of a mean of equal scores."""
     whole = _suite()
-    ids = [spec.id for spec in suites.episodes(whole)]
-    suite = restricted(whole, [id for id in ids if not id.endswith("training/1")])
+    ids = [spec.id for spec in whole.episodes]
+    suite = whole.restricted([id for id in ids if not id.endswith("training/1")])
     alike = {cell: [score] * len(values) for cell, values in SCORES.items()}
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.1, 0.0), _results(suite, alike))
     estimates = [overall, *(e for t in tasks.values() for e in _estimates(t))]

@@ -16,9 +16,9 @@ from vnl_envs.scoring.board.printed import foreign
 from vnl_envs.scoring.board.views import TaskFigures, by_task, plain
 from vnl_envs.scoring.documents.schema.result import Estimate, Result
 from vnl_envs.scoring.documents.schema.suite import Suite
-from vnl_envs.scoring.documents.suites import NOMINAL, episodes
+from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import AGGREGATES, Aggregate
-from vnl_envs.scoring.results.files import NATIVE, is_exposed, restricted
+from vnl_envs.scoring.results.files import NATIVE, is_exposed
 from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.utils.html import environment
 from vnl_envs.utils.texts import shown
@@ -204,11 +204,11 @@ def reproduce(result: Result, suite: Suite, file: str, bundle: str) -> str:
 def _part_options(result: Result, suite: Suite) -> str | None:
     """The options of `run` for the episodes of a result; None if no options give them."""
     ids = [episode.id for episode in result.episodes]
-    counts = Counter(spec.task for spec in episodes(restricted(suite, ids)))
+    counts = Counter(spec.task for spec in suite.restricted(ids).episodes)
     tasks = list(counts) if len(counts) < len(suite.tasks) else []
     for number in (None, max(counts.values(), default=None)):
         part = part_of(suite, result.engine, tasks, number)
-        if [spec.id for spec in episodes(part or suite)] == ids:
+        if [spec.id for spec in (part or suite).episodes] == ids:
             options = [f" --task {task}" for task in tasks]
             return "".join(options) + (f" --episodes {number}" if number else "")
     return None

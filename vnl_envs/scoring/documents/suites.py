@@ -1,20 +1,16 @@
-"""Suites: frozen lists of episodes, and their seeds."""
+"""Suites by name, their anchors, and the keys of their seeds."""
 
 from __future__ import annotations
 
-import hmac
 import re
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vnl_envs.problems import Code, Problem, problem
 from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.reading import read
-from vnl_envs.scoring.documents.schema.suite import Cell, Primary, Suite
+from vnl_envs.scoring.documents.schema.suite import Cell, Suite
 from vnl_envs.utils.files import read_regular
 from vnl_envs.utils.resources import packaged
 
@@ -26,43 +22,6 @@ NOMINAL = "nominal"
 
 _KEY = re.compile(rb"[0-9a-f]{64}\s*")
 _MOST_KEY = 100
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One episode of a suite.
-
-    Attributes:
-        task: id of a registered task.
-        tier: name of the tier.
-        cell: cell, whose options the episode has.
-        number: number of the episode in its cell, from 0.
-        primary: primary metric of the task.
-    """
-
-    task: str
-    tier: str
-    cell: Cell
-    number: int
-    primary: Primary
-
-    @property
-    def id(self) -> str:
-        """The unique id in the suite, "task/tier/cell/number"."""
-        return f"{self.task}/{self.tier}/{self.cell.id}/{self.number}"
-
-    def seed(self, key: bytes) -> np.random.SeedSequence:
-        """The seed of the episode and of the policy's own generator; see the function `seed`."""
-        return seed(key, self.task, self.tier, f"{self.cell.id}/{self.number}")
-
-
-def seed(key: bytes, task: str, tier: str, episode: str) -> np.random.SeedSequence:
-    """The seed whose entropy is HMAC-SHA256(key, "task|tier|episode"), read big-endian.
-
-    Without the key the episodes are secret. With it anybody can recompute them.
-    """
-    digest = hmac.digest(key, f"{task}|{tier}|{episode}".encode(), "sha256")
-    return np.random.SeedSequence(int.from_bytes(digest, "big"))
 
 
 def suite_names() -> list[str]:
@@ -91,17 +50,6 @@ def _file(suite: str | Path | None) -> Path | None:
     """The file of a suite; None if `suite` is a name."""
     is_file = isinstance(suite, Path) or (suite is not None and suite.endswith(".json"))
     return Path(str(suite)) if is_file else None
-
-
-def episodes(suite: Suite) -> tuple[Spec, ...]:
-    """Every episode of a suite, in its order. Episodes of a cell are contiguous."""
-    return tuple(
-        Spec(task.id, tier, cell, number, task.primary)
-        for task in suite.tasks
-        for tier, cells in task.tiers.items()
-        for cell in cells
-        for number in range(cell.episodes)
-    )
 
 
 def dev_key(suite: Suite) -> bytes:

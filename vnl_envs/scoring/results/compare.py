@@ -14,7 +14,7 @@ from vnl_envs.problems import Code, Problem, ScoringError
 from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.result import Result
 from vnl_envs.scoring.documents.schema.suite import Suite
-from vnl_envs.scoring.documents.suites import NOMINAL, episodes
+from vnl_envs.scoring.documents.suites import NOMINAL
 from vnl_envs.scoring.results.aggregates import AGGREGATES, Difference
 from vnl_envs.scoring.results.scores import OverallSample, overall_sample
 from vnl_envs.scoring.results.table import Table, tabulate
@@ -258,7 +258,7 @@ def _check(results: Sequence[Result], suite: Suite) -> None:
     Raises:
         ScoringError: they cannot.
     """
-    ids = {spec.id for spec in episodes(suite)}
+    ids = {spec.id for spec in suite.episodes}
     found = []
     for result in results:
         name, first = result.entrant.name, results[0]

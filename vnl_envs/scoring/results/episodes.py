@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from vnl_envs.evaluation.evaluate import Finished
 from vnl_envs.problems import Code, problem
 from vnl_envs.scoring.documents.schema.result import EpisodeResult
-from vnl_envs.scoring.documents.schema.suite import Primary, Suite
-from vnl_envs.scoring.documents.suites import Spec, episodes, metric_ranges
+from vnl_envs.scoring.documents.schema.suite import Primary, Spec, Suite
+from vnl_envs.scoring.documents.suites import metric_ranges
 from vnl_envs.statistics.intervals import UNBOUNDED
 
 MOST_STEPS = 10**9
@@ -101,7 +101,7 @@ def completed(suite: Suite, results: Iterable[EpisodeResult]) -> list[EpisodeRes
         ScoringError: an episode is not in the suite, is there twice, or has an impossible score or
             metric.
     """
-    specs = {spec.id: spec for spec in episodes(suite)}
+    specs = {spec.id: spec for spec in suite.episodes}
     ranges = {task.id: metric_ranges(task.id) for task in suite.tasks}
     given: dict[str, EpisodeResult] = {}
     for result in results:

@@ -6,28 +6,22 @@ import hashlib
 import lzma
 import platform
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from vnl_envs.problems import Code, problem
-from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.fields import MOST_BYTES
 from vnl_envs.scoring.documents.schema.reading import parse
 from vnl_envs.scoring.documents.schema.result import (
     EpisodeResult,
     Episodes,
-    Estimate,
     Result,
     Summary,
-    TaskScore,
     episodes_text,
 )
-from vnl_envs.scoring.documents.schema.suite import Cell, Suite, SuiteStamp
+from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.results.scores import aggregate, check_anchors
 from vnl_envs.utils.files import read_regular, written_whole
 from vnl_envs.utils.machine import cpu_name
 from vnl_envs.utils.texts import shown
@@ -166,43 +160,7 @@ def _in_lines(text: str) -> str:
 def is_complete(suite: Suite, engine: str, episodes: Sequence[EpisodeResult]) -> bool:
     """Whether every episode of a suite was run on the native engine."""
     ids = {episode.id for episode in episodes if episode.reason != Code.INCOMPLETE.slug}
-    return engine == NATIVE and ids == {spec.id for spec in suites.episodes(suite)}
-
-
-def restricted(suite: Suite, ids: Iterable[str]) -> Suite:
-    """The part of a suite with the given episodes, which are the first ones of their cells."""
-    counts = Counter(id.rpartition("/")[0] for id in {*ids})
-
-    def cells(task: str, tier: str, given: Sequence[Cell]) -> list[Cell]:
-        kept = [(cell, counts[f"{task}/{tier}/{cell.id}"]) for cell in given]
-        return [cell.model_copy(update={"episodes": n}) for cell, n in kept if n]
-
-    tasks = []
-    for task in suite.tasks:
-        tiers = {tier: cells(task.id, tier, given) for tier, given in task.tiers.items()}
-        tiers = {tier: kept for tier, kept in tiers.items() if kept}
-        if tiers:
-            tasks.append(task.model_copy(update={"tiers": tiers}))
-    return suite.model_copy(update={"tasks": tasks})
-
-
-def scored(
-    scope: Suite, suite: Suite, anchors: Anchors, episodes: Sequence[EpisodeResult]
-) -> tuple[dict[str, TaskScore], Estimate]:
-    """Scores of a suite, or of a `restricted` part of it, with the anchors of the whole suite.
-
-    Args:
-        scope: part to score.
-        suite: whole suite.
-        anchors: anchors of the suite.
-        episodes: episodes of the part.
-
-    Raises:
-        ScoringError: see `scores.aggregate`.
-    """
-    check_anchors(suite, anchors)
-    stamp = SuiteStamp(name=scope.name, sha256=scope.sha256)
-    return aggregate(scope, anchors.model_copy(update={"suite": stamp}), episodes)
+    return engine == NATIVE and ids == {spec.id for spec in suite.episodes}
 
 
 def is_exposed(result: Result) -> bool:

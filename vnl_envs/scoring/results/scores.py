@@ -19,7 +19,7 @@ from vnl_envs.statistics.intervals import UNBOUNDED, bootstrap
 
 
 def aggregate(
-    suite: Suite, anchors: Anchors, results: Iterable[EpisodeResult]
+    suite: Suite, anchors: Anchors, results: Iterable[EpisodeResult], part: Suite | None = None
 ) -> tuple[dict[str, TaskScore], Estimate]:
     """The score of each task, and the overall one.
 
@@ -27,17 +27,19 @@ def aggregate(
         suite: suite of the episodes.
         anchors: anchors of the suite.
         results: episodes in any order; missing ones count 0.
+        part: `Suite.restricted` part of the suite to score; None is the whole suite.
 
     Raises:
         ScoringError: see `completed`, or the anchors are of another suite.
     """
     check_anchors(suite, anchors)
-    tables = tabulate(suite, results)
+    scope = part or suite
+    tables = tabulate(scope, results)
     tasks = {
         task.id: _task_score(task, _random(anchors, task.id), tables[task.id])
-        for task in suite.tasks
+        for task in scope.tasks
     }
-    return tasks, _overall(suite, anchors, tables)
+    return tasks, _overall(scope, anchors, tables)
 
 
 def check_anchors(suite: Suite, anchors: Anchors) -> None:

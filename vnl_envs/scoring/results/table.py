@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vnl_envs.scoring.documents.schema.result import EpisodeResult, Estimate
-from vnl_envs.scoring.documents.schema.suite import Suite
-from vnl_envs.scoring.documents.suites import Spec, episodes
+from vnl_envs.scoring.documents.schema.suite import Spec, Suite
 from vnl_envs.scoring.results.episodes import completed, finite
 from vnl_envs.statistics.intervals import UNBOUNDED, around, bootstrap
 
@@ -104,7 +103,7 @@ def tabulate(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[s
         ScoringError: see `completed`.
     """
     rows: dict[str, dict[str, list[tuple[Spec, EpisodeResult]]]] = {}
-    for spec, result in zip(episodes(suite), completed(suite, results), strict=True):
+    for spec, result in zip(suite.episodes, completed(suite, results), strict=True):
         rows.setdefault(spec.task, {}).setdefault(spec.tier, []).append((spec, result))
     return {
         task: {tier: Table.of(own) for tier, own in tiers.items()} for task, tiers in rows.items()

@@ -18,7 +18,6 @@ from vnl_envs.scoring.documents.schema.text import key_digest
 from vnl_envs.scoring.results.files import (
     ENGINE_PACKAGES,
     NATIVE,
-    restricted,
 )
 from vnl_envs.scoring.run.pools import Actors, Pool, Processes
 from vnl_envs.scoring.run.worker import Job
@@ -203,11 +202,11 @@ def part_of(
         episodes = CROSS_CHECKED
     if episodes is None and not tasks:
         return None
-    specs = [s for s in suites.episodes(suite) if not tasks or s.task in tasks]
+    specs = [s for s in suite.episodes if not tasks or s.task in tasks]
     if episodes is not None:
         specs = [s for s in specs if s.tier == suites.NOMINAL and s.cell.counted]
         specs = [s for _, own in groupby(specs, lambda s: s.task) for s in islice(own, episodes)]
-    return restricted(suite, [spec.id for spec in specs])
+    return suite.restricted([spec.id for spec in specs])
 
 
 def isolation(candidate: Candidate, season: Season, say: Say) -> bool:

@@ -13,18 +13,15 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from vnl_envs.problems import Code, Problem, problem
-from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.result import EpisodeResult, Rates, Result, Speed
-from vnl_envs.scoring.documents.schema.suite import SuiteStamp
+from vnl_envs.scoring.documents.schema.suite import Spec, SuiteStamp
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import completed
 from vnl_envs.scoring.results.files import (
     is_complete,
-    scored,
     write_result,
 )
-from vnl_envs.scoring.results.scores import check_anchors
+from vnl_envs.scoring.results.scores import aggregate, check_anchors
 from vnl_envs.scoring.run.journal import Journal, Record
 from vnl_envs.scoring.run.plan import Run, Say
 from vnl_envs.scoring.run.pools import Pool, answers
@@ -56,7 +53,7 @@ def run(plan: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, 
         ScoringError: the run is impossible here, or the harness failed.
     """
     check_anchors(plan.suite, plan.anchors)
-    specs = suites.episodes(plan.scope)
+    specs = plan.scope.episodes
     with contextlib.closing(plan.pool()) as pool:
         stamps = common_stamps(pool)
         with Journal(out, _header(plan, stamps)) as journal:
@@ -214,7 +211,7 @@ def _assemble(plan: Run, stamps: dict[str, str], records: Mapping[str, Record]) 
     """The result of a finished run."""
     # This adds the episodes of tasks without a policy.
     episodes = completed(plan.scope, [record.episode for record in records.values()])
-    tasks, overall = scored(plan.scope, plan.suite, plan.anchors, episodes)
+    tasks, overall = aggregate(plan.suite, plan.anchors, episodes, plan.part)
     return Result(
         schema_version=1,
         suite=SuiteStamp(name=plan.suite.name, sha256=plan.suite.sha256),

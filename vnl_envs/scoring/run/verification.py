@@ -16,11 +16,11 @@ from vnl_envs.problems import Code, Problem, ScoringError, problem
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchors, Verified
 from vnl_envs.scoring.documents.schema.result import EpisodeResult, Result
-from vnl_envs.scoring.documents.schema.suite import Suite
+from vnl_envs.scoring.documents.schema.suite import Spec, Suite
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.documents.suites import Spec
 from vnl_envs.scoring.results.episodes import contradiction, missing
-from vnl_envs.scoring.results.files import is_complete, is_exposed, restricted, scored, stamps
+from vnl_envs.scoring.results.files import is_complete, is_exposed, stamps
+from vnl_envs.scoring.results.scores import aggregate
 from vnl_envs.scoring.run.plan import Candidate, Run
 from vnl_envs.scoring.run.runner import rerun
 from vnl_envs.utils.files import written_whole
@@ -86,7 +86,7 @@ def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Probl
     """
     if other := _other_suite(result, suite):
         return [other]
-    specs = suites.episodes(scope_of(result, suite))
+    specs = scope_of(result, suite).episodes
     # Without the suite's episodes there is nothing to recompute from.
     return (
         _episode_problems(result.episodes, specs)
@@ -124,7 +124,7 @@ def scope_of(result: Result, suite: Suite) -> Suite:
     """
     if result.complete:
         return suite
-    part = restricted(suite, [episode.id for episode in result.episodes])
+    part = suite.restricted([episode.id for episode in result.episodes])
     if not part.tasks:
         raise problem(Code.INCOMPLETE, "episodes", f"none is of {suite.name}")
     return part
@@ -151,7 +151,7 @@ def _contradictions(result: Result, actual: dict[str, Any], source: str) -> list
 
 def playable(result: Result, suite: Suite) -> list[Spec]:
     """The episodes of a result that can be run again. Others have no policy, and count 0."""
-    specs = suites.episodes(scope_of(result, suite))
+    specs = scope_of(result, suite).episodes
     return [spec for spec in specs if has_policy(result, spec.task)]
 
 
@@ -281,7 +281,7 @@ def _unplayed_problems(result: Result, specs: Sequence[Spec]) -> list[Problem]:
 def _aggregate_problems(result: Result, suite: Suite, anchors: Anchors) -> list[Problem]:
     """Differences between the scores and those recomputed from the episodes."""
     try:
-        tasks, overall = scored(scope_of(result, suite), suite, anchors, result.episodes)
+        tasks, overall = aggregate(suite, anchors, result.episodes, scope_of(result, suite))
     except ScoringError as error:
         return list(error.problems)
     recomputed = {

@@ -26,8 +26,7 @@ from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.problems import Code, PolicyError, Problem, ScoringError
 from vnl_envs.sandbox.client import PolicyProcess
 from vnl_envs.scoring.documents import suites
-from vnl_envs.scoring.documents.schema.suite import Suite
-from vnl_envs.scoring.documents.suites import Spec
+from vnl_envs.scoring.documents.schema.suite import Spec, Suite
 from vnl_envs.scoring.results.episodes import episode_result
 from vnl_envs.scoring.results.files import NATIVE, stamps
 from vnl_envs.scoring.run.journal import Record
@@ -79,7 +78,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._specs = {spec.id: spec for spec in suites.episodes(job.suite)}
+        self._specs = {spec.id: spec for spec in job.suite.episodes}
         self._simulation: tuple[tuple[str, str, str], Simulations] | None = None
         self._measured: dict[tuple[str, str, str], Simulations] = {}
         self._policy: tuple[str, Policy] | None = None

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from vnl_envs.scoring.documents.schema.fields import (
@@ -86,6 +91,43 @@ class SuiteTask(Document):
     ]
 
 
+@dataclass(frozen=True)
+class Spec:
+    """One episode of a suite.
+
+    Attributes:
+        task: id of a registered task.
+        tier: name of the tier.
+        cell: cell, whose options the episode has.
+        number: number of the episode in its cell, from 0.
+        primary: primary metric of the task.
+    """
+
+    task: str
+    tier: str
+    cell: Cell
+    number: int
+    primary: Primary
+
+    @property
+    def id(self) -> str:
+        """The unique id in the suite, "task/tier/cell/number"."""
+        return f"{self.task}/{self.tier}/{self.cell.id}/{self.number}"
+
+    def seed(self, key: bytes) -> np.random.SeedSequence:
+        """The seed of the episode and of the policy's own generator; see the function `seed`."""
+        return seed(key, self.task, self.tier, f"{self.cell.id}/{self.number}")
+
+
+def seed(key: bytes, task: str, tier: str, episode: str) -> np.random.SeedSequence:
+    """The seed whose entropy is HMAC-SHA256(key, "task|tier|episode"), read big-endian.
+
+    Without the key the episodes are secret. With it anybody can recompute them.
+    """
+    digest = hmac.digest(key, f"{task}|{tier}|{episode}".encode(), "sha256")
+    return np.random.SeedSequence(int.from_bytes(digest, "big"))
+
+
 class Suite(Document):
     """A frozen list of episodes: `vnl_envs/data/suites/<name>.json`.
 
@@ -118,6 +160,33 @@ class Suite(Document):
     def sha256(self) -> str:
         """SHA-256 of its canonical text."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+
+    @property
+    def episodes(self) -> tuple[Spec, ...]:
+        """Every episode, in order. Episodes of a cell are contiguous."""
+        return tuple(
+            Spec(task.id, tier, cell, number, task.primary)
+            for task in self.tasks
+            for tier, cells in task.tiers.items()
+            for cell in cells
+            for number in range(cell.episodes)
+        )
+
+    def restricted(self, ids: Iterable[str]) -> Suite:
+        """The part with the given episodes, which are the first ones of their cells."""
+        counts = Counter(id.rpartition("/")[0] for id in {*ids})
+
+        def cells(task: str, tier: str, given: Sequence[Cell]) -> list[Cell]:
+            kept = [(cell, counts[f"{task}/{tier}/{cell.id}"]) for cell in given]
+            return [cell.model_copy(update={"episodes": n}) for cell, n in kept if n]
+
+        tasks = []
+        for task in self.tasks:
+            tiers = {tier: cells(task.id, tier, given) for tier, given in task.tiers.items()}
+            tiers = {tier: kept for tier, kept in tiers.items() if kept}
+            if tiers:
+                tasks.append(task.model_copy(update={"tiers": tiers}))
+        return self.model_copy(update={"tasks": tasks})
 
 
 class SuiteStamp(Document):
