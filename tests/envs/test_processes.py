@@ -77,13 +77,10 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.mark.parametrize("task_id", IDS)
 def test_same_bits_for_any_number_of_processes(make: Any, task_id: str) -> None:
-    """1, 2 and 4 processes give the same, new episodes and infos included."""
+    """1 and 3 processes, with unequal parts, give the same, new episodes and infos included."""
     actions = actions_of(task_of(task_id), 40, NUM)
     expected = run_vector(make(task_id, processes=1), actions, seed=3)
-    for processes in (2, 4):
-        env = make(task_id, processes=processes)
-        assert_same(run_vector(env, actions, seed=3), expected)
-        env.close()
+    assert_same(run_vector(make(task_id, processes=3), actions, seed=3), expected)
 
 
 @pytest.mark.parametrize(

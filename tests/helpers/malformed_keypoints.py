@@ -96,7 +96,7 @@ def _damaged(what: str, content: bytes, suffix: str) -> Iterator[Wrong]:
     for size in sorted({*header, *rng.integers(200, len(content), 20).tolist(), len(content) - 1}):
         if size < len(content):
             yield Wrong(f"{what}: cut at {size}", FORMAT, content[:size], suffix)
-    for i in range(25):
+    for i in range(8):
         turned = bytearray(content)
         where = int(rng.integers(126, 400 if i % 2 else len(content)))
         turned[where] ^= 1 << int(rng.integers(8))

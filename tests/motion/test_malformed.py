@@ -76,16 +76,13 @@ def test_malformed_files(tmp_path: Path) -> None:
     assert refused >= FEWEST
 
 
-def few_of_each_format() -> list[Case]:
-    """The first refused case without arguments of its own, and the last, of each format."""
+def one_of_each_format() -> list[Case]:
+    """A refused case of each format, without arguments of its own."""
     sound = [case for case in cases() if not case.harmless and set(case.arguments) <= {"rate"}]
-    by_format: dict[str, list[Case]] = {}
-    for case in sound:
-        by_format.setdefault(case.format, []).append(case)
-    return [case for found in by_format.values() for case in (found[0], found[len(found) // 2])]
+    return list({case.format: case for case in sound}.values())
 
 
-@pytest.mark.parametrize("case", few_of_each_format(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", one_of_each_format(), ids=lambda case: case.name)
 def test_malformed_files_on_the_command_line(case: Case, tmp_path: Path) -> None:
     """One line, exit code 2, no traceback, and nothing written."""
     path, out = tmp_path / f"wrong{case.suffix}", tmp_path / "clips.h5"

@@ -27,7 +27,7 @@ from vnl_envs.scenes.world import World
 from vnl_envs.testing.environments import task_of
 
 ROOT = Path(__file__).parents[2]
-STATES = 10
+STATES = 5
 SMALL = 480
 """Width of a window, pixels: pictures are drawn without a graphics card."""
 BODIES = "vnl/RodentImitation-v0", "vnl/HumanoidImitation-v0"

@@ -45,7 +45,6 @@ from vnl_envs.scoring.board.views import by_task
 from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
 from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.documents.schema.text import to_text
-from vnl_envs.scoring.documents.suites import episodes
 from vnl_envs.scoring.results.files import read_result, records_name, write_result
 from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.statistics import resampling
@@ -245,7 +244,7 @@ def test_what_a_build_before_wrote_is_removed(small, tmp_path):
     (out / LIST).write_text(json.dumps(listed))
     assert build(small, out).exit_code == 0
     assert (tmp_path / "precious").exists()
-    for text in ("[]", "{", '{"index.html": 1, "entry-mine.html": []}'):
+    for text in ("{", '{"index.html": 1, "entry-mine.html": []}'):
         (out / LIST).write_text(text)
         assert build(small, out).exit_code == 0
 
@@ -436,7 +435,7 @@ def test_report_names_the_tasks_the_failures_and_hostile_names_as_they_are(tmp_p
 def test_a_report_says_how_to_run_just_its_episodes(engine, part, options):
     suite = make_suite()
     scope = (part and part_of(suite, engine, *part)) or suite
-    ids = {spec.id for spec in episodes(scope)}
+    ids = {spec.id for spec in scope.episodes}
     whole = make_result(suite, MAKERS[2])
     some = [episode for episode in whole.episodes if episode.id in ids]
     result = whole.model_copy(update={"engine": engine, "episodes": some})
@@ -485,12 +484,16 @@ def at(browser, root) -> Iterator[Visit]:
 
 
 @browsing
-def test_every_page_fits_a_phone_and_nothing_goes_wrong_on_it(site, browser, root):
+def test_every_page_fits_a_phone_and_says_what_is_on_it(site, browser, root):
+    """Headers, regions and pictures have names, and nothing goes wrong."""
     opened = visit(browser, root, NARROW)
+    nameless = "th:not([scope]), [role=region]:not([aria-label]), svg[role=img]:not([aria-label])"
     for name in pages(site):
         opened.open(name)
         width = opened.page.evaluate("document.documentElement.scrollWidth")
         assert width <= NARROW, name
+        assert opened.page.locator(nameless).count() == 0, name
+        assert opened.page.locator("h1").count() == 1, name
     opened.page.context.close()
     # The videos of made-up results are none.
     assert [fault for fault in opened.faults if ".mp4" not in fault] == []
@@ -623,17 +626,6 @@ def test_text_stands_out_from_its_ground(browser, root, scheme):
     opened.open("index.html")
     assert min(opened.page.evaluate(_RATIO)) >= 4.5
     opened.page.context.close()
-
-
-@browsing
-def test_headers_regions_and_pictures_are_named(site, at):
-    for name in pages(site):
-        at.open(name)
-        nameless = (
-            "th:not([scope]), [role=region]:not([aria-label]), svg[role=img]:not([aria-label])"
-        )
-        assert at.page.locator(nameless).count() == 0, name
-        assert at.page.locator("h1").count() == 1, name
 
 
 @browsing

@@ -230,9 +230,7 @@ SETS = 2000
     "name",
     [
         "exponential",
-        "lognormal, sigma 0.5",
         "beta(0.5, 0.5), u-shaped",
-        "five gaps, each cleared at 0.5",
         "clips of 1 to 8 episodes, 5 strata",
     ],
 )

@@ -89,18 +89,22 @@ class Side:
 
     def __init__(self, task_id: str, impl: str, **options: Any) -> None:
         self.env = make_functional(task_id, impl, **options)
-        self._still = make_functional(task_id, impl, **options)
-        # Without physics steps the task evaluates exactly the given state.
-        world = dataclasses.replace(self._still.task.world, substeps=0)
-        self._still.task.world = world
         self.put = jax.jit(jax.vmap(self.env.put))
         self.step = jax.jit(jax.vmap(self.env.step))
-        self._judge = jax.jit(jax.vmap(self._still.step))
+        self._judge = jax.jit(jax.vmap(self.env.step))
 
     def at(self, sample: Sample) -> dict[str, np.ndarray]:
         """Quantities of the sample's states, by name."""
         state = self.put(sample.start, sample.episode, sample.carry)
-        return quantities(self.env, self._judge(state, sample.action))
+        task = self.env.task
+        world = task.world
+        # Without physics steps the task evaluates exactly the given state. They are counted where
+        # a program is traced, and on the native engine where it runs.
+        task.world = dataclasses.replace(world, substeps=0)
+        try:
+            return quantities(self.env, self._judge(state, sample.action))
+        finally:
+            task.world = world
 
     def after(self, sample: Sample) -> dict[str, np.ndarray]:
         """Quantities one control step later, by name."""

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vnl_envs.motion.datasets import load_reference
-from vnl_envs.motion.feedforward import load_controls
 from vnl_envs.physics import Array, Physics, columns, namespace
 from vnl_envs.scenes.floor import Floor
 from vnl_envs.scenes.world import World
@@ -326,6 +325,9 @@ class Imitation(Task):
     @functools.cached_property
     def _load_controls(self) -> np.ndarray:
         """See `load_controls`."""
+        # Imported here: its SciPy takes as long to import as the body to make.
+        from vnl_envs.motion.feedforward import load_controls
+
         return load_controls(self.reference, self.body)
 
     def frame(self, episode: Episode, step: Array) -> Array:

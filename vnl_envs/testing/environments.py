@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import vnl_envs
 from vnl_envs.tasks.task import Task
 
-NUM, STEPS = 64, 60
+NUM, STEPS = 64, 40
 """Numbers of environments and control steps of a rollout."""
 
 

@@ -45,21 +45,21 @@ class ProcessChecks(Settings):
 
     def test_async_vector(self, task_id: str) -> None:
         """Gymnasium's process-per-environment vector gives the bits of its sequential one."""
-        self._check_async(task_id, task_id, "fork")
+        self._check_async(task_id, task_id, "fork", 2)
 
     def test_spawned_async_vector(self, task_id: str) -> None:
         """It does so with spawned interpreters too, which import `module`."""
         if not self.module:
             pytest.skip("no `module` says what registers the id")
-        self._check_async(task_id, f"{self.module}:{task_id}", "spawn")
+        self._check_async(task_id, f"{self.module}:{task_id}", "spawn", 1)
 
-    def _check_async(self, task_id: str, name: str, context: str) -> None:
+    def _check_async(self, task_id: str, name: str, context: str, num: int) -> None:
         make = functools.partial(gymnasium.make, name)
-        many = gymnasium.vector.AsyncVectorEnv([make] * 2, context=context)
-        actions = actions_of(task_of(task_id), 20, 2)
+        many = gymnasium.vector.AsyncVectorEnv([make] * num, context=context)
+        actions = actions_of(task_of(task_id), 20, num)
         try:
             actual = run_vector(many, actions, seed=0)
         finally:
             many.close(timeout=30)
-        reference = run_vector(sync(task_id, 2, AutoresetMode.NEXT_STEP), actions, seed=0)
+        reference = run_vector(sync(task_id, num, AutoresetMode.NEXT_STEP), actions, seed=0)
         assert_same(actual, reference)
