@@ -31,9 +31,8 @@ print(Path("/proc/self/status").read_text())
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux")
-@pytest.mark.parametrize("length", [FRAMES, SHORT], ids=["one clip", "many clips"])
-def test_an_hour(tmp_path: Path, length: int) -> None:
-    """Checked against its body positions, written again, in less than 2 GB, Python included."""
+def test_an_hour(tmp_path: Path) -> None:
+    """A clip, checked against its body positions, written again, in less than 2 GB."""
     body, source, target = body_of("rodent"), tmp_path / "hour.h5", tmp_path / "clips.h5"
     qpos = motion(body, SHORT)
     xpos = forward_kinematics(body, qpos)["xpos"][:, body.body_index(*body.body.tracked_bodies)]
@@ -42,9 +41,8 @@ def test_an_hour(tmp_path: Path, length: int) -> None:
         "body_positions": xpos.reshape(SHORT, -1),
     }  # fmt: skip
     with h5py.File(source, "w") as file:
-        for i in range(FRAMES // length):
-            whole = {key: np.tile(v, (length // SHORT, 1)) for key, v in fields.items()}
-            put_walker(file, f"clip_{i}", whole, 0.02)
+        whole = {key: np.tile(v, (FRAMES // SHORT, 1)) for key, v in fields.items()}
+        put_walker(file, "clip_1", whole, 0.02)
     status = subprocess.run(
         [sys.executable, "-c", IMPORT, str(source), str(target)],
         capture_output=True, text=True, check=True,
