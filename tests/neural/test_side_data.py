@@ -73,18 +73,27 @@ def test_the_spikes_of_each_frame(session_file: Path, clips: Path) -> None:
     assert neurons.units == spikes.shape[1]
 
 
-def test_the_latent_learns_neurons(session_file: Path, clips: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def weighted(
+    session_file: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ppo.Training:
+    """A run of four updates with neurons."""
+    return trained(tmp_path_factory.mktemp("runs") / "with", clips, 4, session_file, 1.0)
+
+
+def bits(folder: Path) -> float:
+    """Of the last update."""
+    return float(rows_of(folder / LOG)[-1]["bits_per_spike"])
+
+
+def test_the_latent_learns_neurons(
+    session_file: Path, clips: Path, weighted: ppo.Training, tmp_path: Path
+) -> None:
     """The read-out comes to predict them; without a weight the policy is as without them."""
-
-    def bits(name: str) -> float:
-        """Of the last update."""
-        return float(rows_of(tmp_path / name / LOG)[-1]["bits_per_spike"])
-
-    with_weight = trained(tmp_path / "with", clips, 4, session_file, 1.0)
-    assert bits("with") > 0.1
+    assert bits(weighted.run.folder) > 0.1
     without = trained(tmp_path / "without", clips, 2)
     unweighted = trained(tmp_path / "unweighted", clips, 2, session_file, 0.0)
-    assert abs(bits("unweighted")) < 1e-4
+    assert abs(bits(tmp_path / "unweighted")) < 1e-4
     # Rounding differs between the two programs.
     close = functools.partial(np.testing.assert_allclose, atol=1e-5)
     jax.tree.map(close, unweighted.state.params["actor"], without.state.params["actor"])
@@ -92,19 +101,18 @@ def test_the_latent_learns_neurons(session_file: Path, clips: Path, tmp_path: Pa
         tmp_path / "further", clips, 1, session_file, 1.0, init_from=tmp_path / "without"
     )
     assert float(further.state.observed.number) > float(without.state.observed.number)
-    assert with_weight.run.identity["neural_weight"] == 1.0
+    assert weighted.run.identity["neural_weight"] == 1.0
     assert "neurons" not in without.run.identity
 
 
 def test_a_run_with_neurons_goes_on_to_the_same_bits(
-    session_file: Path, clips: Path, tmp_path: Path
+    session_file: Path, clips: Path, weighted: ppo.Training, tmp_path: Path
 ) -> None:
-    whole = trained(tmp_path / "whole", clips, 2, session_file, 1.0)
-    trained(tmp_path / "parts", clips, 1, session_file, 1.0)
-    parts = trained(tmp_path / "parts", clips, 2, session_file, 1.0)
-    assert_same(whole.get_state()["state"], parts.get_state()["state"])
+    trained(tmp_path / "parts", clips, 2, session_file, 1.0)
+    parts = trained(tmp_path / "parts", clips, 4, session_file, 1.0)
+    assert_same(weighted.get_state()["state"], parts.get_state()["state"])
     with pytest.raises(ValueError, match="neural_weight is 1"):
-        trained(tmp_path / "parts", clips, 3, session_file, 0.5)
+        trained(tmp_path / "parts", clips, 5, session_file, 0.5)
 
 
 def test_the_command(session_file: Path, clips: Path, tmp_path: Path) -> None:
