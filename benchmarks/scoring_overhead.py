@@ -217,7 +217,7 @@ def harness_run(run: plan.Run) -> dict[str, int]:
 def bare_run(run: plan.Run) -> dict[str, int]:
     """Steps of each episode with environment and inference alone."""
     taken = {}
-    for task_id, of_task in groupby(run.suite.episodes, key=lambda spec: spec.task):
+    for task_id, of_task in groupby(run.suite.specs, key=lambda spec: spec.task):
         with tempfile.NamedTemporaryFile() as file:
             file.write(run.candidate.policies[task_id])
             file.flush()

@@ -43,9 +43,7 @@ def run(workers: int, episodes: int) -> tuple[plan.Run, list[Spec]]:
     isolated = launch.unavailable_reason() is None
     anchors = suites.load_anchors(suite)
     specs = [
-        spec
-        for task in policies
-        for spec in [s for s in suite.episodes if s.task == task][:episodes]
+        spec for task in policies for spec in [s for s in suite.specs if s.task == task][:episodes]
     ]
     return plan.Run(candidate, suite, anchors, season, isolated, workers), specs
 

@@ -41,7 +41,7 @@ def run(suite: Suite, policy: str) -> Iterator[EpisodeResult]:
     """Run every episode of a suite, cell by cell, with a policy that needs no training."""
     key = dev_key(suite)
     for (task_id, _, _), group in groupby(
-        suite.episodes, key=lambda spec: (spec.task, spec.tier, spec.cell.id)
+        suite.specs, key=lambda spec: (spec.task, spec.tier, spec.cell.id)
     ):
         specs = list(group)
         core = Core(make_cell(task_id, specs[0].cell), len(specs))
@@ -52,7 +52,7 @@ def run(suite: Suite, policy: str) -> Iterator[EpisodeResult]:
 
 def make_anchors(suite: Suite) -> Anchors:
     """Anchors of a suite: the random policy's primary metrics."""
-    count = len(suite.episodes)
+    count = len(suite.specs)
     results = list(tqdm(run(suite, POLICY), suite.name, count, unit="episode", disable=None))
     return Anchors(
         schema_version=1,

@@ -131,16 +131,15 @@ class Family:
 
 
 CORE = "Imitation", "JumpGap", "GoalReaching"
-FULL = (
-    Size(clip=8, training_clip=4, rung=15, drawn=100),
-    Size(clip=8, training_clip=0, rung=15, drawn=60),
-)
-"""Sizes in the nominal tier and in the others."""
+FULL = Size(clip=8, training_clip=4, rung=15, drawn=100)
+SMALLER = Size(clip=8, training_clip=0, rung=15, drawn=60)
+"""Without training clips."""
 FAMILIES = {
     "core": Family(
         "The leaderboard's suite: {tasks} tasks, five tiers",
         CORE,
-        *FULL,
+        nominal=FULL,
+        others=SMALLER,
         tiers=(NOMINAL, "sensors", "dynamics", "pushes", "simulator"),
     ),
     "quick": Family(
@@ -153,14 +152,15 @@ FAMILIES = {
     "wide": Family(
         "More of an animal's day: {tasks} tasks, one tier beside the nominal one",
         None,
-        *FULL,
+        nominal=FULL,
+        others=SMALLER,
         tiers=(NOMINAL, "dynamics"),
     ),
     "bodies": Family(
         "Bodies that differ: {tasks} tasks, a hundred other bodies in each of three tiers",
         ("GoalReaching", "Velocity"),
-        nominal=FULL[0],
-        others=FULL[0],
+        nominal=FULL,
+        others=FULL,
         tiers=(NOMINAL, *(name for name in TIERS if name.startswith("limbs"))),
     ),
 }

@@ -61,7 +61,7 @@ def test_public_names_exist() -> None:
         _ = vnl_envs.nothing_such
 
 
-def test_stepping_needs_no_learning_library() -> None:
+def test_stepping_loads_no_library_that_it_does_not_need() -> None:
     """Neither making nor stepping loads what only trainers and the check of motion use."""
     others = ("jax", "torch", "stable_baselines3", "scipy")
     code = (

@@ -410,7 +410,8 @@ def test_playground_wrapper(full_reset: bool) -> None:
 
 SHARDED = """
 import os
-os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
 import jax, numpy as np
 import vnl_envs
 from vnl_envs.envs.autoreset import Sharded

@@ -33,8 +33,8 @@ from vnl_envs.testing.processes import in_fork
 if os.name != "posix":
     pytest.skip("processes need a POSIX system", allow_module_level=True)
 
-# Each task once.
-IDS = [i for i in vnl_envs.task_ids() if "Rodent" in i]
+MOVING = [i for i in vnl_envs.task_ids() if "Rodent" in i and task_of(i).world.model.nmocap]
+"""Ids whose episodes have scenery, which processes share beside states."""
 GOAL, FALLS = "vnl/HumanoidGoalReaching-v0", "vnl/HumanoidImitation-v0"
 NUM = 5
 
@@ -75,7 +75,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 # The same bits
 
 
-@pytest.mark.parametrize("task_id", [i for i in IDS if task_of(i).world.model.nmocap])
+@pytest.mark.parametrize("task_id", MOVING)
 def test_same_bits_for_any_number_of_processes(make: Any, task_id: str) -> None:
     """1 and 3 processes, with unequal parts, give the same, new episodes and infos included."""
     actions = actions_of(task_of(task_id), 40, NUM)

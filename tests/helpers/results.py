@@ -174,10 +174,10 @@ def make_result(suite: Suite, maker: Maker, engine: str = "native") -> Result:
     rng = np.random.default_rng(sum(maker.name.encode()))
     scope = part_of(suite, engine) or suite
     if maker.part > 1:
-        nominal = [spec.id for spec in suite.episodes if spec.tier == "nominal"]
+        nominal = [spec.id for spec in suite.specs if spec.tier == "nominal"]
         scope = suite.restricted(nominal[:: maker.part])
-    ids = {spec.id for spec in scope.episodes}
-    made = [_episode(rng, spec, maker) for spec in suite.episodes]
+    ids = {spec.id for spec in scope.specs}
+    made = [_episode(rng, spec, maker) for spec in suite.specs]
     made = [episode for episode in made if episode.id in ids]
     tasks, overall = aggregate(suite, make_anchors(suite), made, scope)
     return Result(

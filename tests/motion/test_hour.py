@@ -42,7 +42,7 @@ def test_an_hour(tmp_path: Path) -> None:
     }  # fmt: skip
     with h5py.File(source, "w") as file:
         whole = {key: np.tile(v, (FRAMES // SHORT, 1)) for key, v in fields.items()}
-        put_walker(file, "clip_1", whole, 0.02)
+        put_walker(file, "clip", whole, 0.02)
     status = subprocess.run(
         [sys.executable, "-c", IMPORT, str(source), str(target)],
         capture_output=True, text=True, check=True,

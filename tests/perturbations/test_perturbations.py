@@ -42,7 +42,8 @@ LIMBS = {"limb_length": 0.15, "limb_size": 0.2}
 FILTERS = {"push": PUSH, "action_delay": 3, "action_repeat": 0.2}
 NOISE = {"joint_position": 0.02, "world_up": 0.01}
 VARIANTS = {
-    "test/Filters-v0": ("vnl/HumanoidJumpGap-v0", {**FIELDS, **FILTERS,
+    "test/Fields-v0": (RAT, {**FIELDS, "action_delay": 2, "observation_noise": NOISE}),
+    "test/Filters-v0": ("vnl/HumanoidJumpGap-v0", {**FILTERS, "mass": 0.2,
                                                    "observation_noise": {"lag": 0.1}}),
     "test/Limbs-v0": ("vnl/RodentImitation-v0", {**FIELDS, **LIMBS, **FILTERS,
                                                  "observation_noise": NOISE}),

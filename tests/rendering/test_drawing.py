@@ -20,6 +20,9 @@ from vnl_envs.utils import opengl
 GOAL = "vnl/RodentGoalReaching-v0"
 
 
+LIBRARIES = "osmesa", "egl"
+
+
 @functools.cache
 def works(backend: str) -> bool:
     """Whether an OpenGL library draws here."""
@@ -56,9 +59,6 @@ def in_thread(function):
     )  # fmt: skip
 
 
-LIBRARIES = "osmesa", "egl"
-
-
 @pytest.fixture(params=LIBRARIES)
 def backend(request: Any) -> str:
     """Each OpenGL library that works here."""
@@ -71,7 +71,9 @@ def backend(request: Any) -> str:
 def any_backend() -> str:
     """The first library that works here, for what does not depend on it."""
     found = next(filter(works, LIBRARIES), None)
-    return found or pytest.skip(f"none of {', '.join(LIBRARIES)} here")
+    if found is None:
+        pytest.skip(f"none of {', '.join(LIBRARIES)} here")
+    return found
 
 
 def fine(code: str, backend: str, **environment: str) -> None:

@@ -435,7 +435,7 @@ def test_report_names_the_tasks_the_failures_and_hostile_names_as_they_are(tmp_p
 def test_a_report_says_how_to_run_just_its_episodes(engine, part, options):
     suite = make_suite()
     scope = (part and part_of(suite, engine, *part)) or suite
-    ids = {spec.id for spec in scope.episodes}
+    ids = {spec.id for spec in scope.specs}
     whole = make_result(suite, MAKERS[2])
     some = [episode for episode in whole.episodes if episode.id in ids]
     result = whole.model_copy(update={"engine": engine, "episodes": some})

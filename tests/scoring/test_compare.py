@@ -81,7 +81,7 @@ def _result(
     """Scores around `skill`, drawn by `noise`; times `kept` in the other tier."""
     rng = np.random.default_rng(noise)
     rows = []
-    for spec in SUITE.episodes:
+    for spec in SUITE.specs:
         score = float(np.clip(skill + rng.normal() / 10, 0, 1))
         rows.append(
             {"id": spec.id, "end": "truncated", "reason": None, "steps": 1, "clipped": 0,

@@ -462,5 +462,5 @@ def test_files_of_a_board_are_regular_ones_of_its_own(
 
 def test_a_score_is_not_taken_from_a_made_up_episode() -> None:
     """What these tests make up is consistent with itself."""
-    spec = next(s for s in SUITE.episodes if "Goal" in s.task)
+    spec = next(s for s in SUITE.specs if "Goal" in s.task)
     assert played(spec, 0.6).score == pytest.approx(0.6)

@@ -60,7 +60,7 @@ def _kill_at_random(what: plan.Run, out: Path) -> list[int]:
     with pytest.MonkeyPatch.context() as patched:
         make_inline(patched)
         # Compiled before the forks.
-        for spec in what.suite.episodes:
+        for spec in what.suite.specs:
             suites.make_cell(spec.task, spec.cell)
         return [killed_run(what, out, rng) for _ in range(KILLS)]
 
@@ -196,7 +196,7 @@ def test_a_cell_is_compiled_once(
 
     monkeypatch.setattr(suites, "make_cell", make)
     runner.run(what, tmp_path, silent, progress=False)
-    assert len(made) == len(set(made)) == len({*map(worker.cell_of, what.suite.episodes)})
+    assert len(made) == len(set(made)) == len({*map(worker.cell_of, what.suite.specs)})
     expected = (finished / runner.RESULT).read_bytes()
     assert (tmp_path / runner.RESULT).read_bytes() == expected
 
@@ -235,7 +235,7 @@ def test_the_start_of_a_policy_is_not_taken_for_its_speed(
         Worker, "_make_policy", lambda self, task, core: Slow(core.task.body.nu, clock)
     )
     with contextlib.closing(Worker(what.job)) as measuring:
-        measured = measuring.measure(what.suite.episodes[0].id)
+        measured = measuring.measure(what.suite.specs[0].id)
     assert (measured["build"], measured["step"]) == (101, 1)
 
 
@@ -322,7 +322,7 @@ def test_a_worker_that_is_killed_leaves_no_file(
         pytest.skip(reason)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     what = dataclasses.replace(what, candidate=plan.entry(bundle), isolated=isolated)
-    episode = next(spec.id for spec in what.suite.episodes if spec.task == GOALS)
+    episode = next(spec.id for spec in what.suite.specs if spec.task == GOALS)
     context = multiprocessing.get_context("spawn")
     done = context.Event()
     process = context.Process(target=_run_and_wait, args=(what.job, episode, done))
@@ -344,7 +344,7 @@ def _run_and_wait(job: worker.Job, episode: str, done: Any) -> None:
 
 def test_episodes_are_handed_out_once_each(suite: Suite) -> None:
     """Whichever worker asks when; and one that is alone stays in a cell."""
-    specs = suite.episodes
+    specs = suite.specs
     rng = random.Random(0)
     for workers in (1, 2, 3, 7):
         queue = runner.Queue(specs)

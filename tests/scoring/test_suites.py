@@ -28,7 +28,6 @@ from vnl_envs.scoring.documents.schema.suite import (
     Suite,
     SuiteStamp,
     SuiteTask,
-    seed,
 )
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results import scores
@@ -120,7 +119,7 @@ def test_a_suite_survives_its_file() -> None:
 def test_a_suite_lists_each_of_its_episodes_once(name: str) -> None:
     """Ids are unique, as many as the cells say, and cells differ by more than their name."""
     suite = suites.load_suite(name)
-    specs = suite.episodes
+    specs = suite.specs
     for task in suite.tasks:
         assert list(task.tiers) == list(suite.tiers)
         for cells in task.tiers.values():
@@ -181,9 +180,11 @@ def test_seeds_are_hmac_sha256(tmp_path: Any) -> None:
     """Against `printf … | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001…1f`."""
     (tmp_path / "key").write_text(KEY.hex() + "\n")
     key = suites.read_season_key(tmp_path / "key")
-    found = seed(key, "vnl/RodentGoalReaching-v0", "nominal", "course/7")
+    spec = suites.load_suite("quick-v2").specs[0]
+    cell = spec.cell.model_copy(update={"id": "course"})
+    own = Spec("vnl/RodentGoalReaching-v0", "nominal", cell, 7, spec.primary)
     digest = "1982055e84a17771cee2321d88ed447f31d8d219b32f981f3dc1ed84d0c3a06c"
-    assert found.entropy == int(digest, 16)
+    assert own.seed(key).entropy == int(digest, 16)
 
 
 def test_no_two_episodes_share_a_seed() -> None:
@@ -193,7 +194,7 @@ def test_no_two_episodes_share_a_seed() -> None:
         for name in SUITES
         for suite in [suites.load_suite(name)]
         for key in (suites.dev_key(suite), KEY)
-        for spec in suite.episodes
+        for spec in suite.specs
         if key != KEY or name == "core-v2"
     ]
     assert len(set(entropies)) == len(entropies)
@@ -226,7 +227,7 @@ class _FailsIn(Zero):
 def jump() -> tuple[Spec, ...]:
     """Episodes of the humanoid's corridor, in which a policy that does nothing soon falls."""
     suite = suites.load_suite("quick-v2")
-    specs = [s for s in suite.episodes if s.task == "vnl/HumanoidJumpGap-v0"]
+    specs = [s for s in suite.specs if s.task == "vnl/HumanoidJumpGap-v0"]
     return tuple(s for s in specs if s.tier == "dynamics" and s.cell.id == "width-0.4")
 
 
@@ -260,7 +261,7 @@ def test_a_policy_that_fails_ends_its_episode_only(jump: tuple[Spec, ...], begin
 def test_what_an_episode_earned_follows_from_its_figures() -> None:
     """Real episodes: reward over the steps to the clip's end; gaps and goals of five."""
     suite = suites.load_suite("quick-v2")
-    specs = suite.episodes
+    specs = suite.specs
     (clip,) = [s for s in specs if s.id.startswith("vnl/HumanoidImitation-v0/nominal/clip-kick/")]
     (finished,) = _run([clip], "track", 1)
     result = episode_result(clip, finished)
@@ -342,7 +343,7 @@ def _results(suite: Suite, score: dict[str, list[float]]) -> list[EpisodeResult]
             id=spec.id, end="truncated", reason=None, score=value, steps=10, clipped=0,
             metrics={"length": 10.0, "time_to_first_goal": None if value < 0.5 else 2 * value},
         )
-        for spec in suite.episodes
+        for spec in suite.specs
         for value in [score[spec.id.rpartition("/")[0]][spec.number]]
     ]  # fmt: skip
 
@@ -398,7 +399,7 @@ def test_aggregates_are_what_one_computes_by_hand() -> None:
 def test_an_estimate_lies_in_its_interval_and_one_unit_has_none(score: float) -> None:
     """Whatever rounding makes of a mean of equal scores."""
     whole = _suite()
-    ids = [spec.id for spec in whole.episodes]
+    ids = [spec.id for spec in whole.specs]
     suite = whole.restricted([id for id in ids if not id.endswith("training/1")])
     alike = {cell: [score] * len(values) for cell, values in SCORES.items()}
     tasks, overall = scores.aggregate(suite, _anchors(suite, 0.1, 0.0), _results(suite, alike))

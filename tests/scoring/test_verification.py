@@ -206,7 +206,7 @@ def test_a_changed_suite_is_not_scored_by_the_anchors_of_its_name(
 @pytest.mark.usefixtures("inline")
 def test_a_forged_episode_is_found_by_its_rerun(what: plan.Run, result: Result) -> None:
     """Even with all sums right, and on other stamps, where little is let pass."""
-    specs = verification.sample(what.suite.episodes, 1, seed=3)
+    specs = verification.sample(what.suite.specs, 1, seed=3)
     honest = verification.run_again(result, what, specs, progress=False)
     assert (honest.same, honest.differing_stamps, honest.problems) == (1, (), ())
     lie = forged(what, result, {specs[0].id})
@@ -231,7 +231,7 @@ def test_nobody_knows_which_episodes_will_be_run_again(
     true, path = finished / runner.RESULT, tmp_path / "result.json"
     told = [json.loads(score("verify", true, "--sample", 2, "--json").stdout) for _ in range(2)]
     assert told[0]["seed"] != told[1]["seed"]
-    specs = what.suite.episodes
+    specs = what.suite.specs
     spared = {spec.id for spec in verification.sample(specs, 2, seed=0)}
     write_result(path, forged(what, result, {spec.id for spec in specs} - spared))
     assert score("verify", path, "--sample", 2, "--seed", 0).exit_code == Code.OK
@@ -270,7 +270,7 @@ def test_a_record_tells_how_a_result_was_verified(
 @pytest.mark.usefixtures("inline")
 def test_on_another_machine_means_are_compared(what: plan.Run, result: Result) -> None:
     """Episodes part ways there; but not all of them upwards."""
-    specs = [spec for spec in what.suite.episodes if spec.task == IMITATION]
+    specs = [spec for spec in what.suite.specs if spec.task == IMITATION]
     for shift, wrong in ((0.0, False), (0.01, False), (0.2, True)):
         episodes = [
             e.model_copy(update={"score": e.score + shift + 0.01 * (i % 2)})
@@ -296,7 +296,7 @@ def test_episodes_that_are_run_again_have_a_process_of_the_policy_each(
 
     monkeypatch.setattr(worker, "PolicyProcess", Counted)
     half = dataclasses.replace(what, candidate=plan.entry(bundle))
-    goals = [spec for spec in what.suite.episodes if spec.task == GOALS][:3]
+    goals = [spec for spec in what.suite.specs if spec.task == GOALS][:3]
     with contextlib.closing(half.pool()) as pool:
         kept = {r.episode.id: r.episode for r in runner.records(pool, goals)}
     assert len(started) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -91,25 +93,32 @@ class Side:
         self.env = make_functional(task_id, impl, **options)
         self.put = jax.jit(jax.vmap(self.env.put))
         self.step = jax.jit(jax.vmap(self.env.step))
-        self._judge = jax.jit(jax.vmap(self.env.step))
+        self._evaluate = jax.jit(jax.vmap(self.env.step))
 
     def at(self, sample: Sample) -> dict[str, np.ndarray]:
         """Quantities of the sample's states, by name."""
         state = self.put(sample.start, sample.episode, sample.carry)
-        task = self.env.task
-        world = task.world
-        # Without physics steps the task evaluates exactly the given state. They are counted where
-        # a program is traced, and on the native engine where it runs.
-        task.world = dataclasses.replace(world, substeps=0)
-        try:
-            return quantities(self.env, self._judge(state, sample.action))
-        finally:
-            task.world = world
+        with _without_physics(self.env.task):
+            return quantities(self.env, self._evaluate(state, sample.action))
 
     def after(self, sample: Sample) -> dict[str, np.ndarray]:
         """Quantities one control step later, by name."""
         state = self.put(sample.start, sample.episode, sample.carry)
         return quantities(self.env, self.step(state, sample.action))
+
+
+@contextlib.contextmanager
+def _without_physics(task: Task) -> Iterator[None]:
+    """Context in which a step is no physics step: the task evaluates exactly the given state.
+
+    MJX reads the number of physics steps when a program is traced, the native engine when it runs.
+    """
+    world = task.world
+    task.world = dataclasses.replace(world, substeps=0)
+    try:
+        yield
+    finally:
+        task.world = world
 
 
 def quantities(env: FunctionalEnv, state: State) -> dict[str, np.ndarray]:

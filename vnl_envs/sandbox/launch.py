@@ -1,10 +1,10 @@
 """Runs programs that read untrusted bytes in a sandbox.
 
 The program sees the interpreter, the few packages that it needs, the folder `inside` and the given
-files, all read-only. It has no network, no other processes, no environment variables and no place
-to write to. `bubblewrap` makes this view. `confine.py` sets limits and filters system calls before
-the program starts. `docs/scoring_isolation.md` says what this protects against, and what it does
-not.
+files, all read-only. It has no network, no other processes, none of the harness's environment
+variables and no place to write to. `bubblewrap` makes this view. `confine.py` sets limits and
+filters system calls before the program starts. `docs/scoring_isolation.md` says what this protects
+against, and what it does not.
 """
 
 from __future__ import annotations

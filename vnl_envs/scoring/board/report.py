@@ -204,11 +204,11 @@ def reproduce(result: Result, suite: Suite, file: str, bundle: str) -> str:
 def _part_options(result: Result, suite: Suite) -> str | None:
     """The options of `run` for the episodes of a result; None if no options give them."""
     ids = [episode.id for episode in result.episodes]
-    counts = Counter(spec.task for spec in suite.restricted(ids).episodes)
+    counts = Counter(spec.task for spec in suite.restricted(ids).specs)
     tasks = list(counts) if len(counts) < len(suite.tasks) else []
     for number in (None, max(counts.values(), default=None)):
         part = part_of(suite, result.engine, tasks, number)
-        if [spec.id for spec in (part or suite).episodes] == ids:
+        if [spec.id for spec in (part or suite).specs] == ids:
             options = [f" --task {task}" for task in tasks]
             return "".join(options) + (f" --episodes {number}" if number else "")
     return None

@@ -1,4 +1,4 @@
-"""Suites by name, their anchors, and the keys of their seeds."""
+"""Suites by name: their anchors, keys of seeds, pins, and the tasks of their cells."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def _check(results: Sequence[Result], suite: Suite) -> None:
     Raises:
         ScoringError: they cannot.
     """
-    ids = {spec.id for spec in suite.episodes}
+    ids = {spec.id for spec in suite.specs}
     found = []
     for result in results:
         name, first = result.entrant.name, results[0]

@@ -101,7 +101,7 @@ def completed(suite: Suite, results: Iterable[EpisodeResult]) -> list[EpisodeRes
         ScoringError: an episode is not in the suite, is there twice, or has an impossible score or
             metric.
     """
-    specs = {spec.id: spec for spec in suite.episodes}
+    specs = {spec.id: spec for spec in suite.specs}
     ranges = {task.id: metric_ranges(task.id) for task in suite.tasks}
     given: dict[str, EpisodeResult] = {}
     for result in results:

@@ -160,7 +160,7 @@ def _in_lines(text: str) -> str:
 def is_complete(suite: Suite, engine: str, episodes: Sequence[EpisodeResult]) -> bool:
     """Whether every episode of a suite was run on the native engine."""
     ids = {episode.id for episode in episodes if episode.reason != Code.INCOMPLETE.slug}
-    return engine == NATIVE and ids == {spec.id for spec in suite.episodes}
+    return engine == NATIVE and ids == {spec.id for spec in suite.specs}
 
 
 def is_exposed(result: Result) -> bool:

@@ -103,7 +103,7 @@ def tabulate(suite: Suite, results: Iterable[EpisodeResult]) -> dict[str, dict[s
         ScoringError: see `completed`.
     """
     rows: dict[str, dict[str, list[tuple[Spec, EpisodeResult]]]] = {}
-    for spec, result in zip(suite.episodes, completed(suite, results), strict=True):
+    for spec, result in zip(suite.specs, completed(suite, results), strict=True):
         rows.setdefault(spec.task, {}).setdefault(spec.tier, []).append((spec, result))
     return {
         task: {tier: Table.of(own) for tier, own in tiers.items()} for task, tiers in rows.items()

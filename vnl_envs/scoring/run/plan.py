@@ -15,10 +15,7 @@ from vnl_envs.scoring.documents.schema.board import Anchors
 from vnl_envs.scoring.documents.schema.result import Entrant
 from vnl_envs.scoring.documents.schema.suite import Suite
 from vnl_envs.scoring.documents.schema.text import key_digest
-from vnl_envs.scoring.results.files import (
-    ENGINE_PACKAGES,
-    NATIVE,
-)
+from vnl_envs.scoring.results.files import ENGINE_PACKAGES, NATIVE
 from vnl_envs.scoring.run.pools import Actors, Pool, Processes
 from vnl_envs.scoring.run.worker import Job
 from vnl_envs.utils import checks
@@ -202,7 +199,7 @@ def part_of(
         episodes = CROSS_CHECKED
     if episodes is None and not tasks:
         return None
-    specs = [s for s in suite.episodes if not tasks or s.task in tasks]
+    specs = [s for s in suite.specs if not tasks or s.task in tasks]
     if episodes is not None:
         specs = [s for s in specs if s.tier == suites.NOMINAL and s.cell.counted]
         specs = [s for _, own in groupby(specs, lambda s: s.task) for s in islice(own, episodes)]

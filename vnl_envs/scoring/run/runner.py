@@ -17,10 +17,7 @@ from vnl_envs.scoring.documents.schema.result import EpisodeResult, Rates, Resul
 from vnl_envs.scoring.documents.schema.suite import Spec, SuiteStamp
 from vnl_envs.scoring.documents.schema.text import to_text
 from vnl_envs.scoring.results.episodes import completed
-from vnl_envs.scoring.results.files import (
-    is_complete,
-    write_result,
-)
+from vnl_envs.scoring.results.files import is_complete, write_result
 from vnl_envs.scoring.results.scores import aggregate, check_anchors
 from vnl_envs.scoring.run.journal import Journal, Record
 from vnl_envs.scoring.run.plan import Run, Say
@@ -53,7 +50,7 @@ def run(plan: Run, out: Path, say: Say, progress: bool = True) -> tuple[Result, 
         ScoringError: the run is impossible here, or the harness failed.
     """
     check_anchors(plan.suite, plan.anchors)
-    specs = plan.scope.episodes
+    specs = plan.scope.specs
     with contextlib.closing(plan.pool()) as pool:
         stamps = common_stamps(pool)
         with Journal(out, _header(plan, stamps)) as journal:

@@ -86,7 +86,7 @@ def contradictions(result: Result, suite: Suite, anchors: Anchors) -> list[Probl
     """
     if other := _other_suite(result, suite):
         return [other]
-    specs = scope_of(result, suite).episodes
+    specs = scope_of(result, suite).specs
     # Without the suite's episodes there is nothing to recompute from.
     return (
         _episode_problems(result.episodes, specs)
@@ -151,7 +151,7 @@ def _contradictions(result: Result, actual: dict[str, Any], source: str) -> list
 
 def playable(result: Result, suite: Suite) -> list[Spec]:
     """The episodes of a result that can be run again. Others have no policy, and count 0."""
-    specs = scope_of(result, suite).episodes
+    specs = scope_of(result, suite).specs
     return [spec for spec in specs if has_policy(result, spec.task)]
 
 

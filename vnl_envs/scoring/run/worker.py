@@ -78,7 +78,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._specs = {spec.id: spec for spec in job.suite.episodes}
+        self._specs = {spec.id: spec for spec in job.suite.specs}
         self._simulation: tuple[tuple[str, str, str], Simulations] | None = None
         self._measured: dict[tuple[str, str, str], Simulations] = {}
         self._policy: tuple[str, Policy] | None = None

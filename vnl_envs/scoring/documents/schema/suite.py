@@ -1,4 +1,4 @@
-"""A suite: a frozen list of episodes."""
+"""A suite: a frozen list of episodes, the seed of each, and parts of the list."""
 
 from __future__ import annotations
 
@@ -115,17 +115,14 @@ class Spec:
         return f"{self.task}/{self.tier}/{self.cell.id}/{self.number}"
 
     def seed(self, key: bytes) -> np.random.SeedSequence:
-        """The seed of the episode and of the policy's own generator; see the function `seed`."""
-        return seed(key, self.task, self.tier, f"{self.cell.id}/{self.number}")
+        """The seed of the episode and of the policy's own generator.
 
-
-def seed(key: bytes, task: str, tier: str, episode: str) -> np.random.SeedSequence:
-    """The seed whose entropy is HMAC-SHA256(key, "task|tier|episode"), read big-endian.
-
-    Without the key the episodes are secret. With it anybody can recompute them.
-    """
-    digest = hmac.digest(key, f"{task}|{tier}|{episode}".encode(), "sha256")
-    return np.random.SeedSequence(int.from_bytes(digest, "big"))
+        Its entropy is HMAC-SHA256(key, "task|tier|cell/number"), read big-endian. Without the key
+        the episodes are secret. With it anybody can recompute them.
+        """
+        name = f"{self.task}|{self.tier}|{self.cell.id}/{self.number}"
+        digest = hmac.digest(key, name.encode(), "sha256")
+        return np.random.SeedSequence(int.from_bytes(digest, "big"))
 
 
 class Suite(Document):
@@ -162,7 +159,7 @@ class Suite(Document):
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
     @property
-    def episodes(self) -> tuple[Spec, ...]:
+    def specs(self) -> tuple[Spec, ...]:
         """Every episode, in order. Episodes of a cell are contiguous."""
         return tuple(
             Spec(task.id, tier, cell, number, task.primary)
@@ -173,7 +170,7 @@ class Suite(Document):
         )
 
     def restricted(self, ids: Iterable[str]) -> Suite:
-        """The part with the given episodes, which are the first ones of their cells."""
+        """The part that has as many episodes of each cell as are given, the first ones."""
         counts = Counter(id.rpartition("/")[0] for id in {*ids})
 
         def cells(task: str, tier: str, given: Sequence[Cell]) -> list[Cell]:
