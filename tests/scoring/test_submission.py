@@ -231,7 +231,7 @@ def test_a_policy_exported_as_stable_baselines3_documents_packs_and_scores(
 
     suite = suites.load_suite("quick-v2")
     result = read_result(out / runner.RESULT)
-    specs = plan.part_of(suite, "native", [IMITATION], 3).episodes
+    specs = plan.part_of(suite, "native", [IMITATION], 3).specs
     assert [episode.id for episode in result.episodes] == [spec.id for spec in specs]
     for spec, episode in zip(specs, result.episodes, strict=True):
         core = Core(suites.make_cell(spec.task, spec.cell), 1, 1)
