@@ -662,10 +662,12 @@ def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
         assert training(updates * UPDATE)
         return training
 
-    run_on(tmp_path / "up", 1)
-    up = run_on(tmp_path / "up", 2, resume=True)
+    up = run_on(tmp_path / "up", 2)
     assert [row["level"] for row in log_of(tmp_path / "up" / "run")] == ["0", "1"]
     assert up.algorithm.env.task.distance == [0.3, 0.4]
+    run_on(tmp_path / "parts", 1)
+    again = run_on(tmp_path / "parts", 2, resume=True)
+    assert_same(up.get_state()["state"], again.get_state()["state"])
     # Below `demote`, back.
     up.h = dataclasses.replace(up.h, promote=1e9, demote=1e9)
     up.evaluated()

@@ -63,8 +63,8 @@ def check(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], table: Any
 
 
 # Goal reaching and gaps are compared under perturbations too. Velocity and two-touch have the
-# physics of goal reaching, and `test_jax_gives_the_same` has their code. A task on
-# a ground of its own has one body per engine.
+# physics of goal reaching, and `test_jax_gives_the_same` has their code. A task on a ground of
+# its own has one body per engine.
 PAIRS = [
     ("vnl/RodentImitation-v0", "warp"),
     ("vnl/HumanoidImitation-v0", "warp"),

@@ -211,7 +211,7 @@ class PerturbedTask(Task):
     def _next_carry(self, commands: list[Array], carry: Carry) -> dict[str, Array]:
         """The kinds' parts of the next carry, by name without the prefix."""
         remembered = _added(carry)
-        after = {name: remembered[name] for name in {FALLEN_HEIGHT} & remembered.keys()}
+        after = {FALLEN_HEIGHT: remembered[FALLEN_HEIGHT]} if FALLEN_HEIGHT in remembered else {}
         after |= {"step": remembered["step"] + 1} if self._seeded else {}
         for kind, (given, passed) in zip(self._kinds, pairwise(commands), strict=True):
             after |= kind.next_carry(given, passed, remembered)
