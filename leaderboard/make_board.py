@@ -1,7 +1,8 @@
 """Score the references and the baselines: `python -m leaderboard.make_board RUNS [NAME ...]`.
 
 RUNS is a folder for unfinished runs; the same command resumes them. Results are written to
-`results/` and added to `board.json`. Three options process existing results: `--verify` runs every
+`results/` and added to `board.json`: `NAME.json` on the leaderboard's suite, `SUITE-NAME.json` on
+another one (`--suite SUITE`). Three options process existing results: `--verify` runs every
 episode again and writes `results/NAME.verified.json`, `--cross` runs some episodes on MJX, and
 `--film` films some into `videos/`, which the repository does not keep.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -38,64 +40,80 @@ CROSS_BODY = "rodent"
 """Body whose tasks are cross-checked. Only one, as each task takes minutes to compile."""
 
 
-def candidate(name: str) -> plan.Candidate:
-    """A reference, or a baseline packed from its checkpoints."""
-    if name in REFERENCES:
-        return plan.reference(name)
-    make_submissions.main(name)
-    return plan.entry(make_submissions.FOLDER / f"{name}.zip")
+@dataclass(frozen=True)
+class Row:
+    """A reference or a baseline on a suite.
+
+    Attributes:
+        name: name of the reference or the bundle.
+        suite: name of the suite.
+    """
+
+    name: str
+    suite: str = make_submissions.SUITE
+
+    @property
+    def stem(self) -> str:
+        """Name of its files."""
+        return make_submissions.stem(self.name, self.suite)
+
+    @property
+    def candidate(self) -> plan.Candidate:
+        """The reference, or the baseline packed from its checkpoints."""
+        if self.name in REFERENCES:
+            return plan.reference(self.name)
+        return plan.entry(make_submissions.pack(self.name, self.suite))
 
 
-def run_of(name: str) -> plan.Run:
-    """The run of a candidate on the suite of the leaderboard."""
-    scored = candidate(name)
-    suite = suites.load_suite(make_submissions.SUITE)
+def run_of(row: Row) -> plan.Run:
+    """The run of a row."""
+    scored, suite = row.candidate, suites.load_suite(row.suite)
     season = plan.season_of(suite, "dev", None)
     isolated = plan.isolation(scored, season, print)
     workers = os.cpu_count() or 1
     return plan.Run(scored, suite, suites.load_anchors(suite), season, isolated, workers)
 
 
-def score(name: str, runs: Path) -> None:
+def score(row: Row, runs: Path) -> None:
     """Run a candidate and publish its result."""
-    run = run_of(name)
-    out = runs / f"{run.suite.name}-{name}"
+    run = run_of(row)
+    out = runs / f"{row.suite}-{row.name}"
     result, _ = runner.run(run, out, print)
     RESULTS.mkdir(exist_ok=True)
-    write_result(RESULTS / f"{name}.json", result)
+    write_result(RESULTS / f"{row.stem}.json", result)
     speed = out / runner.SPEED
     if speed.is_file():
-        shutil.copyfile(speed, RESULTS / f"{name}.speed.json")
-    publish(BoardEntry(result=f"{name}.json", pinned=name in REFERENCES))
+        shutil.copyfile(speed, RESULTS / f"{row.stem}.speed.json")
+    publish(BoardEntry(result=f"{row.stem}.json", pinned=row.name in REFERENCES))
 
 
-def verify(name: str) -> None:
+def verify(row: Row) -> None:
     """Run every episode of a published result again, and keep the record.
 
     Raises:
         ScoringError: the result is of another candidate, or the episodes do not reproduce it.
     """
-    run = run_of(name)
-    result = check_published(name, run)
+    run = run_of(row)
+    result = check_published(row, run)
     specs = verification.playable(result, run.suite)
     again = verification.run_again(result, run, specs)
     if again.problems:
         raise ScoringError(again.problems)
-    verification.write_record(RESULTS / f"{name}.json", result, len(specs), again, None)
+    verification.write_record(RESULTS / f"{row.stem}.json", result, len(specs), again, None)
 
 
-def cross_check(name: str, runs: Path) -> None:
+def cross_check(row: Row, runs: Path) -> None:
     """Run some nominal episodes of a published result on another engine, and publish the result.
 
     Args:
-        name: name of the result.
+        row: row of the result.
         runs: folder for unfinished runs.
 
     Raises:
         ScoringError: the result is of another candidate.
     """
-    run = run_of(name)
-    check_published(name, run)
+    run = run_of(row)
+    check_published(row, run)
     chosen = [
         task.id
         for task in run.suite.tasks
@@ -103,44 +121,44 @@ def cross_check(name: str, runs: Path) -> None:
     ]
     part = plan.part_of(run.suite, CROSS_ENGINE, chosen)
     run = dataclasses.replace(run, engine=CROSS_ENGINE, part=part)
-    out = runs / f"{run.suite.name}-{name}-{CROSS_ENGINE}"
+    out = runs / f"{row.suite}-{row.name}-{CROSS_ENGINE}"
     result, _ = runner.run(run, out, print)
-    file = f"{name}.{CROSS_ENGINE}.json"
+    file = f"{row.stem}.{CROSS_ENGINE}.json"
     write_result(RESULTS / file, result)
-    (row,) = (row for row in board() if row.result == f"{name}.json")
-    publish(row.model_copy(update={"cross_checks": [file]}))
+    (entry,) = (entry for entry in board() if entry.result == f"{row.stem}.json")
+    publish(entry.model_copy(update={"cross_checks": [file]}))
 
 
-def film(name: str) -> None:
+def film(row: Row) -> None:
     """Film some episodes of a published result.
 
     Raises:
         ScoringError: the result is of another candidate.
     """
-    run = run_of(name)
-    result = check_published(name, run)
-    videos.write_videos(result, run, FOLDER / videos.FOLDER, name)
-    replay(name)
+    run = run_of(row)
+    result = check_published(row, run)
+    videos.write_videos(result, run, FOLDER / videos.FOLDER, row.stem)
+    replay(row)
 
 
-def replay(name: str) -> None:
+def replay(row: Row) -> None:
     """Write replays of the same episodes.
 
     Raises:
         ScoringError: the result is of another candidate.
     """
-    run = run_of(name)
-    replays.write_replays(check_published(name, run), run, FOLDER / replays.FOLDER, name)
+    run = run_of(row)
+    replays.write_replays(check_published(row, run), run, FOLDER / replays.FOLDER, row.stem)
 
 
-def check_published(name: str, run: plan.Run) -> Result:
+def check_published(row: Row, run: plan.Run) -> Result:
     """The result on the board, checked to be of the same candidate.
 
     Raises:
         ScoringError: the result is of another candidate or contradicts itself, and must be scored
             again.
     """
-    result = read_result(RESULTS / f"{name}.json")
+    result = read_result(RESULTS / f"{row.stem}.json")
     problems = verification.claims(result, run.suite, run.anchors)
     problems = problems or verification.run_problems(result, run)
     if problems:
@@ -180,6 +198,7 @@ def main(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="entries; default all")
     ] = None,
+    suite: Annotated[str, typer.Option(help="name of a packaged suite")] = make_submissions.SUITE,
     cross: Annotated[
         bool, typer.Option("--cross", help=f"cross-check results on MJX ({CROSS_ENGINE})")
     ] = False,
@@ -189,14 +208,15 @@ def main(
     """Score entries, or process their results as the options say."""
     runs.mkdir(parents=True, exist_ok=True)
     for name in names or (*REFERENCES, *make_submissions.BASELINES):
+        row = Row(name, suite)
         if verified:
-            verify(name)
+            verify(row)
         if cross:
-            cross_check(name, runs)
+            cross_check(row, runs)
         if films:
-            film(name)
+            film(row)
         if not (verified or cross or films):
-            score(name, runs)
+            score(row, runs)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def record_entries() -> None:
             folder = make_board.FOLDER / replays.FOLDER / name
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                make_board.replay(name)
+                make_board.replay(make_board.Row(name))
             except ScoringError as error:
                 # The bundle is of the policies of now, too.
                 (make_submissions.FOLDER / f"{name}.zip").unlink(missing_ok=True)

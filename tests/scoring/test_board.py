@@ -33,7 +33,7 @@ from results import (
 from rich.console import Console
 from typer.testing import CliRunner
 
-from leaderboard import make_board
+from leaderboard import make_board, make_submissions
 from vnl_envs.cli.score import app
 from vnl_envs.problems import Code
 from vnl_envs.replays.page import jpeg
@@ -45,6 +45,7 @@ from vnl_envs.scoring.board.views import by_task
 from vnl_envs.scoring.documents.schema.board import Board, BoardEntry
 from vnl_envs.scoring.documents.schema.result import Estimate
 from vnl_envs.scoring.documents.schema.text import to_text
+from vnl_envs.scoring.documents.suites import load_suite
 from vnl_envs.scoring.results.files import read_result, records_name, write_result
 from vnl_envs.scoring.run.plan import part_of
 from vnl_envs.statistics import resampling
@@ -404,6 +405,17 @@ def test_publishing_again_keeps_what_still_holds(small, monkeypatch):
     make_board.publish(BoardEntry(result=name))
     rows = {row.result: row for row in make_board.board()}
     assert rows[name].cross_checks == []
+
+
+def test_a_bundle_has_the_policies_of_its_suite(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_submissions, "FOLDER", tmp_path)
+    row = make_board.Row("ppo", "bodies-v1")
+    assert row.stem == "bodies-v1-ppo"
+    tasks = {task.id for task in load_suite("bodies-v1").tasks}
+    entry = row.candidate.entrant
+    assert set(entry.policies) <= tasks
+    assert "vnl/RodentGoalReaching-v0" in entry.policies
+    assert [path.name for path in tmp_path.iterdir()] == ["bodies-v1-ppo.zip"]
 
 
 def test_report_names_the_tasks_the_failures_and_hostile_names_as_they_are(tmp_path):
