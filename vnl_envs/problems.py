@@ -63,6 +63,10 @@ class Problem(NamedTuple):
     message: str
 
 
+# Problems in an error's message: a wrong result has one for each of its thousands of episodes.
+_SHOWN = 20
+
+
 class ScoringError(Exception):
     """Problems found in one pass; the first one decides the exit code.
 
@@ -72,7 +76,10 @@ class ScoringError(Exception):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(f"{p.where}: {p.message}" for p in self.problems))
+        lines = [f"{p.where}: {p.message}" for p in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"and {len(self.problems) - _SHOWN} more")
+        super().__init__("; ".join(lines))
 
     @property
     def code(self) -> Code:

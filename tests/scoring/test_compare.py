@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from vnl_envs.cli.score import app
-from vnl_envs.problems import Code, ScoringError
+from vnl_envs.problems import Code, ScoringError, problem
 from vnl_envs.scoring.board import printed
 from vnl_envs.scoring.documents import suites
 from vnl_envs.scoring.documents.schema.board import Anchors
@@ -282,3 +282,12 @@ def test_aggregates() -> None:
         across_seeds.probability_of_improvement(a, b[:, :2])
     with pytest.raises(ValueError, match="finite numbers of shape"):
         across_seeds.iqm([[np.nan]] * 5)
+
+
+def test_an_error_of_thousands_of_problems_is_a_few_lines() -> None:
+    """All problems stay in the list; the message names the first ones and counts the others."""
+    error = ScoringError([problem(Code.SCHEMA, f"episode {i}", "is wrong").problems[0]
+                          for i in range(3000)])  # fmt: skip
+    assert len(error.problems) == 3000
+    assert str(error).startswith("episode 0: is wrong; episode 1: ")
+    assert str(error).endswith("episode 19: is wrong; and 2980 more")
