@@ -141,7 +141,7 @@ def steps_of(folder: Path) -> int:
 
 
 def keep(row: Row, seed: int, runs: Path) -> None:
-    """Keep the networks of a run, without parts that restart: episodes and Adam's moments."""
+    """Keep the networks of a run, without parts that restart: episodes, replay, PPO's moments."""
     folder, kept = row.folder(runs, seed), KEPT / row.stem(seed)
     if not (folder / CHECKPOINT).is_file():
         return

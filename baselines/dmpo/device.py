@@ -85,6 +85,9 @@ class DeviceDMPO:
         specs = Run(same, spread, rings, same, same)  # type: ignore[arg-type]
         shard: dict[str, Any] = {"mesh": self._mesh, "check_vma": False}
         self._init = jax.jit(jax.shard_map(self._start, in_specs=same, out_specs=specs, **shard))
+        self._renew = jax.jit(
+            jax.shard_map(self._again, in_specs=(specs,), out_specs=specs, **shard)
+        )
         self._iterate = jax.jit(
             jax.shard_map(self._one, in_specs=(specs,), out_specs=(specs, same), **shard),
             donate_argnums=0,
@@ -93,6 +96,10 @@ class DeviceDMPO:
     def init(self, seed: int) -> Run:
         """The state before learning. Its replay holds `warmup` random steps."""
         return self._init(jax.random.PRNGKey(seed))
+
+    def renewed(self, run: Run) -> Run:
+        """The state with new episodes, and with `warmup` steps of its own policy as replay."""
+        return self._renew(run)
 
     def iterate(self, run: Run) -> tuple[Run, dict[str, jax.Array]]:
         """Make `unroll` control steps of every environment, then `updates` updates.
@@ -106,31 +113,43 @@ class DeviceDMPO:
 
     def _start(self, key: jax.Array) -> Run:
         learner_key, key = jax.random.split(key)
-        own = self._own(key)
         learner = self.learner.init(learner_key)
-        num = self.num_envs // self._devices
-        reset_key, act_key = jax.random.split(own)
-        environments = self.env.reset(jax.random.split(reset_key, num))
-        nu = self.learner.action_size
-        replay = Replay.empty(self._capacity, num, self.learner.observation_size, nu)
 
-        def random(key: jax.Array, _: Any) -> jax.Array:
-            return jax.random.uniform(key, (num, nu), minval=-1.0, maxval=1.0)
+        def random(key: jax.Array, observation: jax.Array) -> jax.Array:
+            shape = (len(observation), self.learner.action_size)
+            return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
-        environments, steps, _ = self._collect(environments, act_key, self._warmup, random)
+        environments, replay, steps = self._filled(self._own(key), random)
         learner = self._observe(learner, steps)
         key = jax.random.fold_in(key, 1)
         count = jnp.asarray(self._warmup * self.num_envs, jnp.int32)
-        return Run(learner, environments, replay.insert(steps), key, count)
+        return Run(learner, environments, replay, key, count)
+
+    def _again(self, run: Run) -> Run:
+        key, shared = jax.random.split(run.key)
+        policy = self._policy(run.learner)
+        environments, replay, _ = self._filled(self._own(shared), policy)
+        count = run.steps + self._warmup * self.num_envs
+        return Run(run.learner, environments, replay, key, count)
+
+    def _filled(self, key: jax.Array, policy: Any) -> tuple[Any, Replay, Step]:
+        """New environments after `warmup` steps of a policy, a replay of them, and the steps."""
+        num = self.num_envs // self._devices
+        reset_key, act_key = jax.random.split(key)
+        environments = self.env.reset(jax.random.split(reset_key, num))
+        sizes = self.learner.observation_size, self.learner.action_size
+        environments, steps, _ = self._collect(environments, act_key, self._warmup, policy)
+        return environments, Replay.empty(self._capacity, num, *sizes).insert(steps), steps
+
+    def _policy(self, learner: LearnerState) -> Any:
+        return lambda key, observation: self.learner.act(learner, observation, key)
 
     def _one(self, run: Run) -> tuple[Run, dict[str, jax.Array]]:
         key, shared = jax.random.split(run.key)
         act_key, learn_key = jax.random.split(self._own(shared))
-
-        def policy(key: jax.Array, observation: jax.Array) -> jax.Array:
-            return self.learner.act(run.learner, observation, key)
-
-        environments, steps, sums = self._collect(run.environments, act_key, self.unroll, policy)
+        environments, steps, sums = self._collect(
+            run.environments, act_key, self.unroll, self._policy(run.learner)
+        )
         replay = run.replay.insert(steps)
         learner, figures = self._learn(self._observe(run.learner, steps), replay, learn_key)
         count = run.steps + self.unroll * self.num_envs

@@ -240,6 +240,7 @@ class Distributed:
     """
 
     impl = "native"
+    renewed: tuple[str, ...] = ("streams",)
 
     def __init__(
         self,
@@ -281,16 +282,21 @@ class Distributed:
         self.pool: Pool
 
     def begin(self, saved: dict[str, Any] | None = None) -> None:
-        """Start the actors. Fill the replay with random steps, or restore a `get_state`."""
+        """Start the actors. Restore a `get_state`, or fill the replay: with random steps, or with
+        those of the restored policy.
+        """
         if saved is not None:
             self._set_state(saved)
         self.pool = Pool(self._ray, self._arguments, self._seed, self._lives)
         if saved is not None:
             self.pool.publish(leaves_of(acting(self.state)))
-            return
-        while self.steps < self.warmup:
+            if "streams" in saved:
+                return
+        begun = self.steps
+        while self.steps < begun + self.warmup:
             self._insert()
-        self._learning_since = self.steps
+        # The steps that fill a replay call for no updates.
+        self._learning_since += self.steps - begun
         self.pool.publish(leaves_of(acting(self.state)))
 
     def advance(self) -> dict[str, float]:
@@ -333,6 +339,8 @@ class Distributed:
         self.updates = int(self.state.updates)
         self.steps, self._learning_since = saved["steps"], saved["learning_since"]
         self._lives = saved["lives"]
+        if "streams" not in saved:
+            return
         own: list[Any] = [*self.streams.steps, self.streams.position, self.streams.filled]
         for array, kept in zip(own, saved["streams"], strict=True):
             np.copyto(array, kept)

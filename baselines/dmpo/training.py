@@ -48,6 +48,7 @@ class Driver(Protocol):
         layout: slices of its observations by name.
         impl: implementation of its physics.
         identity: fields of the driver in the run's record.
+        renewed: parts of the state without which a run can go on, with new ones.
         learner: the learner.
         state: state of the learner.
         steps: control steps so far, of all environments together.
@@ -57,6 +58,7 @@ class Driver(Protocol):
     layout: Mapping[str, slice]
     impl: str
     identity: dict[str, Any]
+    renewed: tuple[str, ...]
     learner: Learner
 
     @property
@@ -65,8 +67,8 @@ class Driver(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def begin(self, saved: Any = None) -> None:
-        """Start from scratch, or from a state of `get_state`."""
+    def begin(self, saved: dict[str, Any] | None = None) -> None:
+        """Start from scratch, or from a state of `get_state`, with or without its `renewed`."""
 
     def advance(self) -> dict[str, float]:
         """Make control steps, then updates. Figures as in `DeviceDMPO.iterate`."""
@@ -76,8 +78,9 @@ class Driver(Protocol):
         """Further present figures, or NaN."""
         ...
 
-    def get_state(self) -> Any:
-        """The state of training, for `begin`."""
+    def get_state(self) -> dict[str, Any]:
+        """The state of training by parts, for `begin`."""
+        ...
 
     def close(self) -> None:
         """End the other processes."""
@@ -110,6 +113,7 @@ class OnDevice:
         self.learner = self._trainer.learner
         # A run with actors has their number here, so that neither kind resumes the other.
         self.identity = {"actors": None}
+        self.renewed: tuple[str, ...] = ("environments", "replay")
 
     @property
     def state(self) -> LearnerState:
@@ -121,11 +125,15 @@ class OnDevice:
         """Control steps so far, of all environments together."""
         return int(self.run.steps)
 
-    def begin(self, saved: Any = None) -> None:
-        """Start from scratch, or from a state of `get_state`."""
+    def begin(self, saved: dict[str, Any] | None = None) -> None:
+        """See `Driver`."""
         self.run = self._trainer.init(self._seed)
-        if saved is not None:
-            self.run = with_leaves(self.run, saved)
+        if saved is None:
+            return
+        parts = {name: with_leaves(getattr(self.run, name), part) for name, part in saved.items()}
+        self.run = self.run._replace(**parts)
+        if not set(self.renewed) <= set(saved):
+            self.run = self._trainer.renewed(self.run)
 
     def advance(self) -> dict[str, float]:
         """Make one iteration."""
@@ -136,9 +144,9 @@ class OnDevice:
         """No further figures."""
         return {}
 
-    def get_state(self) -> Any:
-        """The arrays of the run."""
-        return leaves_of(self.run)
+    def get_state(self) -> dict[str, Any]:
+        """The arrays of each part of the run."""
+        return {name: leaves_of(part) for name, part in self.run._asdict().items()}
 
     def close(self) -> None:
         """Do nothing, because there are no other processes."""
@@ -234,7 +242,7 @@ class Training(run.Training):
 
     def begin(self, saved: dict[str, Any] | None) -> None:
         """Start from scratch, or from a state of `get_state`."""
-        self.driver.begin(saved["run"] if saved else None)
+        self.driver.begin(saved["state"] if saved else None)
         if saved:
             self._iteration, self._rows = saved["iteration"], saved["rows"]
 
@@ -242,7 +250,8 @@ class Training(run.Training):
         """What acting needs, and what training goes on from."""
         return {
             "model": self._acting(),
-            "run": self.driver.get_state(),
+            "state": self.driver.get_state(),
+            "renewed": self.driver.renewed,
             "iteration": self._iteration,
             "rows": self._rows,
         }

@@ -22,6 +22,7 @@ from baselines import hyperparameters, ppo, reproduce
 from baselines.checkpoint import read_tree
 from baselines.export import OnnxPolicy
 from baselines.ppo.__main__ import main as ppo_main
+from baselines.registered import DECODER, INTENTION, MLP, network_class
 from baselines.run import CHECKPOINT, LOG, rows_of
 from baselines.transfer.__main__ import main as transfer_main
 from vnl_envs.testing.comparison import assert_same
@@ -206,4 +207,7 @@ def test_every_row_of_the_campaign_can_be_run() -> None:
         task = arguments[arguments.index("--task") + 1]
         assert task in vnl_envs.task_ids()
         assert set(row.hours) == {"cpu", "gpu"}
-        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task)
+        algorithm = "dmpo" if "baselines.dmpo" in arguments else "ppo"
+        names = {"--network": INTENTION, "--decoder": DECODER}
+        network = network_class(algorithm, next((names[a] for a in arguments if a in names), MLP))
+        hyperparameters.load(getattr(network, "kind", ppo.Hyperparameters), network.file, task)
