@@ -12,6 +12,9 @@ import numpy as np
 Array = Any
 """A NumPy or JAX array; tasks are written for both."""
 
+GRAVITY = 9.81
+"""Acceleration of gravity, m/s², MuJoCo's default; every scene has it."""
+
 
 # A tuple made once: building a union in every call costs as much as the check.
 _NUMPY = (np.ndarray, np.generic)
@@ -52,6 +55,8 @@ class Physics:
         qpos: (..., nq) positions: root position (m), root quaternion (w, x, y, z), joints (rad).
         qvel: (..., nv) velocities: root linear (m/s, world frame), root angular (rad/s, root
             frame), joints (rad/s).
+        qfrc_actuator: (..., nv) forces of the actuators on the coordinates of `qvel` in the last
+            physics step, N m.
         act: (..., na) actuator activation states.
         xpos: (..., nbody, 3) body frame origins, m, world frame.
         xquat: (..., nbody, 4) body orientations, world frame.
@@ -63,6 +68,7 @@ class Physics:
 
     qpos: Array
     qvel: Array
+    qfrc_actuator: Array
     act: Array
     xpos: Array
     xquat: Array

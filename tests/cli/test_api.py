@@ -512,6 +512,22 @@ def test_info_with_an_option() -> None:
     assert plain != other
 
 
+def test_cost_of_transport() -> None:
+    """The energy of all episodes over the weight and the way; none where no distance counts."""
+    result = vnl_envs.evaluate(JUMP, "random", 3, seed=2)
+    mass, values = task_of(JUMP).body.mass.sum(), result.values
+    seconds = values["length"] * task_of(JUMP).dt
+    energy = (values["power"] * mass * seconds).sum()
+    cost = energy / (mass * 9.81 * values["distance"].sum())
+    assert result.cost_of_transport == pytest.approx(cost)
+    assert result.record()["cost_of_transport"] == pytest.approx(cost)
+    shown = run("evaluate", JUMP, "--policy", "random", "--episodes", "3", "--seed", "2").stdout
+    assert f"cost of transport (energy / weight / distance): {cost:.3g}" in shown
+    goals = vnl_envs.evaluate(GOAL, "zero", 1)
+    assert goals.cost_of_transport is None
+    assert "cost_of_transport" not in goals.record()
+
+
 def test_evaluate_command() -> None:
     """JSON alone on the output, equal to the function's."""
     result = run("evaluate", IMITATION, "--policy", "zero", "--episodes", "3", "--seed", "4",

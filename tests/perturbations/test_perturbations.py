@@ -129,6 +129,7 @@ class TestPerturbed(TaskContract):
         env.reset(seed=7)
         for action in actions_of(task, 25, 3, size=0.6):
             before, models = env.get_state(), [env.core.engine.model_of(i) for i in range(3)]
+            work = work_of(env)
             result = env.step(action)
             after = env.get_state()["physics"]
             applied = task.applied_action(action, before["episode"], before["carry"])
@@ -145,6 +146,14 @@ class TestPerturbed(TaskContract):
                 expected = np.empty_like(after[i])
                 mujoco.mj_getState(models[i], data, expected, STATE)
                 np.testing.assert_array_equal(after[i], expected)
+                power = np.abs(data.qfrc_actuator * data.qvel).sum() / body.mass.sum()
+                np.testing.assert_allclose(work_of(env)[i] - work[i], power, atol=1e-9)
+
+
+def work_of(env: Any) -> np.ndarray:
+    """Power of every simulation, summed over the steps of its episode so far, (num,)."""
+    figures = env.core.figures()
+    return figures["power"] * figures["length"]
 
 
 def make(task_id: str = RAT, **perturbations: Any) -> Any:

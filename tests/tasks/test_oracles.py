@@ -308,11 +308,11 @@ def test_accumulator(values: list[list[float]]) -> None:
     series = np.array(values).T
     state = accumulator.begin((3,))
     for column in series.T:
-        state = accumulator.add(state, column, dict.fromkeys(kinds, column))
+        state = accumulator.add(state, column, abs(column), dict.fromkeys(kinds, column))
     result = dict(zip(accumulator.names, accumulator.result(state).T, strict=True))
     expected = {"mean": series.mean(1), "max": series.max(1), "last": series[:, -1],
                 "sum": series.sum(1), "return": series.sum(1),
-                "length": np.full(3, len(values))}  # fmt: skip
+                "length": np.full(3, len(values)), "power": abs(series).mean(1)}  # fmt: skip
     assert set(result) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(result[name], value, atol=1e-9, err_msg=name)

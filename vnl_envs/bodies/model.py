@@ -108,6 +108,7 @@ class BodyModel:
         return {
             "qpos": self.qpos,
             "qvel": self.qvel,
+            "qfrc_actuator": self.qvel,
             "act": self.act,
             **dict.fromkeys(("xpos", "xquat", "xmat", "xipos"), self.bodies),
             **dict.fromkeys(("geom_xpos", "geom_xmat"), self.geoms),

@@ -229,6 +229,8 @@ def evaluate(
         typer.echo(json.dumps(result.record(), indent=2))
         return
     console.print(score_table(f"{task_id}, {policy}, {episodes} episodes", result.summaries()))
+    if (cost := result.cost_of_transport) is not None:
+        console.print(f"cost of transport (energy / weight / distance): {cost:.3g}")
     if by_label:
         for label in sorted(set(result.labels) - {""}):
             count = int((result.labels == label).sum())

@@ -205,7 +205,10 @@ class MjxEngine:
             data, _ = jax.lax.scan(
                 lambda data, _: (self._substep(model, data), None), data, None, length=substeps
             )
-            return data if self.impl == "jax" else mjx.forward(model, data)
+            if self.impl == "jax":
+                return data
+            # The forces with which the last substep was made, as on the other engines.
+            return mjx.forward(model, data).replace(qfrc_actuator=data.qfrc_actuator)
 
     def physics(self, data: mjx.Data, body: BodyModel) -> Physics:
         """The view of one body that tasks read. `data` may have leading batch axes."""

@@ -195,7 +195,7 @@ class Mjx:
         model = task.world.model
         contacts = None if max_batch is None else max_batch * room(model)[0]
         self._engine = MjxEngine(model, impl, contacts)
-        self._finalizer = StepFinalizer(task.metrics)
+        self._finalizer = StepFinalizer(task)
         self.model = self._engine.model
 
     @_as_numpy_promotes
@@ -242,7 +242,7 @@ class Mjx:
         view = engine.physics(physics, task.body)
         next_carry, outcome = task.evaluate(view, action, episode, carry)
         before = data.observation, data.privileged
-        step, totals, seen = self._finalizer(outcome, failed, data.totals, before)
+        step, totals, seen = self._finalizer(outcome, view, failed, data.totals, before)
         next_carry, totals = _typed((dict(next_carry), totals), (carry, data.totals))
         after = Data(physics, episode, next_carry, totals, *seen, data.model)
         # A diverged simulation keeps its last finite state. Its episode is over.

@@ -10,7 +10,7 @@ import numpy as np
 
 from vnl_envs.engines.native import NativeEngine
 from vnl_envs.physics import Array, Physics, namespace
-from vnl_envs.tasks.metrics import Accumulator, Metric
+from vnl_envs.tasks.metrics import Accumulator, mechanical_power
 from vnl_envs.tasks.task import (
     PRIVILEGED,
     Observation,
@@ -82,7 +82,7 @@ class Core:
         self.task = task
         self.num = num
         self.engine = NativeEngine(task.world.model, num, threads, transient)
-        self.finalizer = StepFinalizer(task.metrics)
+        self.finalizer = StepFinalizer(task)
         self._totals = self.finalizer.accumulator.begin(self.shape(num))
         self.episode, self.carry = self._blank()
         self.fields: Rows = {}
@@ -192,7 +192,7 @@ class Core:
         self.carry = dict(carry)
         before = self.observation, self.privileged
         step, self._totals, (self.observation, self.privileged) = self.finalizer(
-            outcome, failed if any_failed else None, self._totals, before
+            outcome, physics, failed if any_failed else None, self._totals, before
         )
         return step
 
@@ -295,17 +295,23 @@ class StepFinalizer:
     """Computes the result of a control step from the task's outcome and divergence. NumPy or JAX.
 
     Args:
-        metrics: metrics of the task.
+        task: task.
 
     Attributes:
         accumulator: accumulator of the metrics.
     """
 
-    def __init__(self, metrics: tuple[Metric, ...]) -> None:
-        self.accumulator = Accumulator(metrics)
+    def __init__(self, task: Task) -> None:
+        self.accumulator = Accumulator(task.metrics)
+        self._mass = float(task.body.mass.sum())
 
     def __call__(
-        self, outcome: Outcome, failed: Array | None, totals: Array, before: tuple[Array, Array]
+        self,
+        outcome: Outcome,
+        physics: Physics,
+        failed: Array | None,
+        totals: Array,
+        before: tuple[Array, Array],
     ) -> tuple[Step, Array, tuple[Array, Array]]:
         """The step, the accumulator's next state, and the flat and the privileged observations.
 
@@ -313,6 +319,7 @@ class StepFinalizer:
 
         Args:
             outcome: outcome of the task, (...,).
+            physics: state after the step.
             failed: (...,) bool, whether a simulation diverged; None if none did.
             totals: (..., M) state of the accumulator before the step.
             before: flat (..., D) and privileged (..., P) observations before the step.
@@ -323,7 +330,8 @@ class StepFinalizer:
         observed = flat(outcome.observation), privileged
         reward, terms = outcome.reward, outcome.terms
         terminated, truncated, success = outcome.terminated, outcome.truncated, outcome.success
-        after = self.accumulator.add(totals, reward, outcome.metrics)
+        power = mechanical_power(physics, self._mass)
+        after = self.accumulator.add(totals, reward, power, outcome.metrics)
         xp = namespace(reward)
         if failed is None:
             failed = xp.zeros(terminated.shape, dtype=bool)

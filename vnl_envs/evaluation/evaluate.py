@@ -17,12 +17,16 @@ from vnl_envs.envs.processes.spread import SpreadSimulations
 from vnl_envs.evaluation.policies import Policy, PolicyLike, make_policy
 from vnl_envs.evaluation.simulations import Simulations
 from vnl_envs.identity import env_hash
+from vnl_envs.physics import GRAVITY
 from vnl_envs.problems import Code, PolicyError
 from vnl_envs.registry import make_task
 from vnl_envs.statistics.intervals import around, bootstrap
 from vnl_envs.tasks.metrics import STANDARD, Metric
 from vnl_envs.tasks.task import Task
 from vnl_envs.utils import checks
+
+_DISTANCE = "distance"
+"""Name of the metric of tasks that count a way."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Evaluation:
         ends: (N,) "terminated", "truncated" or "diverged".
         success: (N,) bool, whether the task counts the episode as a success.
         available: (N,) number of control steps that each episode could have had.
+        dt: duration of a control step, s.
     """
 
     task_id: str
@@ -76,7 +81,21 @@ class Evaluation:
     ends: np.ndarray
     success: np.ndarray
     available: np.ndarray
+    dt: float
     unit_name: str = "episode"
+
+    @property
+    def cost_of_transport(self) -> float | None:
+        """Energy divided by weight and distance, over all episodes together.
+
+        It is None for tasks without a distance, and infinite if there was none. The mean of each
+        episode's own cost would be that of the episodes in which the body hardly moved.
+        """
+        if _DISTANCE not in self.values:
+            return None
+        energy = (self.values["power"] * self.values["length"]).sum() * self.dt
+        distance = self.values[_DISTANCE].sum()
+        return float(energy / (GRAVITY * distance)) if distance > 0 else math.inf
 
     @property
     def followed(self) -> float:
@@ -98,10 +117,12 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """The evaluation as plain values for JSON; numbers that are not finite become None."""
+        cost = self.cost_of_transport
         return {
             "task": self.task_id,
             "env_hash": self.env_hash,
             "seed": self.seed,
+            **({} if cost is None else {"cost_of_transport": _number(cost)}),
             "episodes": [
                 {
                     "label": str(self.labels[i]),
@@ -186,6 +207,7 @@ def evaluate(
         ends=np.array([e.end for e in ended], object),
         success=np.array([e.success for e in ended]),
         available=np.array([e.available for e in ended]),
+        dt=task.dt,
         unit_name=task.unwrapped.unit_name if any(e.unit for e in ended) else "episode",
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from vnl_envs.physics import Array, columns, namespace
+from vnl_envs.physics import Array, Physics, columns, namespace
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,26 @@ def fraction_of_reachable(metric: str, counted: str, reachable: float) -> Primar
 POSITIVE = (0.0, math.inf)
 """Range of distances, counts and times."""
 
-STANDARD = (
-    Metric("return", "1", "sum", "higher"),
-    Metric("length", "steps", "sum", "higher", POSITIVE),
-)
-"""Metrics of every task: the sum of rewards and the number of steps."""
+RETURN = Metric("return", "1", "sum", "higher")
+LENGTH = Metric("length", "steps", "sum", "higher", POSITIVE)
+POWER = Metric("power", "W/kg", "mean", "lower", POSITIVE)
+
+STANDARD = (RETURN, LENGTH, POWER)
+"""Metrics of every task: the sum of rewards, the number of steps and the mechanical power."""
+
+
+def mechanical_power(physics: Physics, mass: float) -> Array:
+    """Power of the actuators, (...,), W/kg: the sum of |torque times velocity| over all joints.
+
+    Braking counts like driving, as muscles store no energy. This is the power in the last physics
+    step of a control step.
+
+    Args:
+        physics: state after the step.
+        mass: mass of the body, kg.
+    """
+    work = physics.qfrc_actuator * physics.qvel
+    return namespace(work).abs(work).sum(axis=-1) / mass
 
 
 class Accumulator:
@@ -112,11 +127,12 @@ class Accumulator:
         state[..., self._max] = -np.inf
         return state
 
-    def add(self, state: Array, reward: Array, values: Mapping[str, Array]) -> Array:
-        """The state after one more step with these rewards and values, each (...,)."""
+    def add(self, state: Array, reward: Array, power: Array, values: Mapping[str, Array]) -> Array:
+        """The state after one more step with this reward, power and values, each (...,)."""
         xp = namespace(reward)
         ones = xp.ones_like(reward)
-        row = columns(reward, ones, *(values[m.name] for m in self.metrics[2:]))
+        own = (values[metric.name] for metric in self.metrics[len(STANDARD) :])
+        row = columns(reward, ones, power, *own)
         kept = xp.where(self._max, xp.maximum(state, row), row) if self._any_max else row
         return xp.where(self._add, state + row, kept)
 

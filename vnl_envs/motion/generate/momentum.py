@@ -18,8 +18,8 @@ from vnl_envs.bodies import BodyModel
 from vnl_envs.motion.clip import RATE
 from vnl_envs.motion.generate.motion import LEGS, TAU, Motion
 from vnl_envs.motion.kinematics import forward_kinematics, velocities
+from vnl_envs.physics import GRAVITY
 
-GRAVITY = 9.81
 SAMPLES = 512
 """Samples of a cycle."""
 HEIGHT = 0.05

@@ -72,6 +72,7 @@ def _observation_names(task: Task) -> list[str]:
     start, carry = task.begin(episode)
     kinematics = forward_kinematics(task.body, np.asarray(start.qpos))
     del kinematics["actuator_length"]
-    physics = Physics(start.qpos, start.qvel, start.act, **kinematics)
+    idle = np.zeros_like(start.qvel)
+    physics = Physics(start.qpos, start.qvel, idle, start.act, **kinematics)
     observed = task.observe(physics, episode, carry)
     return [name for parts in observed.values() for name in parts]

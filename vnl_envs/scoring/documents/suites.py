@@ -103,19 +103,21 @@ def make_cell(task_id: str, cell: Cell) -> Task:
 
 
 def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
-    """Least and greatest value of each metric of a task, by name.
+    """Least and greatest value of each metric that a result holds of a task, by name.
+
+    These are the return, the length and the task's own metrics. Standard metrics that came later
+    are not among them, so that a suite's results stay valid.
 
     Raises:
         ScoringError: the task is not registered.
     """
     from vnl_envs.registry import get_row, task_class
-    from vnl_envs.tasks.metrics import STANDARD
-
+    from vnl_envs.tasks.metrics import LENGTH, RETURN
     try:
         task = task_class(get_row(task_id))
     except ValueError as error:
         raise problem(Code.VERSION, task_id, str(error)) from None
-    return {metric.name: metric.range for metric in STANDARD + task.metrics}
+    return {metric.name: metric.range for metric in (RETURN, LENGTH, *task.metrics)}
 
 
 def anchors_path(suite: Suite, file: Path) -> Path:

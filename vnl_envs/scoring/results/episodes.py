@@ -41,6 +41,7 @@ def episode_result(spec: Spec, finished: Finished, clipped: int = 0) -> EpisodeR
     """
     reason = finished.reason
     score = episode_score(spec.primary, finished.figures, finished.available)
+    held = metric_ranges(spec.task)
     return EpisodeResult.model_validate(
         {
             "id": spec.id,
@@ -49,7 +50,7 @@ def episode_result(spec: Spec, finished: Finished, clipped: int = 0) -> EpisodeR
             "score": 0.0 if reason else score,
             "steps": finished.steps,
             "clipped": clipped,
-            "metrics": {k: finite(v) for k, v in finished.figures.items()},
+            "metrics": {k: finite(v) for k, v in finished.figures.items() if k in held},
         }
     )
 
