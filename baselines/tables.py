@@ -6,6 +6,7 @@ it is stale.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -22,7 +23,7 @@ from vnl_envs.utils.files import written_whole
 
 ROOT = Path(__file__).parents[1]
 DOCS, IMAGES = ROOT / "docs", ROOT / "docs" / "images"
-SPEEDS = ROOT / "benchmarks" / "results" / "learner_speed.json"
+MEASURED = ROOT / "benchmarks" / "results"
 PLOTS: dict[str, tuple[str, str | None]] = {
     "ppo.png": ("ppo", None),
     "dmpo.png": ("dmpo", "ppo"),
@@ -72,7 +73,7 @@ def cartpole() -> str:
 
 def learners() -> str:
     """Updates per second of learners."""
-    found = json.loads(SPEEDS.read_text())["learners"]
+    found = json.loads((MEASURED / "learner_speed.json").read_text())["learners"]
     return markdown(
         ["learner", "updates/CPU s", "updates/s"],
         (
@@ -93,11 +94,31 @@ def transfer() -> str:
     return markdown(["return in training, at million steps", *map(str, _TRANSFER_STEPS)], rows)
 
 
+def ablation(study: str) -> str:
+    """The figures of each variant of a study, for each seed and on average."""
+    variants = json.loads((MEASURED / f"ablation_{study}.json").read_text())["variants"]
+    names = [name for name in next(iter(variants.values())) if name != "step"]
+    heads = ["", *(head for name in names for head in (name, "mean"))]
+
+    def cells(name: str, figures: Mapping[str, Any]) -> list[str]:
+        parts = [figures[name] for name in names]
+        return [
+            name,
+            *itertools.chain.from_iterable(
+                (", ".join(f"{x:.3g}" for x in part["seeds"]), f"{part['mean']:.3g}")
+                for part in parts
+            ),
+        ]
+
+    return markdown(heads, (cells(*variant) for variant in variants.items()))
+
+
 TABLES = {
     "scores": Table("baselines.md", scores),
     "cartpole": Table("baselines_dmpo.md", cartpole),
     "learners": Table("baselines_dmpo.md", learners),
     "transfer": Table("baselines_intention.md", transfer),
+    "actions": Table("experiments.md", functools.partial(ablation, "action_map")),
 }
 
 
