@@ -38,8 +38,8 @@ class Hyperparameters:
         kl_weight: weight of a latent's divergence from its prior (β), per nat.
         cloning_steps: control steps in which the actor first clones a teacher.
         cloning_kl_weight: β during cloning, per nat.
-        constants: constants of the task in training: settings by name that replace the task's own;
-            mappings are merged. Evaluation uses the task's own.
+        constants: constants and options of the task in training, by name, that replace the task's
+            own; mappings are merged. Evaluation uses the task's own.
         levels: curriculum: a sequence of such constants. Training begins with the first. An
             evaluation on the present level leads to the next level if its `level_metric` is above
             `promote`, and to the previous one if it is below `demote`.

@@ -1,4 +1,4 @@
-"""Tasks with modified constants for training. Scores use the original tasks."""
+"""Tasks with modified constants and options for training. Scores use the original tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def variant(task_id: str, constants: Mapping[str, Any]) -> str:
 
     Args:
         task_id: a registered id; returned unchanged if there are no constants.
-        constants: settings by name; mappings are merged into the task's own.
+        constants: settings and options by name; mappings are merged into the task's own.
 
     Raises:
         ValueError: the id or a constant is unknown.
@@ -23,7 +23,8 @@ def variant(task_id: str, constants: Mapping[str, Any]) -> str:
     if not constants:
         return task_id
     row, own = registry.get_row(task_id), registry.task_settings(task_id)
-    _check(task_id, own, constants)
+    options = dict.fromkeys(registry.task_class(row).options)
+    _check(task_id, options | own, constants)
     settings = merged(own, constants)
     digest = hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()[:8]
     name, version = task_id.split("/")[1].rsplit("-", 1)

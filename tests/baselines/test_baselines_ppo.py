@@ -676,6 +676,8 @@ def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
 
 def test_a_variant_differs_in_its_constants_alone() -> None:
     assert variant(TASK, {}) == TASK
+    of_one_clip = vnl_envs.make_task(variant(IMITATION, {"clips": ["walk"]}))
+    assert [clip.name for clip in of_one_clip.reference.clips] == ["walk"]
     name = variant(IMITATION, {"limit": {"joints": 1.0}})
     assert name == variant(IMITATION, {"limit": {"joints": 1.0}})
     assert name.startswith("training/RodentImitation-")
