@@ -1,6 +1,7 @@
 """Export of a policy as ONNX, from observations to actions, including its normaliser.
 
-`python -m baselines.export RUN` writes the newest policy of a run. Training itself writes the best.
+`python -m baselines.export RUN FILE.onnx` writes the newest policy of a run. Training itself
+writes the best.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from baselines.checkpoint import read_tree
-from baselines.run import CHECKPOINT, RECORD
+from baselines.run import CHECKPOINT, read_record
 from vnl_envs.utils.files import written_whole
 
 # Since 1.29 it sends telemetry, unless disabled before the import (its docs/Privacy.md).
@@ -211,11 +212,9 @@ def export_run(folder: Path, path: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
+        ValueError: the record of the run is damaged.
     """
-    record = folder / RECORD
-    if not record.is_file():
-        raise FileNotFoundError(f"no run in {str(folder)!r}")
-    identity = json.loads(record.read_text())
+    identity = read_record(folder)
     algorithm = importlib.import_module(f"baselines.{identity['algorithm']}")
     algorithm.export_state(read_tree(folder / CHECKPOINT)["model"], path, identity)
 

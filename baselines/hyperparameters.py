@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from vnl_envs.registry import get_row
+
 T = TypeVar("T")
 
 FOLDER = Path(__file__).parent / "hyperparams"
@@ -26,19 +28,12 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not such YAML, a key is unknown or missing, or a value has a wrong
-            type.
+        ValueError: the file is not such YAML, a section is of no registered task, a key is unknown
+            or missing, or a value has a wrong type.
     """
     path = file or FOLDER / name
-    if not path.is_file():
-        raise FileNotFoundError(f"no hyperparameter file {str(path)!r}")
-    try:
-        sections = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(sections, dict) or not isinstance(sections.get(DEFAULT), dict):
-        raise ValueError(f"{path.name} must have a section {DEFAULT!r} of hyperparameters")
-    chosen = {**sections[DEFAULT], **(sections.get(task_id) or {})}
+    sections = _sections(path)
+    chosen = {**sections[DEFAULT], **sections.get(task_id, {})}
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for fault, names in (
         ("unknown", set(chosen) - set(fields)),
@@ -51,6 +46,32 @@ def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
     return kind(
         **{name: _checked(path, name, field.type, chosen[name]) for name, field in fields.items()}
     )
+
+
+def _sections(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a file, of which "default" is one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not such YAML, or a section is of no registered task.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no hyperparameter file {str(path)!r}")
+    try:
+        sections = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict) or not isinstance(sections.get(DEFAULT), dict):
+        raise ValueError(
+            f"{path.name} must have a section {DEFAULT!r} of all hyperparameters, as the files in "
+            f"{FOLDER.name!r} have"
+        )
+    for section, values in sections.items():
+        if section != DEFAULT:
+            get_row(section)
+        if not isinstance(values, dict):
+            raise ValueError(f"{path.name}: {section} must be a mapping, got {values!r}")
+    return sections
 
 
 def _checked(path: Path, name: str, kind: Any, value: Any) -> Any:

@@ -13,5 +13,9 @@ Steps = Annotated[int, typer.Option(min=1, help="control steps of all environmen
 Seed = Annotated[int, typer.Option(min=0, help="seed of the run")]
 Resume = Annotated[bool, typer.Option("--resume", help="continue the run in --out")]
 HyperparameterFile = Annotated[
-    Path | None, typer.Option(help="YAML file, keyed by task; default the algorithm's own")
+    Path | None,
+    typer.Option(
+        help="YAML file by task, with a section `default` of all hyperparameters; "
+        "default: the algorithm's own in baselines/hyperparams"
+    ),
 ]

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from baselines.checkpoint import read_tree, write_tree
-from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, rows_of
+from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, read_record, rows_of
 from baselines.score import score
 from baselines.transfer.bundle import from_run
 from vnl_envs.utils.files import written_whole
@@ -60,6 +60,12 @@ class Row:
     seeds: Sequence[int]
     hours: dict[str, float | None]
     bundle: bool = False
+
+    @property
+    def task(self) -> str:
+        """The id of the task."""
+        arguments = shlex.split(self.command)
+        return arguments[arguments.index("--task") + 1]
 
     def folder(self, runs: Path, seed: int) -> Path:
         """The folder of a run."""
@@ -122,10 +128,12 @@ def read_table(path: Path = TABLE) -> dict[str, Row]:
     """The rows by name, in order.
 
     Raises:
-        ValueError: a row lacks a key or has an unknown one.
+        ValueError: the file is no table, or a row lacks a key or has an unknown one.
     """
-    rows = {}
-    for name, parts in yaml.safe_load(path.read_text()).items():
+    rows, table = {}, yaml.safe_load(path.read_text())
+    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+        raise ValueError(f"{path.name} must hold rows by name, each with its keys")
+    for name, parts in table.items():
         try:
             rows[name] = Row(name, **parts)
         except TypeError as error:
@@ -141,10 +149,17 @@ def steps_of(folder: Path) -> int:
 
 
 def keep(row: Row, seed: int, runs: Path) -> None:
-    """Keep the networks of a run, without parts that restart: episodes, replay, PPO's moments."""
+    """Keep the networks of a run, without parts that restart: episodes, replay, PPO's moments.
+
+    Raises:
+        ValueError: the folder has another task's run.
+    """
     folder, kept = row.folder(runs, seed), KEPT / row.stem(seed)
     if not (folder / CHECKPOINT).is_file():
         return
+    if (task := read_record(folder)["task"]) != row.task:
+        raise ValueError(f"{str(folder)!r} has a run of {task}, {row.name} is one of {row.task}")
+    print(f"kept {row.stem(seed)} at {steps_of(folder)} steps")
     tree = read_tree(folder / CHECKPOINT)
     state = {k: v for k, v in tree["state"].items() if k not in tree["renewed"]}
     kept.mkdir(parents=True, exist_ok=True)
@@ -184,7 +199,12 @@ def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
 
     Raises:
         SystemExit: the run was interrupted or failed, and has printed the reason.
+        ValueError: a row whose decoder it takes is missing.
     """
+    for other in others.values():
+        there = CHECKPOINTS / f"{other.stem(other.seeds[0])}.safetensors"
+        if f"{{{other.name}.decoder}}" in row.command and not there.is_file():
+            raise ValueError(f"{row.name} takes the decoder of {other.name}: run that row first")
     folder, learnt = row.folder(runs, seed), row.learnt(runs, seed)
     if learnt != folder:
         shutil.copytree(learnt, folder, dirs_exist_ok=True)
@@ -217,12 +237,12 @@ def status(rows: dict[str, Row], runs: Path) -> Table:
         name = heading == "row"
         left = name or heading == "state"
         table.add_column(
-            heading, justify="left" if left else "right", no_wrap=name, overflow="fold"
+            heading, justify="left" if left else "right", no_wrap=left, overflow="fold"
         )
     for row in rows.values():
         for seed in row.seeds:
             done = max(map(steps_of, (row.folder(runs, seed), KEPT / row.stem(seed))))
-            state = "published" if row.published(seed) else "running" if done else "missing"
+            state = "published" if row.published(seed) else "begun" if done else "missing"
             hours = ("-" if h is None else f"{h:g}" for h in (row.hours["cpu"], row.hours["gpu"]))
             table.add_row(
                 row.name, str(seed), f"{done / 1e6:.2f}", f"{row.steps / 1e6:g}", *hours, state

@@ -40,7 +40,17 @@ SAVE_EVERY = 60.0
 EVALUATION_SEED = 1000
 """Seed of the evaluation episodes during training; reported scores use another one."""
 
-_VERSIONS = ("mujoco", "numpy", "torch", "stable-baselines3", "jax", "brax")
+_VERSIONS = (
+    "vnl_envs",
+    "mujoco",
+    "numpy",
+    "jax",
+    "flax",
+    "optax",
+    "torch",
+    "stable-baselines3",
+)
+"""Packages whose versions are in a run's record."""
 
 
 class Run:
@@ -94,21 +104,22 @@ class Run:
         return (self.folder / RECORD).is_file() and not self.checkpoint.is_file()
 
     def _check_record(self) -> None:
-        path = self.folder / RECORD
-        if not path.is_file():
+        if not (self.folder / RECORD).is_file():
             raise ValueError(f"{str(self.folder)!r} has no run to go on with")
-        try:
-            self._check_same(json.loads(path.read_text()), str(self.folder))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+        self._check_same(read_record(self.folder), str(self.folder))
 
     def _check_same(self, there: Mapping[str, Any], place: str) -> None:
         for name, value in self.identity.items():
-            if there.get(name) != value:
-                raise ValueError(
-                    f"{place!r} has another run in it: its {name} is "
-                    f"{there.get(name)!r}, not {value!r}"
-                )
+            found = there.get(name)
+            if found == value:
+                continue
+            if isinstance(found, dict) and isinstance(value, dict):
+                # Of two long mappings, the first difference.
+                key = next(k for k in [*value, *found] if found.get(k) != value.get(k))
+                name, found, value = f"{name}: {key}", found.get(key), value.get(key)
+            raise ValueError(
+                f"{place!r} has another run in it: its {name} is {found!r}, not {value!r}"
+            )
 
     def _write_record(self) -> None:
         versions = {name: _version(name) for name in _VERSIONS}
@@ -173,6 +184,25 @@ class Run:
     def close(self) -> None:
         """Close TensorBoard's file."""
         self._board.close()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: the record is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise FileNotFoundError(f"no run in {str(folder)!r}")
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+    if not isinstance(record, dict) or not {"algorithm", "task"} <= set(record):
+        raise ValueError(f"{str(path)!r} is not the record of a run")
+    return record
 
 
 def rows_of(log: Path) -> list[dict[str, str]]:
@@ -424,4 +454,6 @@ def finish(training: Training, steps: int) -> None:
     """
     if not training(steps):
         sys.exit(f"interrupted: {training.run.advice}")
-    print(f"{training.steps} steps: the best policy is {str(training.run.policy)!r}")
+    policy = training.run.policy
+    best = f"the best policy is {str(policy)!r}" if policy.is_file() else "not evaluated yet"
+    print(f"{training.steps} steps: {best}")

@@ -20,7 +20,7 @@ from vnl_envs.bodies.model import BodyModel
 from vnl_envs.evaluation.policies import FOLLOWING
 from vnl_envs.motion.datasets import load_clips
 from vnl_envs.tasks.cells import EachClip
-from vnl_envs.utils.files import written_whole
+from vnl_envs.utils.files import check_writable, written_whole
 
 # Divisor of the physics time step, to test whether a score depends on it.
 HALVED = 2
@@ -119,23 +119,34 @@ def _splits(body: BodyModel, clips: Any) -> list[str]:
     return [split for split in ("train", "test") if split in there]
 
 
-def table(record: dict[str, Any]) -> Table:
-    """A score as a table: policies by metrics."""
-    metrics = list(next(iter(next(iter(record["scores"].values())).values())))
-    title = f"{record['task']}, {record['algorithm']}, {record['episodes']} episodes"
-    kept = "-" if record["kept"] is None else f"{record['kept']:.2f}"
-    shown = Table(title=f"{title}, kept at half the step: {kept}", title_justify="left")
-    for heading in ("policy", *metrics):
-        shown.add_column(heading, overflow="fold", no_wrap=heading == "policy")
+def tables(record: dict[str, Any]) -> list[Table]:
+    """A score as a table for each split: metrics by policies."""
+    count = record["episodes"]
+    about = f"{record['task']}, {record['algorithm']}, {count} episode{'s' * (count != 1)}"
+    shown = []
     for split, entrants in record["scores"].items():
-        for name, summary in entrants.items():
-            cells = ["-" if s["mean"] is None else f"{s['mean']:.3g}" for s in summary.values()]
-            shown.add_row(f"{name} {split}".strip(), *cells)
+        title = f"{about}, {split} clips" if split else about
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+        for heading in ("metric", *entrants, "unit"):
+            table.add_column(heading, no_wrap=True)
+        for metric, one in next(iter(entrants.values())).items():
+            means = (summary[metric]["mean"] for summary in entrants.values())
+            cells = ("-" if mean is None else f"{mean:.3g}" for mean in means)
+            table.add_row(metric, *cells, one["unit"])
+        shown.append(table)
     return shown
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """Lines on how far clips are followed."""
+    """Lines on what is left at half the time step, and on how far clips are followed."""
+    kept = "-" if record["kept"] is None else f"{record['kept']:.2f}"
+    return [
+        f"return kept at half the time step: {kept}",
+        *_followed_lines(record),
+    ]
+
+
+def _followed_lines(record: dict[str, Any]) -> list[str]:
     return [
         f"{name} {split} from {start}: {share['steps']:.3f} of the steps, "
         f"{share['to the end']:.2f} of the episodes to the end"
@@ -153,11 +164,13 @@ def main(
 ) -> None:
     """Score trained policies beside the untrained ones, and at half the physics time step."""
     try:
+        if out is not None:
+            check_writable(out)
         records = [score(path, episodes, seed, progress=True) for path in policies]
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for record in records:
-        Console().print(table(record))
+        Console().print(*tables(record), sep="\n")
         Console().print(*lines(record), sep="\n", highlight=False)
     if out is not None:
         with written_whole(out) as partial:

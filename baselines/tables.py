@@ -32,7 +32,7 @@ PLOTS: dict[str, tuple[str, str | None]] = {
 }
 """Picture -> whose logs, and whose it is drawn beside."""
 _KEY = "Logs"
-_UNTRAINED = ("zero", "random", "track")
+_UNTRAINED = ("zero", "random", "track", "feedforward")
 _TRANSFER_STEPS = (0.15, 0.25, 0.5, 1, 2, 2.95)
 
 

@@ -12,11 +12,10 @@ from jax.sharding import Mesh, PartitionSpec
 
 from baselines.dmpo.replay import Replay, Step
 from baselines.dmpo.state import Hyperparameters, Learner, LearnerState
+from baselines.episodes import episode_sums
 from vnl_envs import wrap_for_training
 
 AXIS = "batch"
-TERM = "reward/"
-"""Prefix of the names of reward terms in a driver's figures and in `FunctionalEnv`'s metrics."""
 
 
 class Run(NamedTuple):
@@ -172,15 +171,7 @@ class DeviceDMPO:
                 after.done,
                 after.info["final_obs"],
             )
-            totals = after.info["episode_metrics"]
-            sums = {
-                "episodes": after.done.sum(),
-                "episode_return": (totals["sum_reward"] * after.done).sum(),
-                "episode_length": (totals["length"] * after.done).sum(),
-                "steps": jnp.ones_like(after.done).sum(),
-                **{k: v.sum() for k, v in after.metrics.items() if k.startswith(TERM)},
-            }
-            return after, (step, sums)
+            return after, (step, {**episode_sums(after), "steps": jnp.ones_like(after.done).sum()})
 
         environments, (taken, sums) = jax.lax.scan(one, environments, jax.random.split(key, steps))
         return environments, taken, jax.tree.map(jnp.sum, sums)

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from baselines.dmpo.device import TERM
 from baselines.dmpo.replay import Step, Streams
 from baselines.dmpo.state import (
     Hyperparameters,
@@ -26,6 +25,7 @@ from baselines.dmpo.state import (
     LearnerState,
     in_batches,
 )
+from baselines.episodes import TERM
 from baselines.jax_trees import leaves_of, with_leaves
 from vnl_envs import VectorEnv
 

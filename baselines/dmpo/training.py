@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from baselines import run
-from baselines.dmpo.device import TERM, DeviceDMPO
+from baselines.dmpo.device import DeviceDMPO
 from baselines.dmpo.distributed import Distributed
 from baselines.dmpo.export import acting_state, export_state
 from baselines.dmpo.settings import ALGORITHM, Network, Settings
 from baselines.dmpo.state import Learner, LearnerState
+from baselines.episodes import TERM
 from baselines.export import check_exported
 from baselines.jax_trees import leaves_of, with_leaves
 from vnl_envs import make_functional

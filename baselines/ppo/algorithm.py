@@ -2,6 +2,12 @@
 
 The algorithm from top to bottom: `PPO.iterate` collects a rollout from functional environments,
 estimates advantages, and takes gradient steps on minibatches of it.
+
+Environments begin a new episode by themselves and give the last observation of the old one as
+`final_obs` (`vnl_envs.wrap_for_training`). They clip actions; likelihoods are those of the actions
+before. Unlike in many implementations, there is no bonus for entropy, values are not clipped, and
+advantages are normalised over the whole rollout. Actors see observations raw and normalised,
+because some add to an action that is a function of the raw ones.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from baselines.episodes import TERM, episode_sums
 from baselines.ppo.hyperparameters import Hyperparameters
 from baselines.ppo.networks import Critic, Gaussian, Network
 from baselines.ppo.neurons import Neurons
@@ -26,8 +33,6 @@ _LEARNING_RATE_FACTOR = 1.2
 _RETURN_DEVIATION = 1e-3
 """Below this deviation, returns have not varied yet and are not divided by it."""
 Teacher = Callable[[Any], jax.Array]
-TERM = "reward/"
-"""Prefix of the names of reward terms in a functional environment's metrics."""
 
 
 class TrainState(NamedTuple):
@@ -62,7 +67,7 @@ class Rollout(NamedTuple):
     Attributes:
         observation: (D,) observation before the step.
         noise: noise input of the network.
-        target: the teacher's action at this observation; zeros without a teacher.
+        taught: the teacher's action at this observation; zeros without a teacher.
         spikes: (U,) spikes in 0.1 s around this observation; U is 0 without neurons.
         action: sampled action, before it is applied to the body.
         policy: distribution from which the action was drawn.
@@ -73,7 +78,7 @@ class Rollout(NamedTuple):
 
     observation: jax.Array
     noise: jax.Array
-    target: jax.Array
+    taught: jax.Array
     spikes: jax.Array
     action: jax.Array
     policy: Gaussian
@@ -89,20 +94,20 @@ class Batch(NamedTuple):
     Attributes:
         raw: (D,) observations.
         observation: (D,) normalised observations, the input of the networks.
-        noise, target, spikes, action, policy: as in `Rollout`.
+        noise, taught, spikes, action, policy: as in `Rollout`.
         advantage: advantages, zero mean and unit deviation.
-        value: targets of the critic, normalised by the statistics of returns.
+        value_target: targets of the critic, normalised by the statistics of returns.
     """
 
     raw: jax.Array
     observation: jax.Array
     noise: jax.Array
-    target: jax.Array
+    taught: jax.Array
     spikes: jax.Array
     action: jax.Array
     policy: Gaussian
     advantage: jax.Array
-    value: jax.Array
+    value_target: jax.Array
 
 
 class PPO:
@@ -134,6 +139,7 @@ class PPO:
         self.teacher, self.neurons = teacher, neurons
         self.critic: Any = Critic(tuple(h.critic_layers))
         self.readout: Any = neurons.readout() if neurons else None
+        # One norm for all gradients together. `_update` has the learning rates.
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(h.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
@@ -155,7 +161,7 @@ class PPO:
         }
         if self.neurons:
             policy = self.network.actor.apply(params["actor"], raw, raw, noise)
-            params["readout"] = self.readout.init(key, policy.latent)
+            params["readout"] = self.readout.init(jax.random.fold_in(key, 0), policy.latent)
         state = TrainState(
             params,
             self.optimizer.init(params),
@@ -167,6 +173,7 @@ class PPO:
             key,
             jnp.zeros((), jnp.int32),
         )
+        # These control steps do not count: only their observations are used.
         state, rollout, _ = self._collect(state)
         return state._replace(observed=state.observed.including(_flat(rollout.observation)))
 
@@ -213,16 +220,17 @@ class PPO:
             action = policy.mean + policy.deviation * drawn
             after = self.env.step(envs, self.network.applied(envs.obs, action))
             terminated = after.done * (1.0 - after.info["truncation"])
-            target = self.teacher(envs) if self.teacher else jnp.zeros_like(action)
+            taught = self.teacher(envs) if self.teacher else jnp.zeros_like(action)
             spikes = self.neurons(envs) if self.neurons else jnp.zeros((h.num_envs, 0))
             reward, last = after.reward + h.survival, after.info["final_obs"]
             taken = Rollout(
-                envs.obs, noise, target, spikes, action, policy, reward, terminated, after.done,
+                envs.obs, noise, taught, spikes, action, policy, reward, terminated, after.done,
                 last,
             )  # fmt: skip
-            return after, (taken, {**_episode_sums(after), **failed(after, terminated)})
+            return after, (taken, {**episode_sums(after), **failed(after, terminated)})
 
         key, own = jax.random.split(state.key)
+        # Resets within the scan draw their starts by the counts.
         with preferring(self.env, state.failures):
             envs, (rollout, sums) = jax.lax.scan(
                 step, state.envs, jax.random.split(own, h.num_steps)
@@ -248,12 +256,13 @@ class PPO:
         following = self.value(state, state.observed.normalise(rollout.next_observation))
         advantage = generalized_advantage(rollout, value, following, self.h)
         target = advantage + value
+        # The critic's output is not rescaled for the new statistics, which soon hardly change.
         returns = state.returns.including(target.reshape(-1, 1))
         batch = Batch(
             rollout.observation,
             observation,
             rollout.noise,
-            rollout.target,
+            rollout.taught,
             rollout.spikes,
             rollout.action,
             rollout.policy,
@@ -292,7 +301,10 @@ class PPO:
     def _update(
         self, params: Any, adam: Any, learning_rate: jax.Array, batch: Batch, cloning: bool
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """Take one gradient step, then adapt the actor's learning rate."""
+        """Take one gradient step, then adapt the actor's learning rate to the divergence before it.
+
+        In cloning the actor has the critic's learning rate.
+        """
         gradient, figures = jax.grad(self.loss, has_aux=True)(params, batch, cloning)
         change, adam = self.optimizer.update(gradient, adam)
         constant = self.h.critic_learning_rate
@@ -312,17 +324,17 @@ class PPO:
         figures to log.
 
         In cloning, the actor's loss is a variational bound as in Merel et al. 2019: squared error
-        in units of the action's deviation. The states are the actor's own (DAgger, Ross et al.
-        2011).
+        in units of the first deviation, which cloning keeps. The states are the actor's own
+        (DAgger, Ross et al. 2011).
         """
         h = self.h
         new = self.network.actor.apply(params["actor"], batch.raw, batch.observation, batch.noise)
         ratio = jnp.exp(new.log_prob(batch.action) - batch.policy.log_prob(batch.action))
         if cloning:
-            actor = 0.5 * jnp.sum(((new.mean - batch.target) / h.sigma) ** 2, axis=-1)
+            actor = 0.5 * jnp.sum(((new.mean - batch.taught) / h.sigma) ** 2, axis=-1)
         else:
             actor = -surrogate(ratio, batch.advantage, h.clip_range)
-        error = self.critic.apply(params["critic"], batch.observation) - batch.value
+        error = self.critic.apply(params["critic"], batch.observation) - batch.value_target
         weight = h.cloning_kl_weight if cloning else h.kl_weight
         loss = (actor + weight * new.latent_kl + 0.5 * error**2).mean()
         figures = {
@@ -330,8 +342,8 @@ class PPO:
             "clipped": (jnp.abs(ratio - 1.0) > h.clip_range).mean(),
             "sigma": new.deviation.mean(),
             "latent_kl": new.latent_kl.mean(),
-            "explained": 1.0 - error.var() / (batch.value.var() + 1e-8),
-            "cloning_error": jnp.abs(new.mean - batch.target).mean(),
+            "explained": 1.0 - error.var() / (batch.value_target.var() + 1e-8),
+            "cloning_error": jnp.abs(new.mean - batch.taught).mean() if self.teacher else 0.0,
         }
         if self.neurons:
             log_rate = self.readout.apply(params["readout"], new.latent)
@@ -380,17 +392,6 @@ def adapted(learning_rate: jax.Array, kl: jax.Array, target: float) -> jax.Array
 def _deviation(returns: Statistics) -> jax.Array:
     deviation = returns.deviation[0]
     return jnp.where(deviation > _RETURN_DEVIATION, deviation, 1.0)
-
-
-def _episode_sums(after: Any) -> dict[str, jax.Array]:
-    """Contributions of a step to the log, summed over environments."""
-    totals = after.info["episode_metrics"]
-    return {
-        "episodes": after.done.sum(),
-        "episode_return": (totals["sum_reward"] * after.done).sum(),
-        "episode_length": (totals["length"] * after.done).sum(),
-        **{k: v.sum() for k, v in after.metrics.items() if k.startswith(TERM)},
-    }
 
 
 def _flat(x: jax.Array) -> jax.Array:

@@ -11,6 +11,15 @@ NONE, TRACK = "none", "track"
 BASES = (NONE, TRACK)
 DRAWN, FAILURES = "drawn", "failures"
 STARTS = (DRAWN, FAILURES)
+_COUNTS = (
+    "num_envs",
+    "num_steps",
+    "epochs",
+    "minibatch_size",
+    "log_every",
+    "evaluate_every",
+    "evaluation_episodes",
+)
 
 
 @dataclass(frozen=True)
@@ -78,11 +87,14 @@ class Hyperparameters:
     evaluation_episodes: int
 
     def __post_init__(self) -> None:
-        """Check names, and that a rollout divides into minibatches.
+        """Check names and counts, and that a rollout divides into minibatches.
 
         Raises:
-            ValueError: `base` or `starts` is unknown, or the rollout does not divide.
+            ValueError: `base` or `starts` is unknown, a count is not positive, or the rollout does
+                not divide.
         """
+        for name in _COUNTS:
+            checks.integer(name, getattr(self, name), 1)
         checks.choice("base", self.base, BASES)
         checks.choice("starts", self.starts, STARTS)
         if self.update_steps % self.minibatch_size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from baselines import run
 from baselines.checkpoint import read_tree
 from baselines.ppo.algorithm import Teacher
 from baselines.ppo.base import Track
 from baselines.ppo.networks import Actor
-from baselines.run import CHECKPOINT, RECORD
+from baselines.registered import MLP
 from baselines.statistics import MOST_DEVIATIONS
+from vnl_envs.registry import get_row
 
 
 def tracking(env: Any) -> Teacher:
@@ -37,15 +38,21 @@ def experts(env: Any, folders: Sequence[Path]) -> Teacher:
         folders: folders of the runs.
 
     Raises:
-        ValueError: a clip of the task has no expert, or a run has another body than the task.
+        ValueError: the task follows no clips, a clip has no expert, or a run is of another task or
+            network.
         FileNotFoundError: there is no run in a folder.
     """
-    records = [_record(folder) for folder in folders]
+    if not hasattr(env.task, "reference"):
+        raise ValueError("experts teach an imitation task, which this is not")
+    records = [_record(folder, env.task.body.body.name) for folder in folders]
     names = [clip.name for clip in env.task.reference.clips]
     owner = {name: i for i, record in enumerate(records) for name in _clips(record)}
     if missing := [name for name in names if name not in owner]:
-        raise ValueError(f"no expert has learnt the clips {missing}")
-    actors = [_actor(read_tree(folder / CHECKPOINT)["model"]) for folder in folders]
+        raise ValueError(
+            f"no expert is a run of the clips {missing}; the experts' own (clips=) are "
+            f"{sorted(owner)}"
+        )
+    actors = [_actor(read_tree(folder / run.CHECKPOINT)["model"]) for folder in folders]
     chosen = np.array([owner[name] for name in names])
 
     def teacher(envs: Any) -> jax.Array:
@@ -56,14 +63,21 @@ def experts(env: Any, folders: Sequence[Path]) -> Teacher:
     return teacher
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    if not (folder / RECORD).is_file():
-        raise FileNotFoundError(f"no run in {str(folder)!r}")
-    return json.loads((folder / RECORD).read_text())
+def _record(folder: Path, body: str) -> dict[str, Any]:
+    """The record of an expert's run."""
+    record = run.read_record(folder)
+    found = {name: record.get(name) for name in ("algorithm", "network")}
+    found["body"] = get_row(record.get("task", "")).body
+    for name, value in {"algorithm": "ppo", "network": MLP, "body": body}.items():
+        if found[name] != value:
+            raise ValueError(
+                f"{str(folder)!r} is no expert here: its {name} is {found[name]!r}, not {value!r}"
+            )
+    return record
 
 
 def _clips(record: dict[str, Any]) -> list[str]:
-    clips = record["options"].get("clips", [])
+    clips = record.get("options", {}).get("clips", [])
     return clips.split(",") if isinstance(clips, str) else list(clips)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from baselines import run
 from baselines.checkpoint import read_tree
+from baselines.episodes import TERM
 from baselines.export import check_exported
 from baselines.jax_trees import leaves_of, with_leaves
 from baselines.ppo import teachers
-from baselines.ppo.algorithm import LEARNING_RATES, PPO, TERM, Teacher, TrainState
+from baselines.ppo.algorithm import LEARNING_RATES, PPO, Teacher, TrainState
 from baselines.ppo.export import acting_state, export_state
 from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
 from baselines.ppo.networks import Network
@@ -80,6 +81,7 @@ class Training(run.Training):
         self.h, self.level = h, 0
         new = not (resume and (folder / run.CHECKPOINT).is_file())
         self._init = _learnt(init_from) if init_from and new else {}
+        self._init_from = init_from
         env = self._enter(self.level)
         self._rows: list[dict[str, float]] = []
         self._updates = 0
@@ -137,7 +139,12 @@ class Training(run.Training):
         seed = jnp.asarray(self.seed, jnp.uint32)
         if not saved:
             state = self.algorithm.init(seed)
-            self.state = _with_parts(state, _completed(self._init, state))
+            try:
+                self.state = _with_parts(state, _completed(self._init, state))
+            except ValueError:
+                raise ValueError(
+                    f"the networks of {str(self._init_from)!r} have layers of other sizes"
+                ) from None
             return
         kept = saved["state"]
         complete = set(TrainState._fields) <= set(kept)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +19,7 @@ import typer
 from baselines.checkpoint import read_tree, write_tree
 from baselines.intention import LATENT
 from baselines.layout import proprioception
-from baselines.run import CHECKPOINT, RECORD
+from baselines.run import CHECKPOINT, read_record
 from vnl_envs import Task
 from vnl_envs.motion.clip import fingerprint
 from vnl_envs.physics import namespace
@@ -255,12 +254,10 @@ def from_run(folder: Path) -> Decoder:
 
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
+        ValueError: the record of the run is damaged.
         BundleError: the run has no decoder.
     """
-    record = folder / RECORD
-    if not record.is_file():
-        raise FileNotFoundError(f"no run in {str(folder)!r}")
-    identity = json.loads(record.read_text())
+    identity = read_record(folder)
     if identity.get("network") != "intention":
         raise BundleError(f"the run in {str(folder)!r} has no intention network")
     state = read_tree(folder / CHECKPOINT)["model"]

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rich.console import Console
 from runs import log_of, sharing_programs, state_of, write_hyperparams
 from support import invoke, one_line
 
@@ -44,7 +46,7 @@ from baselines.ppo.networks import Gaussian, Network
 from baselines.ppo.starts import BINS, FailureStarts, preferred
 from baselines.ppo.variants import variant
 from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
-from baselines.score import lines, score
+from baselines.score import lines, score, tables
 from vnl_envs import registry
 from vnl_envs.testing.comparison import assert_same
 
@@ -193,6 +195,8 @@ def test_an_interrupt_gives_the_signals_back() -> None:
         ({"layers": 3}, "layers must be of type list[int]"),
         ({"epochs": 1.5}, "epochs must be of type int"),
         ({"minibatch_size": 3}, "num_envs * num_steps = 16 does not divide into minibatches of 3"),
+        ({"evaluate_every": 0}, "evaluate_every must be an integer of at least 1"),
+        ({"minibatch_size": 0}, "minibatch_size must be an integer of at least 1"),
         ({"base": "stand"}, "base must be 'none' or 'track', got 'stand'"),
         ({"base": "track"}, "only an imitation task with servos"),
         ({"starts": "failures"}, "needs an imitation task whose starts are drawn"),
@@ -241,7 +245,7 @@ def test_a_run_to_begin_with_must_fit(short: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob("run/policy*"))
     message = one_line(run(tmp_path, UPDATE, "--init-from", first, layers=[4]))
-    assert message.endswith("its arrays have other shapes")
+    assert message.endswith("run' have layers of other sizes")
     write_tree(tmp_path / CHECKPOINT, {"state": {"learner": []}})
     message = one_line(run(tmp_path, UPDATE, "--init-from", str(tmp_path)))
     assert message.endswith("holds no run of baselines.ppo to begin with")
@@ -254,11 +258,20 @@ def test_a_missing_hyperparameter_is_named(tmp_path: Path) -> None:
         hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
 
 
-@pytest.mark.parametrize("text", ["- 1", "a: {", "tasks: {}"])
-def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- 1", r"h\.yml must have a section 'default'"),
+        ("a: {", r"h\.yml is not YAML"),
+        ("tasks: {}", r"h\.yml must have a section 'default'"),
+        (f"{{default: {{}}, {TASK}: 3}}", rf"h\.yml: {TASK} must be a mapping, got 3"),
+        (f"{{default: {{}}, {TASK}x: {{}}}}", rf"{TASK}x.*{TASK}"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "h.yml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"h\.yml"):
+    with pytest.raises(ValueError, match=words):
         hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
 
 
@@ -289,7 +302,8 @@ def test_unknown_tasks_and_foreign_folders_are_refused(short: Path, tmp_path: Pa
     other = run(short, 9 * UPDATE, "--resume", task="vnl/RodentJumpGap-v0")
     assert "its task is" in one_line(other)
     assert "its seed is" in one_line(run(short, 9 * UPDATE, "--resume", "--seed", "1"))
-    assert "its hyperparameters is" in one_line(run(short, 9 * UPDATE, "--resume", gamma=0.5))
+    changed = one_line(run(short, 9 * UPDATE, "--resume", gamma=0.5))
+    assert "its hyperparameters: gamma is 0.99, not 0.5" in changed
 
 
 def test_a_checkpoint_of_another_body_is_refused(short: Path, tmp_path: Path) -> None:
@@ -442,7 +456,11 @@ def test_clips_are_followed_from_random_frames_and_from_the_first(tmp_path: Path
     assert set(followed) == {"track", "feedforward", "trained"}
     assert followed["track"]["first frame"] == {"steps": 1.0, "to the end": 1.0}
     assert 0 < followed["trained"]["random frames"]["steps"] <= 1
-    assert "track" in lines(record)[0]
+    assert "track" in lines(record)[1]
+    for table in tables(record):
+        out = StringIO()
+        Console(file=out, width=80).print(table)
+        assert {"orientation_error", "feedforward"} <= set(out.getvalue().split())
 
 
 def test_a_policy_of_another_task_is_not_scored(tmp_path: Path) -> None:

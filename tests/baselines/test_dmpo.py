@@ -25,7 +25,6 @@ from support import invoke, one_line
 from baselines.checkpoint import read_tree, write_tree
 from baselines.dmpo import DMPO, Hyperparameters, Learner
 from baselines.dmpo.__main__ import main
-from baselines.dmpo.device import TERM
 from baselines.dmpo.distributed import Actor
 from baselines.dmpo.losses import (
     Bounds,
@@ -44,6 +43,7 @@ from baselines.dmpo.sb3 import transitions
 from baselines.dmpo.settings import Settings
 from baselines.dmpo.state import Transitions
 from baselines.dmpo.training import OnDevice, Training
+from baselines.episodes import TERM
 from baselines.export import OnnxPolicy, export_run
 from baselines.run import CHECKPOINT, term_column
 from baselines.statistics import Statistics
@@ -461,7 +461,7 @@ def assert_refused(folder: Path, settings: Settings) -> None:
     assert "is not empty" in message(mine)
     assert f"its task is '{mine}', not '{other}'" in message(other, "--resume")
     assert "its seed is 0, not 1" in message(mine, "--resume", "--seed", "1")
-    assert "its hyperparameters is" in message(mine, "--resume", discount=0.9)
+    assert "its hyperparameters: discount is" in message(mine, "--resume", discount=0.9)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 

@@ -193,10 +193,16 @@ def test_experts_are_cloned_each_on_its_clips(training: ppo.Training, tmp_path: 
         for clip, observation in zip(clips, np.asarray(envs.obs), strict=True)
     ])  # fmt: skip
     np.testing.assert_allclose(teacher(envs), expected, atol=1e-5)
-    with pytest.raises(ValueError, match=r"no expert has learnt the clips \['trot'\]"):
+    with pytest.raises(ValueError, match=r"no expert is a run of the clips \['trot'\]; .*'walk'"):
         teachers.experts(env, folders[:1])
     with pytest.raises(FileNotFoundError, match="no run in"):
         teachers.experts(env, [tmp_path])
+    with pytest.raises(ValueError, match="its network is 'intention', not 'mlp'"):
+        teachers.experts(env, [training.run.folder])
+    with pytest.raises(ValueError, match="its body is 'humanoid', not 'rodent'"):
+        teachers.experts(env, [reproduce.KEPT / "humanoid-walk-0"])
+    with pytest.raises(ValueError, match="an imitation task, which this is not"):
+        teachers.experts(vnl_envs.make_functional(OTHER, "native"), folders)
 
 
 # --- The bundle ---
@@ -572,7 +578,7 @@ def test_a_run_has_options_of_its_task(tmp_path: Path) -> None:
         != vnl_envs.env_hash(TASK, vnl_envs.make_task(TASK))
     )
     assert list(record["scores"]) == ["train", "test"]
-    assert "its options is {'clips': ['walk', 'walk_slow']}, not {}" in one_line(run("--resume"))
+    assert "its options: clips is ['walk', 'walk_slow'], not None" in one_line(run("--resume"))
     assert run("--resume", "-o", option).exit_code == 0
     shutil.rmtree(tmp_path / "run")
     assert "an option has the form NAME=VALUE" in one_line(run("-o", "clips"))

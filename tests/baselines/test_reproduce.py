@@ -118,6 +118,9 @@ def test_another_machine_goes_on_from_what_is_kept(
     half = dataclasses.replace(whole, steps=16)
     reproduce.train(half, 0, tmp_path / "here", rows)
     reproduce.keep(half, 0, tmp_path / "here")
+    other = dataclasses.replace(half, command=half.command.replace("Rodent", "Humanoid"))
+    with pytest.raises(ValueError, match="has a run of vnl/RodentImitation-v0, rat-imitation is"):
+        reproduce.keep(other, 0, tmp_path / "here")
     there, kept = whole.folder(tmp_path / "there", 0), tmp_path / "kept" / whole.stem(0)
     begun = half.folder(tmp_path / "here", 0) / CHECKPOINT
     assert (kept / CHECKPOINT).stat().st_size < begun.stat().st_size
@@ -190,6 +193,10 @@ def test_a_run_that_is_stopped_may_save_first(tmp_path: Path) -> None:
 def test_unknown_rows_and_parts_are_named(campaign: Path, tmp_path: Path) -> None:
     message = one_line(invoke(reproduce.main, "mouse", "--table", campaign))
     assert message == ("error: no rows ['mouse']; there are ['rat-imitation', 'rat-goals-reused']")
+    message = one_line(invoke(reproduce.main, "rat-goals-reused", "--table", campaign))
+    assert message.endswith("takes the decoder of rat-imitation: run that row first")
+    campaign.write_text("ppo")
+    assert "must hold rows by name" in one_line(invoke(reproduce.main, "--table", campaign))
     campaign.write_text("a: {command: ppo, steps: 1, seeds: [0], speed: 1}")
     assert "campaign.yml: a: " in one_line(invoke(reproduce.main, "--table", campaign))
     campaign.write_text(
