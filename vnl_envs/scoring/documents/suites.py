@@ -113,6 +113,7 @@ def metric_ranges(task_id: str) -> dict[str, tuple[float, float]]:
     """
     from vnl_envs.registry import get_row, task_class
     from vnl_envs.tasks.metrics import LENGTH, RETURN
+
     try:
         task = task_class(get_row(task_id))
     except ValueError as error:
