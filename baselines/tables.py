@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -113,11 +114,27 @@ def ablation(study: str) -> str:
     return markdown(heads, (cells(*variant) for variant in variants.items()))
 
 
+def ablation_curves(study: str) -> str:
+    """The return at each evaluation of a study, means over seeds."""
+    found = json.loads((MEASURED / f"ablation_{study}.json").read_text())
+    steps, rows = [], []
+    for name in found["variants"]:
+        stem = f"{study}-{name.replace(' ', '-')}"
+        paths = (MEASURED / "ablation" / f"{stem}-{seed}.csv" for seed in found["seeds"])
+        logs = [[row for row in rows_of(path) if row["return"]] for path in paths]
+        steps = [f"{int(row['step']) / 1e6:.2f}" for row in logs[0]]
+        columns = ([float(row["return"]) for row in column] for column in zip(*logs, strict=True))
+        rows.append([name, *(f"{fmean(column):.1f}" for column in columns)])
+    return markdown(["million steps", *steps], rows)
+
+
 TABLES = {
     "scores": Table("baselines.md", scores),
     "cartpole": Table("baselines_dmpo.md", cartpole),
     "learners": Table("baselines_dmpo.md", learners),
     "transfer": Table("baselines_intention.md", transfer),
+    "walk": Table("experiments.md", functools.partial(ablation, "walk")),
+    "walk_curves": Table("experiments.md", functools.partial(ablation_curves, "walk")),
     "actions": Table("experiments.md", functools.partial(ablation, "action_map")),
 }
 
