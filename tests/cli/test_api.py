@@ -418,13 +418,13 @@ def test_intervals_are_those_of_scores(episodes: int) -> None:
 def test_clips_are_units_of_imitation() -> None:
     """Episodes of one clip have no interval, however many there are; nor has a label's only one."""
     result = vnl_envs.evaluate(IMITATION, "zero", episodes=6, clips=["walk"], split="all")
-    assert [(s.units, np.isnan(s.low)) for s in result.summaries()] == [(1, True)] * 8
+    assert [(s.units, np.isnan(s.low)) for s in result.summaries()] == [(1, True)] * 9
     shown = run("evaluate", IMITATION, "-o", "clips=walk", "-o", "split=all", "--episodes", "3",
                 "--by-label")  # fmt: skip
     assert shown.exit_code == 0, shown.output
     rows = [line.split("│") for line in shown.output.splitlines() if "│" in line]
     assert {(row[3].strip(), row[4].strip()) for row in rows} == {("-", "1 clip")}
-    assert len(rows) == 16
+    assert len(rows) == 18
 
 
 FACES = {

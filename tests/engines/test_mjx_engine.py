@@ -151,7 +151,8 @@ def errors(got: Physics, want: Physics, name: str) -> np.ndarray:
 def test_derived_values_agree_before_a_step(task_id: str, impl: str) -> None:
     got = engine_of(task_id, impl).physics(started(task_id, impl), task_of(task_id).body)
     want = native_start(task_id)
-    for field in fields(Physics):
+    # Forces of actuators are those of a step.
+    for field in (field for field in fields(Physics) if field.name != "qfrc_actuator"):
         assert getattr(got, field.name).shape == getattr(want, field.name).shape
         assert errors(got, want, field.name).max() < 1e-5, field.name
 

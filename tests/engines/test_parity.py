@@ -33,6 +33,7 @@ AFTER = {
     "proprioception/joint_velocity": 2e-4,
     "proprioception/angular_velocity": 5e-5,
     "metric orientation_error": 2e-5,
+    "metric power": 2e-4,
     "reward": 1e-5,
 }
 """Greatest median difference by quantity, without a step and after one control step."""

@@ -96,10 +96,12 @@ class Side:
         self._evaluate = jax.jit(jax.vmap(self.env.step))
 
     def at(self, sample: Sample) -> dict[str, np.ndarray]:
-        """Quantities of the sample's states, by name."""
+        """Quantities of the sample's states, by name, without the power, which is of a step."""
         state = self.put(sample.start, sample.episode, sample.carry)
         with _without_physics(self.env.task):
-            return quantities(self.env, self._evaluate(state, sample.action))
+            found = quantities(self.env, self._evaluate(state, sample.action))
+        del found["metric power"]
+        return found
 
     def after(self, sample: Sample) -> dict[str, np.ndarray]:
         """Quantities one control step later, by name."""
