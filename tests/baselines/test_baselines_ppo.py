@@ -47,6 +47,7 @@ from baselines.ppo.starts import BINS, FailureStarts, preferred
 from baselines.ppo.variants import variant
 from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
 from baselines.score import lines, score, tables
+from baselines.score import main as score_main
 from vnl_envs import registry
 from vnl_envs.testing.comparison import assert_same
 
@@ -461,6 +462,15 @@ def test_clips_are_followed_from_random_frames_and_from_the_first(tmp_path: Path
         out = StringIO()
         Console(file=out, width=80).print(table)
         assert {"orientation_error", "feedforward"} <= set(out.getvalue().split())
+
+
+def test_what_cannot_be_written_or_read_is_said_at_once(short: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none" / "scores.json"
+    assert "no folder" in one_line(invoke(score_main, short / "run" / POLICY, "--out", out))
+    for text, words in (("{}", "is not the record of a run"), ("{", "is damaged")):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            export_run(tmp_path, tmp_path / "p.onnx")
 
 
 def test_a_policy_of_another_task_is_not_scored(tmp_path: Path) -> None:
