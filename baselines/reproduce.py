@@ -84,6 +84,10 @@ class Row:
         """The stem of a run's files in the repository."""
         return f"{self.name}-{seed}"
 
+    def decoder(self, seed: int) -> Path:
+        """The file of a finished run's decoder."""
+        return CHECKPOINTS / f"{self.stem(seed)}.safetensors"
+
     def published(self, seed: int) -> bool:
         """Whether the scores of a run are in the repository."""
         return (RESULTS / f"{self.stem(seed)}.json").is_file()
@@ -91,10 +95,7 @@ class Row:
     def arguments(self, runs: Path, seed: int, others: dict[str, Row]) -> list[str]:
         """The command line of a run."""
         firsts = {name: row.learnt(runs, row.seeds[0]) for name, row in others.items()}
-        bundles = {
-            f"{name}.decoder": CHECKPOINTS / f"{row.stem(row.seeds[0])}.safetensors"
-            for name, row in others.items()
-        }
+        bundles = {f"{name}.decoder": row.decoder(row.seeds[0]) for name, row in others.items()}
         module, *arguments = shlex.split(self.command)
         known = {**firsts, **bundles}
         arguments = [_filled(argument, known) for argument in arguments]
@@ -202,8 +203,8 @@ def train(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
         ValueError: a row whose decoder it takes is missing.
     """
     for other in others.values():
-        there = CHECKPOINTS / f"{other.stem(other.seeds[0])}.safetensors"
-        if f"{{{other.name}.decoder}}" in row.command and not there.is_file():
+        taken = f"{{{other.name}.decoder}}" in row.command
+        if taken and not other.decoder(other.seeds[0]).is_file():
             raise ValueError(f"{row.name} takes the decoder of {other.name}: run that row first")
     folder, learnt = row.folder(runs, seed), row.learnt(runs, seed)
     if learnt != folder:
@@ -220,7 +221,7 @@ def publish(row: Row, seed: int, runs: Path, others: dict[str, Row]) -> None:
     shutil.copy(folder / LOG, RESULTS / f"{stem}.csv")
     shutil.copy(folder / POLICY, CHECKPOINTS / f"{stem}.onnx")
     if row.bundle:
-        from_run(folder).write(CHECKPOINTS / f"{stem}.safetensors")
+        from_run(folder).write(row.decoder(seed))
     record = {"row": row.name, **score(folder / POLICY, EPISODES)}
     with written_whole(RESULTS / f"{stem}.json") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")

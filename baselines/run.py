@@ -115,7 +115,8 @@ class Run:
                 continue
             if isinstance(found, dict) and isinstance(value, dict):
                 # Of two long mappings, the first difference.
-                key = next(k for k in [*value, *found] if found.get(k) != value.get(k))
+                pairs = [(value, found), (found, value)]
+                key = next(k for a, b in pairs for k in a if k not in b or a[k] != b[k])
                 name, found, value = f"{name}: {key}", found.get(key), value.get(key)
             raise ValueError(
                 f"{place!r} has another run in it: its {name} is {found!r}, not {value!r}"

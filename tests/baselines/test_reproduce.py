@@ -211,7 +211,7 @@ def test_every_row_of_the_campaign_can_be_run() -> None:
     for row in rows.values():
         arguments = row.arguments(Path("runs"), row.seeds[0], rows)
         assert (reproduce.HERE / arguments[2].removeprefix("baselines.")).exists()
-        task = arguments[arguments.index("--task") + 1]
+        task = row.task
         assert task in vnl_envs.task_ids()
         assert set(row.hours) == {"cpu", "gpu"}
         algorithm = "dmpo" if "baselines.dmpo" in arguments else "ppo"
