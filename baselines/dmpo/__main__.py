@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from baselines import hyperparameters, run
+from baselines import hyperparameters, loop
 from baselines.dmpo.settings import Network
 from baselines.dmpo.training import Training
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
@@ -45,7 +45,7 @@ def main(
         h = hyperparameters.load(chosen.kind, chosen.file, task, hyperparams)
         options = parse_options(task, option)
         training = Training(task, seed, impl, out, resume, h, chosen, actors, ray_address, options)
-        run.finish(training, steps)
+        loop.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

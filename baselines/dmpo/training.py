@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from baselines import run
+from baselines import loop
 from baselines.dmpo.device import DeviceDMPO
 from baselines.dmpo.distributed import Distributed
 from baselines.dmpo.export import acting_state, export_state
@@ -181,8 +181,8 @@ def driver_of(
     )
 
 
-class Training(run.Training):
-    """A run of DMPO; see `run.Training`.
+class Training(loop.Training):
+    """A run of DMPO; see `loop.Training`.
 
     Args:
         task_id, seed, impl: id of the task, seed of the run and physics implementation.
@@ -224,7 +224,7 @@ class Training(run.Training):
             **self.driver.identity,
         }
         metrics = [metric.name for metric in STANDARD + task.metrics]
-        terms = [run.term_column(name) for name in task.reward_terms]
+        terms = [loop.term_column(name) for name in task.reward_terms]
         columns = [*_TRAINING, *_GAUGES, *self.network.columns, *terms, *metrics]
         self._iteration = 0
         self._rows: list[dict[str, float]] = []
@@ -280,7 +280,7 @@ class Training(run.Training):
         }
         training = {name: own.get(name, mean.get(name, 0.0)) for name in _TRAINING}
         terms = {
-            run.term_column(name.removeprefix(TERM)): value / sums["steps"]
+            loop.term_column(name.removeprefix(TERM)): value / sums["steps"]
             for name, value in sums.items()
             if name.startswith(TERM)
         }

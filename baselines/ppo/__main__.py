@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from baselines import hyperparameters, run
+from baselines import hyperparameters, loop
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.ppo.hyperparameters import Hyperparameters
 from baselines.ppo.training import Training
@@ -49,7 +49,7 @@ def main(
         training = Training(
             task, seed, impl, out, resume, h, made, expert or (), options, init_from, neurons
         )
-        run.finish(training, steps)
+        loop.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

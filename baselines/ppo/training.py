@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from baselines import run
+from baselines import loop, run
 from baselines.checkpoint import read_tree
 from baselines.episodes import TERM
 from baselines.export import check_exported
@@ -37,8 +37,8 @@ _EPISODES = ("training_return", "training_length", "training_episodes", "level")
 _FIGURES = ("kl", "learning_rate", "sigma", "clipped", "explained", "latent_kl", "cloning_error")
 
 
-class Training(run.Training):
-    """One run of PPO; see `run.Training`.
+class Training(loop.Training):
+    """One run of PPO; see `loop.Training`.
 
     Args:
         task_id, seed, impl: id of the task, seed of the run and physics implementation.
@@ -95,7 +95,7 @@ class Training(run.Training):
             **({"init_from": init_from.name} if init_from else {}),
             **(self.neurons.identity if self.neurons else {}),
         }
-        terms = [run.term_column(name) for name in env.task.reward_terms]
+        terms = [loop.term_column(name) for name in env.task.reward_terms]
         metrics = [metric.name for metric in STANDARD + env.task.metrics]
         self._figures = (*_FIGURES, *(("bits_per_spike",) if self.neurons else ()))
         columns = [*_EPISODES, *self._figures, *terms, *metrics]
@@ -175,7 +175,7 @@ class Training(run.Training):
         """Move to the next or previous level after an evaluation on the present one."""
         if not self.h.levels:
             return
-        score = run.follow(
+        score = loop.follow(
             self._task_of(self.level), self.mean_action, self.h.evaluation_episodes, **self.options
         )[self.h.level_metric]
         change = int(score > self.h.promote) - int(score < self.h.demote)
@@ -197,7 +197,7 @@ class Training(run.Training):
             "level": self.level,
             **{name: sums[name] / len(rows) for name in self._figures},
             **{
-                run.term_column(name.removeprefix(TERM)): value / len(rows)
+                loop.term_column(name.removeprefix(TERM)): value / len(rows)
                 for name, value in terms.items()
             },
         }

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from baselines import hyperparameters, ppo, run
+from baselines import hyperparameters, loop, ppo
 from baselines.options import HyperparameterFile, Out, Resume, Seed, Steps, Task
 from baselines.transfer.bundle import Decoder
 from baselines.transfer.ppo import Decoded, network_of
@@ -35,7 +35,7 @@ def main(
         h = hyperparameters.load(ppo.Hyperparameters, Decoded.file, task, hyperparams)
         options = parse_options(task, option)
         training = ppo.Training(task, seed, impl, out, resume, h, network, options=options)
-        run.finish(training, steps)
+        loop.finish(training, steps)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -38,6 +38,7 @@ import vnl_envs
 from baselines import hyperparameters, ppo, ppo_sb3
 from baselines.checkpoint import read_tree, write_tree
 from baselines.export import Layer, OnnxPolicy, clip, dense, export_run, normaliser, write_onnx
+from baselines.loop import Interrupt
 from baselines.plot import draw
 from baselines.ppo.__main__ import main
 from baselines.ppo.algorithm import LEARNING_RATES, PPO, Rollout, adapted, generalized_advantage
@@ -45,7 +46,7 @@ from baselines.ppo.base import Track
 from baselines.ppo.networks import Gaussian, Network
 from baselines.ppo.starts import BINS, FailureStarts, preferred
 from baselines.ppo.variants import variant
-from baselines.run import CHECKPOINT, LOG, POLICY, RECORD, Interrupt
+from baselines.run import CHECKPOINT, LOG, POLICY, RECORD
 from baselines.score import lines, score, tables
 from baselines.score import main as score_main
 from vnl_envs import registry
@@ -299,7 +300,7 @@ def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
 def test_unknown_tasks_and_foreign_folders_are_refused(short: Path, tmp_path: Path) -> None:
     assert "vnl/RodentJumpGap-v0" in one_line(run(tmp_path, UPDATE, task="vnl/Nothing-v0"))
     assert "is not empty" in one_line(run(short, 9 * UPDATE))
-    assert "no run to go on with" in one_line(run(tmp_path, UPDATE, "--resume"))
+    assert "no run in" in one_line(run(tmp_path, UPDATE, "--resume"))
     other = run(short, 9 * UPDATE, "--resume", task="vnl/RodentJumpGap-v0")
     assert "its task is" in one_line(other)
     assert "its seed is" in one_line(run(short, 9 * UPDATE, "--resume", "--seed", "1"))

@@ -45,7 +45,8 @@ from baselines.dmpo.state import Transitions
 from baselines.dmpo.training import OnDevice, Training
 from baselines.episodes import TERM
 from baselines.export import OnnxPolicy, export_run
-from baselines.run import CHECKPOINT, term_column
+from baselines.loop import term_column
+from baselines.run import CHECKPOINT
 from baselines.statistics import Statistics
 from vnl_envs.testing.comparison import assert_same
 
