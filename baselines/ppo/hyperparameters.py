@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from baselines.ppo.variants import merged
 from vnl_envs.utils import checks
 
 NONE, TRACK = "none", "track"
 BASES = (NONE, TRACK)
 DRAWN, FAILURES = "drawn", "failures"
 STARTS = (DRAWN, FAILURES)
+LEVEL = ("constants", "survival")
+"""Hyperparameters that a level of a curriculum may change."""
 _COUNTS = (
     "num_envs",
     "num_steps",
@@ -49,9 +52,10 @@ class Hyperparameters:
         cloning_kl_weight: β during cloning, per nat.
         constants: constants and options of the task in training, by name, that replace the task's
             own; mappings are merged. Evaluation uses the task's own.
-        levels: curriculum: a sequence of such constants. Training begins with the first. An
-            evaluation on the present level leads to the next level if its `level_metric` is above
-            `promote`, and to the previous one if it is below `demote`.
+        levels: curriculum: a sequence of changes, each to `constants` (merged), `survival` or both.
+            Training begins with the first. An evaluation on the present level leads to the next
+            level if its `level_metric` is above `promote`, and to the previous one if it is below
+            `demote`.
         level_metric, promote, demote: see `levels`.
         log_every, evaluate_every: updates between rows of the log, and between evaluations.
         evaluation_episodes: episodes of an evaluation.
@@ -90,13 +94,16 @@ class Hyperparameters:
         """Check names and counts, and that a rollout divides into minibatches.
 
         Raises:
-            ValueError: `base` or `starts` is unknown, a count is not positive, or the rollout does
-                not divide.
+            ValueError: `base`, `starts` or a change of a level is unknown, a count is not
+                positive, or the rollout does not divide.
         """
         for name in _COUNTS:
             checks.integer(name, getattr(self, name), 1)
         checks.choice("base", self.base, BASES)
         checks.choice("starts", self.starts, STARTS)
+        for level in self.levels:
+            for name in level:
+                checks.choice("change of a level", name, LEVEL)
         if self.update_steps % self.minibatch_size:
             raise ValueError(
                 f"num_envs * num_steps = {self.update_steps} does not divide into minibatches "
@@ -107,3 +114,11 @@ class Hyperparameters:
     def update_steps(self) -> int:
         """Control steps of all environments between two updates."""
         return self.num_envs * self.num_steps
+
+    def at_level(self, level: int) -> Hyperparameters:
+        """These hyperparameters with the changes of a level, if there are levels."""
+        if not self.levels:
+            return self
+        change = self.levels[level]
+        constants = merged(self.constants, change.get("constants", {}))
+        return replace(self, **{**change, "constants": constants})

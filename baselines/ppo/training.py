@@ -23,7 +23,7 @@ from baselines.ppo.hyperparameters import FAILURES, Hyperparameters
 from baselines.ppo.networks import Network
 from baselines.ppo.neurons import Neurons
 from baselines.ppo.starts import FailureStarts
-from baselines.ppo.variants import merged, variant
+from baselines.ppo.variants import variant
 from vnl_envs import FunctionalEnv, make_task, wrap_for_training
 from vnl_envs.identity import env_hash
 from vnl_envs.tasks.metrics import STANDARD
@@ -102,25 +102,23 @@ class Training(loop.Training):
         super().__init__(task_id, seed, h, identity, folder, columns, resume, options)
 
     def _enter(self, level: int) -> FunctionalEnv:
-        """Continue training on the task with a level's constants."""
+        """Continue training with a level's changes."""
         _, impl, network, options = self._made
+        h = self.h.at_level(level)
         made = FailureStarts if self.h.starts == FAILURES else FunctionalEnv
         env = made(self._task_of(level), impl, **options)
-        self.network = network(env.task, env.layout, self.h)
+        self.network = network(env.task, env.layout, h)
         teacher = _teacher(env, self._experts) if self.h.cloning_steps else None
         self.neurons = Neurons(env, *self._recorded) if self._recorded else None
         if self.neurons and not self.network.noise_size:
             raise ValueError("neurons are predicted from a latent, which this network has not")
-        self.algorithm = PPO(wrap_for_training(env), self.h, self.network, teacher, self.neurons)
+        self.algorithm = PPO(wrap_for_training(env), h, self.network, teacher, self.neurons)
         self._mean_action = jax.jit(self.algorithm.mean_action)
         self.level = level
         return env
 
     def _task_of(self, level: int) -> str:
-        constants = self.h.constants
-        if self.h.levels:
-            constants = merged(constants, self.h.levels[level])
-        return variant(self._made[0], constants)
+        return variant(self._made[0], self.h.at_level(level).constants)
 
     @property
     def steps(self) -> int:
@@ -181,8 +179,10 @@ class Training(loop.Training):
         change = int(score > self.h.promote) - int(score < self.h.demote)
         level = min(max(self.level + change, 0), len(self.h.levels) - 1)
         if level != self.level:
+            same = self._task_of(level) == self._task_of(self.level)
             self._enter(level)
-            self.state = self.algorithm.renewed(self.state)
+            if not same:
+                self.state = self.algorithm.renewed(self.state)
 
     def figures(self) -> dict[str, float]:
         """Figures of sampled episodes, and means over updates."""

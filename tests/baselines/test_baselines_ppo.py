@@ -680,7 +680,10 @@ def test_a_bin_holds_the_frame_half_a_second_before() -> None:
 
 def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
     """They change what is trained on, not what is recorded and evaluated; and they resume."""
-    levels = [{"distance": [0.1, 0.2]}, {"distance": [0.3, 0.4]}]
+    levels = [
+        {"constants": {"distance": [0.1, 0.2]}},
+        {"constants": {"distance": [0.3, 0.4]}, "survival": 0.5},
+    ]
     changes = {"levels": levels, "level_metric": "length", "evaluate_every": 1, "log_every": 1}
 
     def run_on(folder: Path, updates: int, resume: bool = False, **more: Any) -> ppo.Training:
@@ -694,9 +697,12 @@ def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
     up = run_on(tmp_path / "up", 2)
     assert [row["level"] for row in log_of(tmp_path / "up" / "run")] == ["0", "1"]
     assert up.algorithm.env.task.distance == [0.3, 0.4]
+    assert (up.h.survival, up.algorithm.h.survival) == (0.0, 0.5)
     run_on(tmp_path / "parts", 1)
     again = run_on(tmp_path / "parts", 2, resume=True)
     assert_same(up.get_state()["state"], again.get_state()["state"])
+    with pytest.raises(ValueError, match="change of a level must be 'constants' or 'survival'"):
+        run_on(tmp_path / "unknown", 1, levels=[{"distance": [0.1, 0.2]}])
     # Below `demote`, back.
     up.h = dataclasses.replace(up.h, promote=1e9, demote=1e9)
     up.evaluated()
