@@ -91,7 +91,7 @@ class Training(ABC):
         options: options of the task.
 
     Raises:
-        ValueError: see `Run`.
+        ValueError, FileNotFoundError: see `Run`.
 
     Attributes:
         task_id, seed, h, options: as given.

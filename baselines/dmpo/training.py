@@ -197,6 +197,7 @@ class Training(loop.Training):
     Raises:
         ValueError: an id, option or implementation is unknown, the network does not support the
             task, the folder has another run, or Ray is missing.
+        FileNotFoundError: there is no run in `folder` to resume.
     """
 
     def __init__(

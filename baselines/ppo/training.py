@@ -56,7 +56,7 @@ class Training(loop.Training):
         ValueError: an id, option or implementation is unknown, the network does not support the
             task, experts are given without `h.cloning_steps`, the folder has another run, the
             networks in `init_from` have other sizes, or the neurons do not belong to the clips.
-        FileNotFoundError: there is no run in `init_from`.
+        FileNotFoundError: there is no run in `init_from`, or none in `folder` to resume.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Training(loop.Training):
         """Continue training with a level's changes."""
         _, impl, network, options = self._made
         h = self.h.at_level(level)
-        made = FailureStarts if self.h.starts == FAILURES else FunctionalEnv
+        made = FailureStarts if h.starts == FAILURES else FunctionalEnv
         env = made(self._task_of(level), impl, **options)
         self.network = network(env.task, env.layout, h)
-        teacher = _teacher(env, self._experts) if self.h.cloning_steps else None
+        teacher = _teacher(env, self._experts) if h.cloning_steps else None
         self.neurons = Neurons(env, *self._recorded) if self._recorded else None
         if self.neurons and not self.network.noise_size:
             raise ValueError("neurons are predicted from a latent, which this network has not")
