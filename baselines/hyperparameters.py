@@ -1,8 +1,9 @@
-"""Hyperparameters by task from a YAML file, checked against a dataclass."""
+"""Hyperparameters by task from YAML files, checked against a dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,40 +17,39 @@ FOLDER = Path(__file__).parent / "hyperparams"
 DEFAULT = "default"
 
 
-def load(kind: type[T], name: str, task_id: str, file: Path | None = None) -> T:
-    """The hyperparameters of a task: those under "default", then those under its id.
+def load(kind: type[T], names: Sequence[str], task_id: str, file: Path | None = None) -> T:
+    """The hyperparameters of a task.
+
+    A file has sections: "default", and ids of tasks. A later file only has what differs from the
+    earlier ones; what it says of all tasks goes before what they say of this one.
 
     Args:
         kind: dataclass of numbers, texts, lists of integers and mappings, whose fields are the
             keys.
-        name: name of the YAML file in `FOLDER`.
-        task_id: task id; a task that the file does not list has the defaults.
-        file: YAML file to use instead.
+        names: names of YAML files in `FOLDER`; the first one has all keys.
+        task_id: task id; a task that no file lists has the defaults.
+        file: YAML file of further differences.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not such YAML, a section is of no registered task, a key is unknown
-            or missing, or a value has a wrong type.
+        ValueError: a file is not such YAML, a section is of no registered task, a key is unknown,
+            or a value has a wrong type.
     """
-    path = file or FOLDER / name
-    sections = _sections(path)
-    chosen = {**sections[DEFAULT], **sections.get(task_id, {})}
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for fault, names in (
-        ("unknown", set(chosen) - set(fields)),
-        ("missing", set(fields) - set(chosen)),
-    ):
-        if names:
+    fields = {f.name: str(f.type) for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {}
+    for path in (*(FOLDER / name for name in names), *([file] if file else [])):
+        sections = _sections(path)
+        own = {**sections.get(DEFAULT, {}), **sections.get(task_id, {})}
+        if unknown := sorted(set(own) - set(fields)):
             raise ValueError(
-                f"{path.name}: {fault} hyperparameters {sorted(names)}; there are {sorted(fields)}"
+                f"{path.name}: unknown hyperparameters {unknown}; there are {sorted(fields)}"
             )
-    return kind(
-        **{name: _checked(path, name, field.type, chosen[name]) for name, field in fields.items()}
-    )
+        chosen |= {name: _checked(path, name, fields[name], value) for name, value in own.items()}
+    return kind(**chosen)
 
 
 def _sections(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a file, of which "default" is one.
+    """The sections of a file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,11 +61,8 @@ def _sections(path: Path) -> dict[str, dict[str, Any]]:
         sections = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(sections, dict) or not isinstance(sections.get(DEFAULT), dict):
-        raise ValueError(
-            f"{path.name} must have a section {DEFAULT!r} of all hyperparameters, as the files in "
-            f"{FOLDER.name!r} have"
-        )
+    if not isinstance(sections, dict):
+        raise ValueError(f"{path.name} must have sections: {DEFAULT!r}, or ids of tasks")
     for section, values in sections.items():
         if section != DEFAULT:
             get_row(section)

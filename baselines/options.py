@@ -15,7 +15,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="continue the run in --ou
 HyperparameterFile = Annotated[
     Path | None,
     typer.Option(
-        help="YAML file by task, with a section `default` of all hyperparameters; "
-        "default: the algorithm's own in baselines/hyperparams"
+        help="YAML file of what differs from the algorithm's own in baselines/hyperparams, in "
+        "sections: `default`, or ids of tasks"
     ),
 ]

@@ -10,7 +10,6 @@ from random frames. When all variants are complete, `results/ablation_STUDY.json
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ import numpy as np
 import typer
 import yaml
 
-from baselines import hyperparameters, ppo
 from baselines.reproduce import call
 from baselines.run import CHECKPOINT, LOG, rows_of
 from benchmarks.measuring import RESULTS, write_results
@@ -122,9 +120,8 @@ def train(variant: Variant, steps: int, seed: int, folder: Path) -> None:
         SystemExit: the training was stopped or failed.
     """
     file = folder.with_suffix(".yml")
-    recipe = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, variant.task)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({"default": dataclasses.asdict(recipe) | variant.changes}))
+    file.write_text(yaml.safe_dump({"default": variant.changes}))
     command = [sys.executable, "-m", variant.module, "--task", variant.task]
     for option in variant.options:
         command += ["-o", option]

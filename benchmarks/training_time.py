@@ -36,7 +36,7 @@ class Parts:
     """
 
     def __init__(self, task_id: str) -> None:
-        self.h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task_id)
+        self.h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, task_id)
         env = make_functional(task_id, "native")
         network = ppo.Network(env.task, env.layout, self.h)
         self._algorithm = ppo.PPO(wrap_for_training(env), self.h, network)

@@ -42,7 +42,7 @@ def main(
     """Train a policy by DMPO."""
     try:
         chosen = network_of(network, decoder)
-        h = hyperparameters.load(chosen.kind, chosen.file, task, hyperparams)
+        h = hyperparameters.load(chosen.kind, chosen.files, task, hyperparams)
         options = parse_options(task, option)
         training = Training(task, seed, impl, out, resume, h, chosen, actors, ray_address, options)
         loop.finish(training, steps)

@@ -54,13 +54,13 @@ class Network:
     another see `baselines.intention.dmpo`. Objects are sent to the actors.
 
     Attributes:
-        kind, file: class of the settings, and name of their file in `hyperparameters.FOLDER`.
+        kind, files: class of the settings, and names of their files in `hyperparameters.FOLDER`.
         columns: additional columns of the log.
         identity: fields of the network in a run's record.
     """
 
     kind: type[Settings] = Settings
-    file = f"{ALGORITHM}.yml"
+    files: tuple[str, ...] = (f"{ALGORITHM}.yml",)
     columns: tuple[str, ...] = ()
     identity: dict[str, Any] = {}  # noqa: RUF012
 

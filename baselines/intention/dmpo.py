@@ -68,7 +68,8 @@ class Intention(settings.Network):
         decoder: fixed decoder; None for a learning one.
     """
 
-    kind, file = Settings, "dmpo_intention.yml"
+    kind = Settings
+    files = (*settings.Network.files, "dmpo_intention.yml")
     columns = ("latent_kl",)
 
     def __init__(self, decoder: Decoder | None = None) -> None:

@@ -49,7 +49,7 @@ class Intention(ppo.Network):
     """See `baselines.intention`."""
 
     name = INTENTION
-    file = "ppo_intention.yml"
+    files = (*ppo.Network.files, "ppo_intention.yml")
     noise_size = LATENT
 
     def __init__(self, task: Any, layout: Mapping[str, slice], h: ppo.Hyperparameters) -> None:

@@ -43,7 +43,7 @@ def main(
     """Train a policy by PPO."""
     try:
         made = selected_class("ppo", network)
-        h = hyperparameters.load(Hyperparameters, made.file, task, hyperparams)
+        h = hyperparameters.load(Hyperparameters, made.files, task, hyperparams)
         options = parse_options(task, option)
         neurons = (neural, neural_weight) if neural else None
         training = Training(

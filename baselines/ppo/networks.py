@@ -132,7 +132,7 @@ class Network:
 
     Attributes:
         name: name in a run's record.
-        file: name of the file of hyperparameters in `hyperparameters.FOLDER`.
+        files: names of the files of hyperparameters in `hyperparameters.FOLDER`.
         actor: module from observations, raw and normalised, and noise to a `Gaussian`.
         action_size: size of the actor's output.
         noise_size: number of standard normal numbers in the actor's input.
@@ -140,7 +140,7 @@ class Network:
     """
 
     name = MLP
-    file = "ppo.yml"
+    files: tuple[str, ...] = ("ppo.yml",)
     noise_size = 0
     identity: Mapping[str, Any] = {}
 

@@ -32,7 +32,7 @@ def main(
     """Train a policy by PPO with a fixed decoder."""
     try:
         network = network_of(Decoder.read(decoder))
-        h = hyperparameters.load(ppo.Hyperparameters, Decoded.file, task, hyperparams)
+        h = hyperparameters.load(ppo.Hyperparameters, Decoded.files, task, hyperparams)
         options = parse_options(task, option)
         training = ppo.Training(task, seed, impl, out, resume, h, network, options=options)
         loop.finish(training, steps)

@@ -31,7 +31,7 @@ class Decoded(ppo.Network):
     """
 
     name = DECODER
-    file = "transfer.yml"
+    files = (*ppo.Network.files, "transfer.yml")
 
     def __init__(
         self, task: Any, layout: Mapping[str, slice], h: ppo.Hyperparameters, decoder: Decoder

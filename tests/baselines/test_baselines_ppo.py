@@ -26,7 +26,6 @@ import onnxruntime
 import pytest
 import stable_baselines3
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -53,7 +52,6 @@ from vnl_envs import registry
 from vnl_envs.testing.comparison import assert_same
 
 TASK = "vnl/RodentGoalReaching-v0"
-FILE = hyperparameters.FOLDER / ppo.Network.file
 TINY = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatch_size": 8, "layers": [8, 8],
         "critic_layers": [8, 8], "log_every": 2, "evaluate_every": 4,
         "evaluation_episodes": 1}  # fmt: skip
@@ -62,7 +60,7 @@ UPDATE = TINY["num_envs"] * TINY["num_steps"]  # type: ignore[operator]
 
 def hyperparams(folder: Path, **changes: Any) -> Path:
     """A file of small hyperparameters."""
-    return write_hyperparams(folder, FILE, {**TINY, **changes})
+    return write_hyperparams(folder, {**TINY, **changes})
 
 
 def run(folder: Path, steps: int, *more: str, task: str = TASK, **changes: Any) -> Any:
@@ -221,10 +219,10 @@ def test_experts_that_are_not_cloned_are_refused(tmp_path: Path) -> None:
 def test_a_run_begins_with_the_networks_of_another(short: Path, tmp_path: Path) -> None:
     """Its first action is the other's last one; episodes and steps are its own."""
     first = str(short / "run")
-    training = ppo.Training(
-        TASK, 1, "native", tmp_path / "new", False, hyperparameters.load(
-            ppo.Hyperparameters, FILE.name, TASK, hyperparams(tmp_path)), init_from=short / "run"
-    )  # fmt: skip
+    files, own = ppo.Network.files, hyperparams(tmp_path)
+    h = hyperparameters.load(ppo.Hyperparameters, files, TASK, own)
+    folder, begun = tmp_path / "new", short / "run"
+    training = ppo.Training(TASK, 1, "native", folder, False, h, init_from=begun)
     other = read_tree(short / "run" / CHECKPOINT)["state"]
     state = training.get_state()["state"]
     for name in ("params", "observed", "returns"):
@@ -253,19 +251,16 @@ def test_a_run_to_begin_with_must_fit(short: Path, tmp_path: Path) -> None:
     assert message.endswith("holds no run of baselines.ppo to begin with")
 
 
-def test_a_missing_hyperparameter_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "h.yml"
-    path.write_text("default: {gamma: 0.9}")
-    with pytest.raises(ValueError, match=r"missing hyperparameters .*'sigma'"):
-        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- 1", r"h\.yml must have a section 'default'"),
+        ("- 1", r"h\.yml must have sections"),
         ("a: {", r"h\.yml is not YAML"),
-        ("tasks: {}", r"h\.yml must have a section 'default'"),
+        (
+            "default: {gama: 0.9}",
+            r"h\.yml: unknown hyperparameters \['gama'\]; there are .*'gamma'",
+        ),
+        ("default: {layers: 3}", r"h\.yml: layers must be of type .*, got 3"),
         (f"{{default: {{}}, {TASK}: 3}}", rf"h\.yml: {TASK} must be a mapping, got 3"),
         (f"{{default: {{}}, {TASK}x: {{}}}}", rf"{TASK}x.*{TASK}"),
     ],
@@ -274,26 +269,30 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, words: str
     path = tmp_path / "h.yml"
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
-        hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
+        hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, TASK, path)
 
 
-def test_a_section_overrides_the_defaults(tmp_path: Path) -> None:
-    sections = yaml.safe_load(FILE.read_text())
+def test_what_a_later_file_says_goes_before(tmp_path: Path) -> None:
+    """Of all tasks before what an earlier one says of this task; what neither says is kept."""
     path = tmp_path / "h.yml"
-    path.write_text(yaml.safe_dump({"default": sections["default"], TASK: {"sigma": 0.5}}))
-    assert hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path).sigma == 0.5
-    other = hyperparameters.load(
-        ppo.Hyperparameters, ppo.Network.file, "vnl/RodentJumpGap-v0", path
-    )
-    assert other.sigma == sections["default"]["sigma"]
+
+    def load(task_id: str, text: str) -> ppo.Hyperparameters:
+        path.write_text(text)
+        return hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, task_id, path)
+
+    own = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, IMITATION)
+    assert own.base == "track"
+    assert load(IMITATION, f"{TASK}: {{sigma: 0.5}}") == own
+    assert load(TASK, f"{{default: {{sigma: 0.4}}, {TASK}: {{sigma: 0.5}}}}").sigma == 0.5
+    changed = load(IMITATION, "default: {base: none}")
+    assert changed == dataclasses.replace(own, base="none")
 
 
-def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
+def test_every_task_has_valid_hyperparameters() -> None:
     import vnl_envs
 
-    assert set(yaml.safe_load(FILE.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     for task_id in vnl_envs.task_ids():
-        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, task_id)
+        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, task_id)
         assert h.update_steps % h.minibatch_size == 0
 
 
@@ -529,8 +528,8 @@ class Opposite:
 def test_it_learns(tmp_path: Path) -> None:
     """The squared distance from the best action falls to a tenth of the 0.67 of no action."""
     small = {"num_envs": 64, "num_steps": 8, "minibatch_size": 128, "layers": [32, 32]}
-    path = write_hyperparams(tmp_path, FILE, {**small, "critic_layers": [32, 32]})
-    h = hyperparameters.load(ppo.Hyperparameters, FILE.name, TASK, path)
+    path = write_hyperparams(tmp_path, {**small, "critic_layers": [32, 32]})
+    h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, TASK, path)
     task = SimpleNamespace(body=SimpleNamespace(nu=2))
     algorithm = PPO(Opposite(), h, Network(task, {}, h))
     state = algorithm.init(jnp.asarray(0, jnp.uint32))
@@ -612,7 +611,7 @@ def imitating(folder: Path, updates: int, resume: bool = False, **changes: Any) 
     """A run of imitation that adds to the tracking policy and starts where it failed."""
     changes = {"base": "track", "starts": "failures", "evaluate_every": 100, **changes}
     h = hyperparameters.load(
-        ppo.Hyperparameters, ppo.Network.file, TASK, hyperparams(folder, **changes)
+        ppo.Hyperparameters, ppo.Network.files, TASK, hyperparams(folder, **changes)
     )
     training = ppo.Training(IMITATION, 0, "native", folder / "run", resume, h, options=WALK)
     assert training(updates * UPDATE)
@@ -689,7 +688,7 @@ def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
     def run_on(folder: Path, updates: int, resume: bool = False, **more: Any) -> ppo.Training:
         folder.mkdir(exist_ok=True)
         path = hyperparams(folder, **{**changes, "promote": 1.0, "demote": 0.0, **more})
-        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.file, TASK, path)
+        h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, TASK, path)
         training = ppo.Training(TASK, 0, "native", folder / "run", resume, h)
         assert training(updates * UPDATE)
         return training

@@ -53,10 +53,10 @@ TINY = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatch_size": 8, "layers
 UPDATE = 16
 
 
-def tiny(file: str = Intention.file, **changes: Any) -> ppo.Hyperparameters:
-    """Small hyperparameters of a network's file."""
-    default = yaml.safe_load((hyperparameters.FOLDER / file).read_text())["default"]
-    return ppo.Hyperparameters(**{**default, **TINY, **changes})
+def tiny(network: type[ppo.Network] = Intention, **changes: Any) -> ppo.Hyperparameters:
+    """Small hyperparameters of a network."""
+    default = hyperparameters.load(ppo.Hyperparameters, network.files, OTHER)
+    return dataclasses.replace(default, **{**TINY, **changes})
 
 
 def train(folder: Path, steps: int, resume: bool = False, experts: Any = ()) -> ppo.Training:
@@ -175,7 +175,7 @@ def test_experts_are_cloned_each_on_its_clips(training: ppo.Training, tmp_path: 
     """Of two, on the clips of their runs; and a clip without one is named."""
     runs = []
     for clip in ("walk", "trot"):
-        h = tiny(ppo.Network.file, cloning_steps=0, base="track")
+        h = tiny(ppo.Network, cloning_steps=0, base="track")
         expert = ppo.Training(TASK, len(runs), "native", tmp_path / clip, False, h,
                               options={"clips": [clip], "split": "all"})  # fmt: skip
         assert expert(2 * UPDATE)
@@ -339,7 +339,7 @@ def test_latents_are_trained_by_ppo(decoder: Decoder, tmp_path: Path) -> None:
     """A run that resumes to the same bits; its policy is one of observations to actions."""
 
     def run(name: str, updates: int, resume: bool = False, with_: Decoder = decoder) -> Any:
-        h = tiny(ppo.Network.file, cloning_steps=0)
+        h = tiny(ppo.Network, cloning_steps=0)
         training = ppo.Training(OTHER, 0, "native", tmp_path / name, resume, h, network_of(with_))
         assert training(updates * UPDATE)
         return training
@@ -364,7 +364,7 @@ def test_latents_are_trained_by_ppo(decoder: Decoder, tmp_path: Path) -> None:
 def test_latents_begin_at_the_prior(decoder: Decoder) -> None:
     """The first mean action of a high level is near what the prior alone does."""
     env = vnl_envs.make_functional(OTHER, "native")
-    made = network_of(decoder)(env.task, env.layout, tiny(ppo.Network.file))
+    made = network_of(decoder)(env.task, env.layout, tiny(ppo.Network))
     raw = vnl_envs.VectorEnv(OTHER, 4).reset(seed=0)[0]
     params = made.actor.init(jax.random.PRNGKey(0), raw, raw, raw[:, :0])
     mean = made.applied(raw, made.actor.apply(params, raw, raw, raw[:, :0]).mean)
@@ -506,7 +506,7 @@ def quick(**more: Any) -> intention_dmpo.Settings:
         "unroll": 2, "warmup": 8, "capacity": 100, "log_every": 1, "evaluate_every": 2,
         "evaluation_episodes": 1, "samples_per_insert": 2.0,
     }  # fmt: skip
-    own = hyperparameters.load(intention_dmpo.Settings, intention_dmpo.Intention.file, OTHER)
+    own = hyperparameters.load(intention_dmpo.Settings, intention_dmpo.Intention.files, OTHER)
     return dataclasses.replace(own, **small, **more)
 
 
@@ -615,17 +615,13 @@ def test_the_command_lines_say_what_is_wrong(
         from_run(tmp_path)
 
 
-def test_every_section_of_the_file_is_a_task_with_valid_values() -> None:
-    path = hyperparameters.FOLDER / intention_dmpo.Intention.file
-    assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
+def test_every_task_has_valid_hyperparameters() -> None:
     for task_id in vnl_envs.task_ids():
-        d = hyperparameters.load(intention_dmpo.Settings, path.name, task_id)
+        d = hyperparameters.load(intention_dmpo.Settings, intention_dmpo.Intention.files, task_id)
         # Rewards are in [0, 1].
         assert d.highest_return == pytest.approx(1 / (1 - d.discount))
-    path = hyperparameters.FOLDER / Intention.file
-    assert set(yaml.safe_load(path.read_text())) - {"default"} <= set(vnl_envs.task_ids())
     # Not the variants that were trained on.
     for task_id in (i for i in vnl_envs.task_ids() if i.startswith("vnl/")):
-        h = hyperparameters.load(ppo.Hyperparameters, path.name, task_id)
+        h = hyperparameters.load(ppo.Hyperparameters, Intention.files, task_id)
         # Only imitation has something to clone.
         assert bool(h.cloning_steps) == ("Imitation" in task_id)

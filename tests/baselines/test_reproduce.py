@@ -50,8 +50,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = {}
     for name, folder in folders.items():
         folder.mkdir()
-        origin = hyperparameters.FOLDER / ("ppo.yml" if name == "ppo" else "ppo_intention.yml")
-        files[name] = write_hyperparams(folder, origin, SMALL)
+        files[name] = write_hyperparams(folder, SMALL)
     table = tmp_path / "campaign.yml"
     rows = {
         "rat-imitation": {
@@ -217,4 +216,4 @@ def test_every_row_of_the_campaign_can_be_run() -> None:
         algorithm = "dmpo" if "baselines.dmpo" in arguments else "ppo"
         names = {"--network": INTENTION, "--decoder": DECODER}
         network = network_class(algorithm, next((names[a] for a in arguments if a in names), MLP))
-        hyperparameters.load(getattr(network, "kind", ppo.Hyperparameters), network.file, task)
+        hyperparameters.load(getattr(network, "kind", ppo.Hyperparameters), network.files, task)

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from baselines.dmpo.networks import Gaussian
 
 
-def write_hyperparams(folder: Path, origin: Path, changes: Mapping[str, Any]) -> Path:
-    """A file in a folder, with the defaults of another one but for some."""
-    defaults = yaml.safe_load(origin.read_text())["default"]
+def write_hyperparams(folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A file in a folder, of changes for all tasks."""
     path = folder / "hyperparams.yml"
-    path.write_text(yaml.safe_dump({"default": {**defaults, **changes}}))
+    path.write_text(yaml.safe_dump({"default": dict(changes)}))
     return path
 
 
@@ -69,7 +68,7 @@ def dmpo_settings(task_id: str, **changes: Any) -> Any:
         "unroll": 4, "warmup": 32, "capacity": 400, "log_every": 2, "evaluate_every": 4,
         "evaluation_episodes": 2, "samples_per_insert": 4.0,
     }  # fmt: skip
-    loaded = hyperparameters.load(Settings, Network.file, task_id)
+    loaded = hyperparameters.load(Settings, Network.files, task_id)
     return dataclasses.replace(loaded, **{**small, **changes})
 
 

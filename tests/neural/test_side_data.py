@@ -40,8 +40,8 @@ def clips(session_file: Path, body: BodyModel, tmp_path_factory: pytest.TempPath
 
 
 def settings(**changes: Any) -> ppo.Hyperparameters:
-    default = yaml.safe_load((hyperparameters.FOLDER / Intention.file).read_text())["default"]
-    return ppo.Hyperparameters(**{**default, **SMALL, **changes})
+    default = hyperparameters.load(ppo.Hyperparameters, Intention.files, TASK)
+    return dataclasses.replace(default, **{**SMALL, **changes})
 
 
 def trained(
