@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,16 +96,15 @@ class Hyperparameters:
         """Check names and counts, and that a rollout divides into minibatches.
 
         Raises:
-            ValueError: `base`, `starts` or a change of a level is unknown, a count is not
-                positive, or the rollout does not divide.
+            ValueError: `base`, `starts` or a change of a level is unknown, a change has a wrong
+                type, a count is not positive, or the rollout does not divide.
         """
         for name in _COUNTS:
             checks.integer(name, getattr(self, name), 1)
         checks.choice("base", self.base, BASES)
         checks.choice("starts", self.starts, STARTS)
         for level in self.levels:
-            for name in level:
-                checks.choice("change of a level", name, LEVEL)
+            _check_level(level)
         if self.update_steps % self.minibatch_size:
             raise ValueError(
                 f"num_envs * num_steps = {self.update_steps} does not divide into minibatches "
@@ -122,3 +123,11 @@ class Hyperparameters:
         change = self.levels[level]
         constants = merged(self.constants, change.get("constants", {}))
         return replace(self, **{**change, "constants": constants})
+
+
+def _check_level(level: Mapping[str, Any]) -> None:
+    for name in level:
+        checks.choice("change of a level", name, LEVEL)
+    checks.number("survival of a level", level.get("survival", 0.0), 0.0, math.inf)
+    if not isinstance(constants := level.get("constants", {}), Mapping):
+        raise ValueError(f"constants of a level must be a mapping, got {constants!r}")

@@ -700,12 +700,25 @@ def test_levels_go_up_and_down_by_the_evaluation(tmp_path: Path) -> None:
     run_on(tmp_path / "parts", 1)
     again = run_on(tmp_path / "parts", 2, resume=True)
     assert_same(up.get_state()["state"], again.get_state()["state"])
-    with pytest.raises(ValueError, match="change of a level must be 'constants' or 'survival'"):
-        run_on(tmp_path / "unknown", 1, levels=[{"distance": [0.1, 0.2]}])
     # Below `demote`, back.
     up.h = dataclasses.replace(up.h, promote=1e9, demote=1e9)
     up.evaluated()
     assert up.level == 0
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        ("{distance: 1}", "change of a level must be 'constants' or 'survival', got 'distance'"),
+        ("{survival: much}", r"survival of a level must be a number in \[0, inf\], got 'much'"),
+        ("{constants: 3}", "constants of a level must be a mapping, got 3"),
+    ],
+)
+def test_a_level_of_another_form_is_refused(tmp_path: Path, level: str, words: str) -> None:
+    path = tmp_path / "h.yml"
+    path.write_text(f"default: {{levels: [{level}]}}")
+    with pytest.raises(ValueError, match=words):
+        hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, TASK, path)
 
 
 def test_a_variant_differs_in_its_constants_alone() -> None:
