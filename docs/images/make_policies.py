@@ -37,12 +37,12 @@ class Sheet(NamedTuple):
     seconds: float
 
 
-def _wide(body: str) -> tuple[Shown, ...]:
+def _wide(body: str, end: str = "") -> tuple[Shown, ...]:
     names = ("velocity", "escape", "forage", "two-touch", "obstacles")
     return tuple(
         Shown(
             f"vnl/{body.capitalize()}{name.title().replace('-', '')}-v0",
-            f"checkpoints/{body}-{name}-0.onnx",
+            f"checkpoints/{body}-{name}{end}-0.onnx",
         )
         for name in names
     )
@@ -63,7 +63,7 @@ SHEETS = {
         (360, 272),
         5.5,
     ),
-    "wide": Sheet((_wide("rodent"), _wide("humanoid")), (240, 184), 6.0),
+    "wide": Sheet((_wide("rodent"), _wide("humanoid", "-reused")), (240, 184), 6.0),
 }
 
 
