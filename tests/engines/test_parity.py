@@ -65,7 +65,7 @@ def check(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], table: Any
 
 # Goal reaching and gaps are compared under perturbations too. Velocity and two-touch have the
 # physics of goal reaching, and `test_jax_gives_the_same` has their code. A task on a ground of
-# its own is compared on Warp; boxes of a corridor and a height field also on JAX.
+# its own is compared on Warp; boxes of a corridor and round hills also on JAX.
 PAIRS = [
     ("vnl/RodentImitation-v0", "warp"),
     ("vnl/HumanoidImitation-v0", "warp"),
