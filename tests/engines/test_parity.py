@@ -65,7 +65,7 @@ def check(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], table: Any
 
 # Goal reaching and gaps are compared under perturbations too. Velocity and two-touch have the
 # physics of goal reaching, and `test_jax_gives_the_same` has their code. A task on a ground of
-# its own is compared on Warp; boxes of a corridor and round hills also on JAX.
+# its own has one body per engine.
 PAIRS = [
     ("vnl/RodentImitation-v0", "warp"),
     ("vnl/HumanoidImitation-v0", "warp"),
@@ -75,6 +75,8 @@ PAIRS = [
     ("vnl/RodentForage-v0", "warp"),
     ("vnl/HumanoidImitation-v0", "jax"),
     ("vnl/HumanoidEscape-v0", "jax"),
+    ("vnl/HumanoidObstacles-v0", "jax"),
+    ("vnl/HumanoidForage-v0", "jax"),
 ]
 PERTURBATIONS = {
     "mass": 0.3,
