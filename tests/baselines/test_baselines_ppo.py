@@ -219,10 +219,10 @@ def test_experts_that_are_not_cloned_are_refused(tmp_path: Path) -> None:
 def test_a_run_begins_with_the_networks_of_another(short: Path, tmp_path: Path) -> None:
     """Its first action is the other's last one; episodes and steps are its own."""
     first = str(short / "run")
-    files, own = ppo.Network.files, hyperparams(tmp_path)
-    h = hyperparameters.load(ppo.Hyperparameters, files, TASK, own)
-    folder, begun = tmp_path / "new", short / "run"
-    training = ppo.Training(TASK, 1, "native", folder, False, h, init_from=begun)
+    path = hyperparams(tmp_path)
+    h = hyperparameters.load(ppo.Hyperparameters, ppo.Network.files, TASK, path)
+    new, begun = tmp_path / "new", short / "run"
+    training = ppo.Training(TASK, 1, "native", new, False, h, init_from=begun)
     other = read_tree(short / "run" / CHECKPOINT)["state"]
     state = training.get_state()["state"]
     for name in ("params", "observed", "returns"):

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from runs import dmpo_settings, gaussian, log_of
+from runs import dmpo_settings, gaussian, log_of, write_hyperparams
 from support import invoke, one_line
 
 from baselines.checkpoint import read_tree, write_tree
@@ -448,11 +447,9 @@ def settings() -> Settings:
 
 def assert_refused(folder: Path, settings: Settings) -> None:
     """What the command says to a run that is not the folder's, which is the humanoid's."""
-    path = folder.parent / "h.yml"
 
     def message(task: str, *more: str, **changes: Any) -> str:
-        section = {**dataclasses.asdict(settings), **changes}
-        path.write_text(yaml.safe_dump({"default": section}))
+        path = write_hyperparams(folder.parent, {**dataclasses.asdict(settings), **changes})
         return one_line(invoke(main, "--task", task, "--impl", "native", "--hyperparams", path,
                                "--out", folder, *more))  # fmt: skip
 

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import yaml
-from runs import sharing_programs
+from runs import sharing_programs, write_hyperparams
 from support import invoke, one_line
 
 import vnl_envs
@@ -565,8 +564,7 @@ def test_a_run_has_options_of_its_task(tmp_path: Path) -> None:
         return invoke(ppo_main, "--task", TASK, "--steps", UPDATE, "--network", "intention",
                       "--hyperparams", file, "--out", tmp_path / "run", *more)  # fmt: skip
 
-    file = tmp_path / "tiny.yml"
-    file.write_text(yaml.safe_dump({"default": vars(tiny(cloning_steps=0))}))
+    file = write_hyperparams(tmp_path, {**TINY, "cloning_steps": 0})
     option = f"clips={json.dumps(names)}"
     assert run("-o", option).exit_code == 0
     record = score(tmp_path / "run" / POLICY, episodes=1)

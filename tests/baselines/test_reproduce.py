@@ -46,20 +46,16 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RESULTS", "CHECKPOINTS", "KEPT"):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     monkeypatch.setattr(reproduce, "EPISODES", 1)
-    folders = {name: tmp_path / name for name in ("ppo", "intention")}
-    files = {}
-    for name, folder in folders.items():
-        folder.mkdir()
-        files[name] = write_hyperparams(folder, SMALL)
+    file = write_hyperparams(tmp_path, SMALL)
     table = tmp_path / "campaign.yml"
     rows = {
         "rat-imitation": {
             "command": "ppo --network intention --task vnl/RodentImitation-v0 "
-            f"-o 'clips=[\"walk\"]' --hyperparams {files['intention']}",
+            f"-o 'clips=[\"walk\"]' --hyperparams {file}",
             "steps": 32, "seeds": [0], "hours": {"cpu": 0.1, "gpu": None}, "bundle": True,
         },
         "rat-goals-reused": {
-            "command": f"transfer --task {TASK} --hyperparams {files['ppo']} "
+            "command": f"transfer --task {TASK} --hyperparams {file} "
             "--decoder {rat-imitation.decoder}",
             "steps": 32, "seeds": [0, 1], "hours": {"cpu": 0.1, "gpu": None},
         },

@@ -11,7 +11,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-import yaml
+from runs import write_hyperparams
 from support import invoke, one_line
 
 from baselines import hyperparameters, ppo
@@ -117,8 +117,7 @@ def test_a_run_with_neurons_goes_on_to_the_same_bits(
 
 def test_the_command(session_file: Path, clips: Path, tmp_path: Path) -> None:
     """It trains; a network without a latent, and clips of another session, are named."""
-    file = tmp_path / "small.yml"
-    file.write_text(yaml.safe_dump({"default": dataclasses.asdict(settings())}))
+    file = write_hyperparams(tmp_path, SMALL)
     common = ("--task", TASK, "--steps", UPDATE, "--hyperparams", file, "--neural", session_file)
     to_latent = (*common, "--network", "intention")
     run = (*to_latent, "-o", f"clips={clips}", "--out", tmp_path / "run")
